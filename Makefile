@@ -1,0 +1,40 @@
+# Everything happens in .venv; delete it to start over.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CHECKED := src tests recipes examples
+
+.PHONY: demo test check format clean
+
+# draw a catalogue, index it, ask six composed queries, check the answers (installs no torch)
+demo: $(VENV)/runtime
+	rm -rf .demo/gallery
+	$(BIN)/python examples/demo.py .demo
+
+# everything that has to pass: style, types, tests
+test: $(VENV)/development check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/development
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff format --check $(CHECKED)
+	$(BIN)/mypy
+
+format: $(VENV)/development
+	$(BIN)/ruff check --fix $(CHECKED)
+	$(BIN)/ruff format $(CHECKED)
+
+clean:
+	rm -rf $(VENV) .demo .cache .pytest_cache .ruff_cache .mypy_cache build dist
+
+$(VENV)/python:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/runtime: pyproject.toml $(VENV)/python
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/development: pyproject.toml constraints.txt $(VENV)/python
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,dev]'
+	touch $@

@@ -1,0 +1,87 @@
+"""What the query side is trained on: a folder of pictures without labels, a phrase bank and modifiers.
+
+    python -m recipes.bundled.material --data ../shared/data --out runs/material
+
+Only file contents travel: names and labels stay behind. The phrases are unpaired: made-up products, garment kinds with
+colours, and the list of emoji names, in no relation to any picture.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import shutil
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from image2sentence.catalogue import draw, sample
+from recipes.bundled import data, language
+
+DRAWN_PHRASES, EMOJI_PHRASES, MODIFIERS = 9_000, 5_000, 6_000
+
+
+def write_pictures(data_folder: Path, out: Path, drawn: int) -> None:
+    """Drawn pictures (the VL model's training seeds), photographs and emoji of the training part, as plain files."""
+    for part in ("drawn", "photos", "emoji"):
+        (out / part).mkdir(parents=True, exist_ok=True)
+    for index in tqdm(range(drawn), desc="drawing"):
+        path = out / "drawn" / f"{index:05d}.jpg"
+        if not path.is_file():
+            draft = path.with_suffix(".draft")
+            draw(sample(random.Random(data.TRAIN_SEED + index)), 168).save(draft, "JPEG", quality=92)
+            draft.replace(path)
+    sources = (
+        ("photos", data.photo_records(data_folder, False)),
+        ("emoji", data.emoji_records(data_folder, False)),
+    )
+    for part, rows in sources:
+        for index, (path, _) in enumerate(tqdm(rows, desc=part)):
+            _link(path, out / part / f"{index:05d}{path.suffix}")
+
+
+def phrases(data_folder: Path, rng: random.Random) -> list[str]:
+    """The phrase bank: full descriptions, no two the same."""
+    records = [language.random_record(rng, "drawn") for _ in range(DRAWN_PHRASES)]
+    for kind, colour in itertools.product(language.PHOTO_TYPES, language.VALUES["colour"]):
+        records += [{"source": "photo", "type": kind, "colour": colour}] * 2
+    subjects = [record for _, record in data.emoji_records(data_folder, False)]
+    records += rng.sample(subjects, min(EMOJI_PHRASES, len(subjects)))
+    return list(dict.fromkeys(language.describe(record, rng, full=True).text for record in records))
+
+
+def modifiers(rng: random.Random) -> list[str]:
+    """Words that ask for a change, drawn without looking at any picture."""
+    made = (
+        language.random_modifier(rng, rng.choices(("drawn", "photo", "emoji"), (0.5, 0.15, 0.35))[0])
+        for _ in range(MODIFIERS)
+    )
+    return list(dict.fromkeys(made))
+
+
+def _link(source: Path, target: Path) -> None:
+    if target.exists():
+        return
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)
+
+
+@click.command()
+@click.option("--data", "data_folder", type=click.Path(path_type=Path), default=Path("../shared/data"))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/material"))
+@click.option("--drawn", default=16_000)
+def main(data_folder: Path, out: Path, drawn: int) -> None:
+    """Writes OUT/pictures, OUT/phrases.txt and OUT/modifiers.txt."""
+    write_pictures(data_folder, out / "pictures", drawn)
+    rng = random.Random(0)
+    for name, lines in (("phrases", phrases(data_folder, rng)), ("modifiers", modifiers(rng))):
+        (out / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        click.echo(f"{len(lines)} {name}")
+
+
+if __name__ == "__main__":
+    main()

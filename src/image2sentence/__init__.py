@@ -1,0 +1,58 @@
+"""Search your own pictures with a picture plus words.
+
+The names below are loaded when first used, so `import image2sentence` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from image2sentence.encoders import Encoder, OnnxEncoder, load_encoder
+    from image2sentence.gallery.indexing import IndexReport, index_pictures
+    from image2sentence.gallery.searcher import Hit, Searcher
+    from image2sentence.gallery.store import Gallery
+    from image2sentence.images import load_image
+    from image2sentence.query import Answer, QueryEngine, Result, compose
+    from image2sentence.sheet import contact_sheet
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Answer",
+    "Encoder",
+    "Gallery",
+    "Hit",
+    "IndexReport",
+    "OnnxEncoder",
+    "QueryEngine",
+    "Result",
+    "Searcher",
+    "compose",
+    "contact_sheet",
+    "index_pictures",
+    "load_encoder",
+    "load_image",
+]
+
+_HOMES = {
+    "encoders": ("Encoder", "OnnxEncoder", "load_encoder"),
+    "gallery.indexing": ("IndexReport", "index_pictures"),
+    "gallery.searcher": ("Hit", "Searcher"),
+    "gallery.store": ("Gallery",),
+    "images": ("load_image",),
+    "query": ("Answer", "QueryEngine", "Result", "compose"),
+    "sheet": ("contact_sheet",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,116 @@
+"""From features to ranked lists: checks of what a caller gives, and the same `Searcher` that serves users."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from image2sentence.benchmarks.protocol import Benchmark, Query, named, plain_id, repeated
+from image2sentence.encoders.base import Vectors
+from image2sentence.errors import DataError
+from image2sentence.gallery.searcher import Searcher
+
+Rankings = list[list[str]]
+
+
+def open_gallery(benchmark: Benchmark, gallery_ids: Sequence[object], gallery: ArrayLike) -> Searcher:
+    """A searcher over the caller's gallery, once it is known to be the one the protocol asks for.
+
+    `gallery_ids` are n ids (text or integers), `gallery` is (n, d), finite and nowhere zero; rows are
+    normalised. A missing, repeated or foreign picture, or a row that is not finite, is a DataError that names
+    it.
+    """
+    ids = [benchmark.image_id(value) for value in gallery_ids]
+    vectors = unit_rows(gallery, ids, "gallery picture")
+    if twice := repeated(ids):
+        raise DataError(f"duplicate gallery picture {named(twice)}: every picture may occur once")
+    _require_gallery(benchmark, ids)
+    return Searcher(ids, vectors)
+
+
+def order_queries(benchmark: Benchmark, query_ids: Sequence[object], queries: ArrayLike) -> Vectors:
+    """The caller's query rows (q, d) in the benchmark's order; every query has to be there exactly once."""
+    ids = [plain_id(value) for value in query_ids]
+    vectors = unit_rows(queries, ids, "query")
+    if twice := repeated(ids):
+        raise DataError(f"duplicate query {named(twice)}: every query may occur once")
+    at = {name: row for row, name in enumerate(ids)}
+    wanted = [query.id for query in benchmark.queries]
+    if missing := [name for name in wanted if name not in at]:
+        raise DataError(f"{benchmark.name} {benchmark.split}: no features for query {named(missing)}")
+    if unknown := sorted(at.keys() - set(wanted)):
+        raise DataError(f"{benchmark.name} {benchmark.split} has no query {named(unknown)}")
+    return vectors[[at[name] for name in wanted]]
+
+
+def rank(searcher: Searcher, benchmark: Benchmark, vectors: Vectors, depth: int) -> Rankings:
+    """The first `depth` picture ids of every query under the benchmark's protocol, best first.
+
+    `vectors` is (q, d) in the benchmark's query order. Equal scores stand in gallery order.
+    """
+    queries = benchmark.queries
+    exclude = [[query.reference] for query in queries] if benchmark.protocol.reference == "removed" else None
+    among = [query.gallery for query in queries] if any(query.gallery for query in queries) else None
+    return _search(searcher, vectors, depth, exclude, among)
+
+
+def rank_subsets(searcher: Searcher, benchmark: Benchmark, vectors: Vectors) -> Rankings:
+    """Every query's subset without its reference, best first (CIRR's subset protocol)."""
+    among = [_without_reference(query) for query in benchmark.queries]
+    return _search(searcher, vectors, max(len(ids) for ids in among), None, among)
+
+
+def relevance(rankings: Rankings, right: Sequence[Collection[str]], places: int) -> NDArray[np.bool_]:
+    """(q, places) booleans: does a place hold one of the query's right pictures? False past a list's end."""
+    matrix = np.zeros((len(rankings), places), dtype=bool)
+    for row, (ids, answers) in enumerate(zip(rankings, right, strict=True)):
+        matrix[row, : len(ids)] = [name in answers for name in ids[:places]]
+    return matrix
+
+
+def unit_rows(rows: ArrayLike, ids: Sequence[str], what: str) -> Vectors:
+    """`rows` as (n, d) float32 of length 1; a zero row or one not finite is a DataError naming it."""
+    matrix = np.asarray(rows, dtype=np.float32)
+    if matrix.ndim != 2 or len(matrix) != len(ids) or len(ids) == 0:
+        raise DataError(
+            f"expected one {what} vector per id: {len(ids)} ids, features of shape {matrix.shape}"
+        )
+    finite = np.asarray(np.isfinite(matrix).all(axis=1))
+    _refuse(~finite, ids, f"the features of {what} {{}} are not finite")
+    lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
+    _refuse(lengths[:, 0] == 0, ids, f"the features of {what} {{}} are all zero")
+    return np.asarray(matrix / lengths, dtype=np.float32)
+
+
+def _refuse(bad: NDArray[np.bool_], ids: Sequence[str], message: str) -> None:
+    if bad.any():
+        raise DataError(message.format(named([ids[int(row)] for row in np.flatnonzero(bad)])))
+
+
+def _require_gallery(benchmark: Benchmark, ids: Sequence[str]) -> None:
+    present = frozenset(ids)
+    if missing := [image for image in benchmark.needed_ids() if image not in present]:
+        references = {query.reference for query in benchmark.queries}
+        note = " (a reference)" if missing[0] in references else ""
+        raise DataError(f"{benchmark.name} {benchmark.split}: gallery lacks picture {named(missing)}{note}")
+    if benchmark.gallery_ids is None:
+        return
+    if foreign := sorted(present - frozenset(benchmark.gallery_ids)):
+        raise DataError(f"{benchmark.name} {benchmark.split}: the gallery has no picture {named(foreign)}")
+
+
+def _without_reference(query: Query) -> list[str]:
+    return [name for name in query.subset if name != query.reference]
+
+
+def _search(
+    searcher: Searcher,
+    vectors: Vectors,
+    depth: int,
+    exclude: Sequence[Collection[str]] | None,
+    among: Sequence[Collection[str]] | None,
+) -> Rankings:
+    hits = searcher.search(vectors, depth, exclude=exclude, among=among)
+    return [[str(hit.id) for hit in own] for own in hits]

@@ -1,0 +1,103 @@
+"""`image2sentence info`: the model, the gallery and the versions in use."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import click
+
+from image2sentence import __version__
+from image2sentence.cli.common import (
+    find_gallery,
+    gallery_option,
+    json_option,
+    model_option,
+    print_json,
+    print_table,
+    require_gallery,
+)
+from image2sentence.errors import GalleryError, ModelError
+
+PACKAGES = ("onnxruntime", "numpy", "pillow", "tokenizers")
+PROBLEM = "problem"
+
+
+@click.command()
+@gallery_option
+@model_option
+@json_option
+@click.pass_context
+def info(ctx: click.Context, gallery: Path | None, model: Path | None, as_json: bool) -> None:
+    """Show the model, the gallery and the versions in use.
+
+    Ends with exit code 1 where the model or the gallery cannot be used, after saying why.
+    """
+    about_model = _model(model)
+    sections = {
+        "model": about_model,
+        "gallery": _gallery(gallery, about_model.get("fingerprint")),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in PACKAGES},
+        },
+    }
+    if as_json:
+        print_json(sections)
+    else:
+        for title, rows in sections.items():
+            click.echo(title)
+            print_table(rows)
+    if any(PROBLEM in rows for rows in sections.values()):
+        ctx.exit(1)
+
+
+def _versions() -> dict[str, str]:
+    own = {"image2sentence": __version__, "python": platform.python_version()}
+    return own | {name: metadata.version(name) for name in PACKAGES}
+
+
+def _model(model: Path | None) -> dict[str, Any]:
+    from image2sentence.encoders import load_encoder
+
+    try:
+        encoder = load_encoder(model)
+    except ModelError as error:
+        return {PROBLEM: str(error)}
+    config = encoder.config
+    return {
+        "folder": str(encoder.folder.path),
+        "vl": f"{config.vl.name} ({config.vl.kind})",
+        "light": config.light,
+        "tokens": config.learner.tokens,
+        "width": config.width,
+        "megabytes": round(encoder.folder.bytes / 1e6, 1),
+        "fingerprint": encoder.fingerprint,
+    }
+
+
+def _gallery(gallery: Path | None, fingerprint: str | None) -> dict[str, Any]:
+    if find_gallery(gallery) is None:
+        return {"folder": "none in this folder or above it; `image2sentence index PICTURES` makes one"}
+    from image2sentence.gallery.store import Gallery
+    from image2sentence.images import display_path
+
+    try:
+        with Gallery.open(require_gallery(gallery)) as opened:
+            about = {
+                "folder": display_path(opened.folder.absolute()),
+                "pictures": len(opened),
+                "failed": len(opened.pictures("failed")),
+                "roots": [display_path(root) for root in opened.roots().values()],
+                "created": opened.created,
+                "fingerprint": opened.fingerprint,
+            }
+    except GalleryError as error:
+        return {PROBLEM: str(error)}
+    if fingerprint is not None and fingerprint != about["fingerprint"]:
+        about[PROBLEM] = (
+            f"made with another model: this one is {fingerprint}; index again into another folder"
+        )
+    return about

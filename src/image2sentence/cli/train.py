@@ -1,0 +1,96 @@
+"""`image2sentence train` and `image2sentence export`: the parts of the command line that need torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from image2sentence.cli.common import training_extra
+
+
+@click.command()
+@click.argument("pictures", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--vl", default="bundled", show_default=True, metavar="ID_OR_PATH", help="The frozen VL model.")
+@click.option("--revision", metavar="REV", help="The VL model's revision on the Hub.")
+@click.option("--light", default="tiny", show_default=True, metavar="NAME", help="The light visual encoder.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), required=True, metavar="DIR", help="The run."
+)
+@click.option(
+    "--config", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Settings as JSON."
+)
+@click.option(
+    "--set", "changes", multiple=True, metavar="NAME=VALUE", help="One setting, such as learner.tokens=8."
+)
+@click.option(
+    "--phrases", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Phrase bank."
+)
+@click.option(
+    "--modifiers", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Modifiers."
+)
+def train(
+    pictures: Path,
+    vl: str,
+    revision: str | None,
+    light: str,
+    out: Path,
+    config: Path | None,
+    changes: tuple[str, ...],
+    phrases: Path | None,
+    modifiers: Path | None,
+) -> None:
+    """Train a light query side for a VL model on your own unlabeled PICTURES.
+
+    Writes the model folder DIR/model. Run the same command again after an interruption: it goes on.
+    """
+    with training_extra():
+        from image2sentence.training import run
+
+    settings = run.read_settings(config, dict(_setting(change) for change in changes))
+    request = run.TrainRequest(pictures, vl, light, out, settings, revision, phrases, modifiers)
+    record = run.train(request)
+    click.echo(
+        f"{record['pictures']} pictures, {record['steps']} steps, {record['seconds'] / 60:.1f} minutes; "
+        f"validation recall@1 {record['validation_recall@1']:.1f} %"
+    )
+    if record["unreadable"]:
+        click.echo(f"{record['unreadable']} pictures could not be read and were left out")
+    click.echo(f"wrote {out / 'model'}; use it with --model {out / 'model'}")
+
+
+@click.command()
+@click.argument("model", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, metavar="DIR")
+@click.option("--pictures", type=click.Path(file_okay=False, path_type=Path), required=True, metavar="DIR")
+@click.option(
+    "--int8/--no-int8", default=True, show_default=True, help="The text graph's matrices in 8 bits."
+)
+@click.option("--half/--no-half", default=True, show_default=True, help="Weights stored in 16 bits.")
+def export(model: Path, out: Path, pictures: Path, int8: bool, half: bool) -> None:
+    """Write a trained MODEL folder's graphs anew and report how far they are from torch.
+
+    The comparison runs on up to 64 of the pictures in --pictures. A graph that drifts too far is refused.
+    """
+    with training_extra():
+        from image2sentence.training import run
+        from image2sentence.training.export import ExportOptions
+        from image2sentence.training.pictures import find_pictures
+
+    from image2sentence.images import load_image
+
+    shown = [load_image(path) for path in find_pictures(pictures)[: run.PARITY_PICTURES]]
+    parity = run.export_again(model, out, shown, ExportOptions(int8_text=int8, half=half))
+    click.echo(json.dumps(parity, indent=2))
+
+
+def _setting(change: str) -> tuple[str, Any]:
+    name, equals, value = change.partition("=")
+    if not equals:
+        raise click.BadParameter(f"expected NAME=VALUE, got {change!r}", param_hint="--set")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value

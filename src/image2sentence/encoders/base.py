@@ -1,0 +1,45 @@
+"""The one protocol in which training, runtime, evaluation and serving meet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Vectors = NDArray[np.float32]
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """A gallery encoder and a query encoder that share one vector space.
+
+    Scores are dot products: every vector returned has length 1.
+    """
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the vector space (gallery weights + preprocessing); galleries record it and refuse another."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Width d of gallery and query vectors."""
+        ...
+
+    def encode_images(self, images: Sequence[Image.Image]) -> Vectors:
+        """Gallery side: n RGB pictures -> (n, d) float32 unit rows, through the large visual encoder."""
+        ...
+
+    def encode_sentences(self, images: Sequence[Image.Image]) -> Vectors:
+        """Query side: n RGB pictures -> (n, L, w) float32 pseudo-words, through the light encoder."""
+        ...
+
+    def encode_queries(self, sentences: Vectors | None, texts: Sequence[str]) -> Vectors:
+        """Sentences (n, L, w) and n modifiers -> (n, d) float32 unit rows.
+
+        `sentences=None` gives text-to-image search; an empty modifier gives image search.
+        """
+        ...

@@ -1,0 +1,85 @@
+"""The model folder: what must be in it, and strict reading of it.
+
+config.json          settings of both sides, the training record, checksums of every file below
+tokenizer.json       the VL model's tokenizer
+onnx/query_image     picture -> sentence, attention maps, gates
+onnx/query_text      sentence + modifier ids -> query vector
+onnx/gallery_image   picture -> gallery vector
+model.safetensors    light encoder + token learner (for training and export; the runtime does not read it)
+README.md            the model card
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from image2sentence.config import FORMAT_VERSION, ModelConfig, from_dict, read_json
+from image2sentence.errors import ConfigError, ModelError
+
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+WEIGHTS = "model.safetensors"
+QUERY_IMAGE = "onnx/query_image.onnx"
+QUERY_TEXT = "onnx/query_text.onnx"
+GALLERY_IMAGE = "onnx/gallery_image.onnx"
+RUNTIME_FILES = (TOKENIZER, QUERY_IMAGE, QUERY_TEXT, GALLERY_IMAGE)
+CARD = "README.md"
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model folder whose config has been read and whose format is known."""
+
+    path: Path
+    config: ModelConfig
+
+    @classmethod
+    def open(cls, path: Path) -> ModelFolder:
+        """Reads config.json. Raises ModelError on a missing, damaged or foreign one."""
+        if not path.is_dir():
+            raise ModelError(
+                f"expected a model folder at {path}, and there is none; see `image2sentence info`"
+            )
+        raw = read_json(path / CONFIG, ModelError)
+        version = raw.get("format") if isinstance(raw, dict) else None
+        if version != FORMAT_VERSION:
+            raise ModelError(
+                f"{path / CONFIG} has format {version!r}, this version reads format {FORMAT_VERSION}: "
+                "update image2sentence, or export the model again"
+            )
+        try:
+            return cls(path, from_dict(ModelConfig, raw, str(path / CONFIG)))
+        except ConfigError as error:
+            raise ModelError(f"{error}; the file was made by another version or changed by hand") from error
+
+    def read(self, name: str) -> bytes:
+        """A listed file's bytes. Raises ModelError if it is missing, not listed, or not what was listed."""
+        path = self.path / name
+        if name not in self.config.files:
+            raise ModelError(f"{self.path / CONFIG} lists no {name}: run `image2sentence export {self.path}`")
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ModelError(
+                f"cannot read {path}: {error.strerror}; the model folder is incomplete"
+            ) from error
+        if hashlib.sha256(content).hexdigest() != self.config.files[name]:
+            raise ModelError(
+                f"{path} is damaged (its checksum is not the one in {CONFIG}): restore or export it again"
+            )
+        return content
+
+    @property
+    def bytes(self) -> int:
+        """Size of all listed files together."""
+        return sum(
+            (self.path / name).stat().st_size for name in self.config.files if (self.path / name).is_file()
+        )
+
+
+def bundled() -> Path:
+    """The folder of the model that ships inside the package."""
+    return Path(str(resources.files("image2sentence"))) / "models" / "default"

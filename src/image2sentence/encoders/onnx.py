@@ -1,0 +1,183 @@
+"""The runtime's encoder: a model folder through ONNX Runtime. No torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tokenizers import Tokenizer
+
+from image2sentence.encoders.base import Vectors
+from image2sentence.encoders.folder import (
+    GALLERY_IMAGE,
+    QUERY_IMAGE,
+    QUERY_TEXT,
+    TOKENIZER,
+    ModelFolder,
+    bundled,
+)
+from image2sentence.encoders.preprocess import to_pixels
+from image2sentence.encoders.template import Template
+from image2sentence.errors import ModelError, QueryError
+
+MODEL_VARIABLE = "IMAGE2SENTENCE_MODEL"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a sentence is made of: `tokens` (L, w), `attention` (L, H, W) maps that sum to 1, `gates` (L,) in 0..1."""
+
+    tokens: Vectors
+    attention: Vectors
+    gates: Vectors
+
+
+class OnnxEncoder:
+    """A model folder as an `Encoder`. Each graph is loaded when first needed, so a query never loads the large one."""
+
+    def __init__(self, folder: ModelFolder, threads: int = 0) -> None:
+        """`threads` for ONNX Runtime's operators; 0 lets it choose (one per core)."""
+        self.folder, self.config = folder, folder.config
+        self._threads = threads
+        self._template = Template.parse(self.config.template)
+
+    @property
+    def fingerprint(self) -> str:
+        """See `Encoder.fingerprint`."""
+        return self.config.fingerprint
+
+    @property
+    def width(self) -> int:
+        """See `Encoder.width`."""
+        return self.config.width
+
+    def encode_images(self, images: Sequence[Image.Image]) -> Vectors:
+        """n RGB pictures -> (n, d) float32 unit rows, through the large visual encoder."""
+        if not images:
+            return np.empty((0, self.width), np.float32)
+        (vectors,) = self._gallery_image.run(
+            None, {"pixels": to_pixels(images, self.config.gallery_preprocessing)}
+        )
+        return _unit(vectors)
+
+    def encode_sentences(self, images: Sequence[Image.Image]) -> Vectors:
+        """n RGB pictures -> (n, L, w) float32 pseudo-words, w being `config.sentence_width`."""
+        return self._sentences(images)[0]
+
+    def explain(self, image: Image.Image) -> Explanation:
+        """One RGB picture's sentence with its attention maps and gates."""
+        tokens, attention, gates = self._sentences([image])
+        return Explanation(tokens[0], attention[0], gates[0])
+
+    def encode_queries(self, sentences: Vectors | None, texts: Sequence[str]) -> Vectors:
+        """Sentences (n, L, w) and n modifiers -> (n, d) float32 unit rows; texts of one length are read together.
+
+        `sentences=None` is text-to-image search. Raises QueryError where neither picture nor words are given, where
+        counts differ, or where a text is longer than the text encoder reads.
+        """
+        if sentences is None:
+            sentences = np.empty((len(texts), 0, self.config.sentence_width), np.float32)
+            if any(not text.strip() for text in texts):
+                raise QueryError("expected a picture, words, or both; got neither")
+            ids = [self._plain_ids(text) for text in texts]
+        else:
+            self._check_sentences(sentences, len(texts))
+            ids = [self._composed_ids(text) for text in texts]
+        return self._encode_ids(np.asarray(sentences, np.float32), ids)
+
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of `text` that the model's vocabulary does not have, in order, once each."""
+        unknown = self._tokenizer.token_to_id("[UNK]")
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        found = (text[a:b] for i, (a, b) in zip(encoding.ids, encoding.offsets, strict=True) if i == unknown)
+        return list(dict.fromkeys(found))
+
+    def _sentences(self, images: Sequence[Image.Image]) -> tuple[Vectors, Vectors, Vectors]:
+        pixels = to_pixels(images, self.config.query_preprocessing)
+        tokens, attention, gates = self._query_image.run(None, {"pixels": pixels})
+        return tokens, attention, gates
+
+    def _encode_ids(self, sentences: Vectors, ids: Sequence[Sequence[int]]) -> Vectors:
+        """Rows of equal length in one call: no padding, so nothing is computed for words that are not there."""
+        vectors = np.empty((len(ids), self.width), np.float32)
+        lengths = np.array([len(row) for row in ids], np.int64)
+        for length in np.unique(lengths):
+            rows = np.flatnonzero(lengths == length)
+            feed = {"sentence": sentences[rows], "ids": np.array([ids[int(row)] for row in rows], np.int64)}
+            (vectors[rows],) = self._query_text.run(None, feed)
+        return _unit(vectors)
+
+    def _plain_ids(self, text: str) -> list[int]:
+        return self._checked(self._tokenizer.encode(text).ids, 0, text)
+
+    def _composed_ids(self, text: str) -> list[int]:
+        parts = (self._template.prefix, self._template.tail(text))
+        ids = self._tokenizer.encode(" ".join(part for part in parts if part)).ids
+        return self._checked(ids, self.config.learner.tokens, text)
+
+    def _checked(self, ids: list[int], extra: int, text: str) -> list[int]:
+        room = self.config.max_length - extra
+        if len(ids) > room:
+            raise QueryError(
+                f"the words are too long: {len(ids)} tokens, room for {room}; shorten {text[:60]!r}"
+            )
+        return ids
+
+    def _check_sentences(self, sentences: Vectors, texts: int) -> None:
+        expected = (texts, self.config.learner.tokens, self.config.sentence_width)
+        if sentences.shape != expected:
+            raise QueryError(
+                f"expected sentences of shape {expected} for {texts} texts, got {sentences.shape}"
+            )
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        try:
+            tokenizer = Tokenizer.from_str(self.folder.read(TOKENIZER).decode("utf-8"))
+        except ValueError as error:
+            raise ModelError(f"{self.folder.path / TOKENIZER} is not a tokenizer: {error}") from error
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return tokenizer
+
+    @cached_property
+    def _gallery_image(self) -> Any:
+        return self._session(GALLERY_IMAGE)
+
+    @cached_property
+    def _query_image(self) -> Any:
+        return self._session(QUERY_IMAGE)
+
+    @cached_property
+    def _query_text(self) -> Any:
+        return self._session(QUERY_TEXT)
+
+    def _session(self, name: str) -> Any:
+        import onnxruntime  # the heaviest import of a query: only when a graph is really needed
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.log_severity_level = 3
+        try:
+            return onnxruntime.InferenceSession(
+                self.folder.read(name), options, providers=["CPUExecutionProvider"]
+            )
+        except (RuntimeError, ValueError, onnxruntime.capi.onnxruntime_pybind11_state.Fail) as error:
+            raise ModelError(f"ONNX Runtime cannot load {self.folder.path / name}: {error}") from error
+
+
+def load_encoder(model: str | os.PathLike[str] | None = None, threads: int = 0) -> OnnxEncoder:
+    """The encoder of a model folder: the one given, else $IMAGE2SENTENCE_MODEL, else the one inside the package."""
+    path = Path(model or os.environ.get(MODEL_VARIABLE) or bundled())
+    return OnnxEncoder(ModelFolder.open(path), threads)
+
+
+def _unit(rows: NDArray[np.float32]) -> Vectors:
+    return np.asarray(rows / np.linalg.norm(rows, axis=-1, keepdims=True), np.float32)

@@ -1,0 +1,453 @@
+"""The embedded gallery: a folder whose SQLite file holds paths, contents, states and vectors."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from image2sentence.encoders.base import Vectors
+from image2sentence.errors import GalleryError, QueryError
+from image2sentence.gallery.lock import WriterLock
+from image2sentence.gallery.schema import (
+    Field,
+    checksum,
+    connect,
+    create_file,
+    read_meta,
+    sqlite_errors,
+)
+from image2sentence.gallery.searcher import Searcher
+from image2sentence.images import display_path
+
+DATABASE = "gallery.sqlite"
+LOCK = "writer.lock"
+
+Row: TypeAlias = tuple[Any, ...]
+
+_ROWS_AT_ONCE = 4_096
+_PICTURES = "SELECT id, root_id, path, size, mtime_ns, state, reason, content_id, checksum FROM pictures"
+_PICTURES_WITH_SIZE = (
+    "SELECT pictures.id, root_id, path, size, mtime_ns, state, reason, content_id, pictures.checksum,"
+    " width, height FROM pictures LEFT JOIN contents ON contents.id = content_id"
+)
+_DAMAGED = "restore the file from a copy, or delete the gallery folder and index again"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture that a gallery knows.
+
+    Attributes:
+        id: Stays with the picture when its file is renamed or moved; never given to another picture.
+        path: Absolute path when the picture was indexed.
+        state: "ready" (can be found) or "failed" (could not be read).
+        reason: Why it failed; None when ready.
+        size: Bytes of the file; -1 when it could not be looked at.
+        mtime_ns: Modification time in nanoseconds since 1970; -1 when it could not be looked at.
+        content_id: Number of its content; pictures that share it are duplicates. None when failed.
+        width: Pixels across, upright, before any reduction; None when failed.
+        height: Pixels down; None when failed.
+    """
+
+    id: int
+    path: Path
+    state: str
+    reason: str | None
+    size: int
+    mtime_ns: int
+    content_id: int | None
+    width: int | None
+    height: int | None
+
+
+@dataclass(frozen=True)
+class Content:
+    """A picture's content, to be written: SHA-256 (32 bytes), full size in pixels, vector ((d,) float32)."""
+
+    sha256: bytes
+    width: int
+    height: int
+    vector: Vectors
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file's state, to be written: ready with the SHA-256 of a stored content, or failed with a reason.
+
+    `moved_from` is the id of a picture whose file has gone and whose content this is: it keeps that id.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    sha256: bytes | None = None
+    reason: str | None = None
+    moved_from: int | None = None
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a gallery knows of one file below a root."""
+
+    id: int
+    size: int
+    mtime_ns: int
+    reason: str | None
+    content_id: int | None
+
+
+class Gallery:
+    """A gallery in a folder; make one with `create`, `open` or `open_or_create`, and close it (`with` does).
+
+    Any number of readers may be open while one writer writes; each read sees all commits before it and
+    nothing of a commit half done. Threads may share a gallery: its methods take turns.
+    """
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection, lock: WriterLock | None) -> None:
+        self.folder = folder
+        self._file = folder / DATABASE
+        self._connection = connection
+        self._lock = lock
+        self._turn = threading.RLock()
+        with sqlite_errors(self._file):
+            meta = read_meta(connection, self._file)
+        self.fingerprint = meta["fingerprint"]
+        self.width = int(meta["width"])
+        self.created = meta["created"]
+
+    @classmethod
+    def create(cls, folder: str | os.PathLike[str], fingerprint: str, width: int) -> Gallery:
+        """Make a gallery in a new or empty folder and open it for writing.
+
+        Args:
+            folder: Where to make it; parents are made too.
+            fingerprint: Identity of the vector space (`Encoder.fingerprint`).
+            width: Width d of the vectors, at least 1.
+
+        Raises:
+            GalleryError: the folder holds something else, or a gallery already, or cannot be written.
+        """
+        place = Path(folder)
+        if width < 1:
+            raise GalleryError(f"the width of vectors must be at least 1, got {width}")
+        _make_folder(place)
+        with ExitStack() as undo:
+            lock = WriterLock(place / LOCK)
+            undo.callback(lock.release)
+            if (place / DATABASE).exists():
+                raise GalleryError(
+                    f"{display_path(place)} holds a gallery already: open it, or choose another folder"
+                )
+            create_file(place / DATABASE, fingerprint, width)
+            gallery = cls._opened(place, lock)
+            undo.pop_all()
+        return gallery
+
+    @classmethod
+    def open(
+        cls, folder: str | os.PathLike[str], *, readonly: bool = True, fingerprint: str | None = None
+    ) -> Gallery:
+        """Open a gallery.
+
+        Args:
+            folder: The gallery's folder.
+            readonly: False to write; one writer at a time.
+            fingerprint: Identity of the encoder it will be used with; None to take any.
+
+        Raises:
+            GalleryError: there is none, it is damaged, of another format version or another model, or another
+                process is writing.
+        """
+        place = Path(folder)
+        if not (place / DATABASE).is_file():
+            raise GalleryError(
+                f"there is no gallery in {display_path(place)}: "
+                f"make one with `image2sentence index PICTURES --gallery {display_path(place)}`"
+            )
+        with ExitStack() as undo:
+            lock = None if readonly else WriterLock(place / LOCK)
+            if lock is not None:
+                undo.callback(lock.release)
+            gallery = cls._opened(place, lock)
+            undo.callback(gallery.close)
+            if fingerprint is not None:
+                gallery.require(fingerprint)
+            undo.pop_all()
+        return gallery
+
+    @classmethod
+    def open_or_create(cls, folder: str | os.PathLike[str], fingerprint: str, width: int) -> Gallery:
+        """Open this encoder's gallery for writing, or make it where there is none. Raises GalleryError."""
+        if (Path(folder) / DATABASE).exists():
+            gallery = cls.open(folder, readonly=False)
+            try:
+                gallery.require(fingerprint, width)
+            except GalleryError:
+                gallery.close()
+                raise
+            return gallery
+        return cls.create(folder, fingerprint, width)
+
+    @classmethod
+    def _opened(cls, folder: Path, lock: WriterLock | None) -> Gallery:
+        with sqlite_errors(folder / DATABASE):
+            connection = connect(folder / DATABASE, readonly=lock is None)
+        try:
+            return cls(folder, connection, lock)
+        except GalleryError:
+            connection.close()
+            raise
+
+    def require(self, fingerprint: str, width: int | None = None) -> None:
+        """Raise GalleryError unless the gallery was made with this encoder."""
+        if fingerprint != self.fingerprint or (width is not None and width != self.width):
+            raise GalleryError(
+                f"the gallery in {display_path(self.folder)} was made with the encoder {self.fingerprint} "
+                f"(vectors of width {self.width}), not with {fingerprint}"
+                f"{'' if width is None else f' (width {width})'}: "
+                "use that model, or index the pictures into another folder"
+            )
+
+    def __enter__(self) -> Gallery:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file and let another writer in; calling again does nothing."""
+        with self._turn:
+            self._connection.close()
+            if self._lock is not None:
+                self._lock.release()
+
+    @property
+    def readonly(self) -> bool:
+        """Whether it was opened for reading only."""
+        return self._lock is None
+
+    def __len__(self) -> int:
+        """Number of pictures that can be found."""
+        return int(self._rows("SELECT count(*) FROM pictures WHERE state = 'ready'")[0][0])
+
+    def roots(self) -> dict[int, Path]:
+        """The folders that were indexed, by their number."""
+        roots = {}
+        for number, path, stored in self._rows("SELECT id, path, checksum FROM roots ORDER BY id"):
+            if stored != checksum(path):
+                raise self._damage("root", number)
+            roots[number] = Path(os.fsdecode(path))
+        return roots
+
+    def pictures(self, state: str | None = None) -> list[Picture]:
+        """All pictures in gallery order (by id), or those in one state. Raises GalleryError where damaged."""
+        rows = self._rows(f"{_PICTURES_WITH_SIZE} ORDER BY pictures.id")
+        roots = self.roots()
+        pictures = (self._picture(row, roots) for row in rows)
+        return [picture for picture in pictures if state in (None, picture.state)]
+
+    def picture(self, number: int) -> Picture:
+        """The picture with this id. Raises QueryError when there is none, GalleryError where damaged."""
+        rows = self._rows(f"{_PICTURES_WITH_SIZE} WHERE pictures.id = ?", number)
+        if not rows:
+            raise QueryError(f"the gallery in {display_path(self.folder)} has no picture {number}")
+        return self._picture(rows[0], self.roots())
+
+    def vectors(self) -> tuple[NDArray[np.int64], Vectors]:
+        """Ids (n,) int64 and vectors (n, d) float32 of the ready pictures, in gallery order, each checked.
+
+        Raises:
+            GalleryError: a vector is not the one that was written.
+        """
+        query = (
+            "SELECT pictures.id, contents.id, sha256, width, height, vector, contents.checksum"
+            " FROM pictures JOIN contents ON contents.id = content_id ORDER BY pictures.id"
+        )
+        ids: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+        blocks: list[Vectors] = [np.empty((0, self.width), np.float32)]
+        with self._turn, sqlite_errors(self._file):
+            cursor = self._connection.execute(query)
+            while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+                for row in rows:
+                    self._check_content(row[1:])
+                ids.append(np.fromiter((row[0] for row in rows), np.int64, len(rows)))
+                stored = np.frombuffer(b"".join(row[5] for row in rows), "<f4")
+                blocks.append(stored.astype(np.float32, copy=False).reshape(len(rows), self.width))
+        return np.concatenate(ids), np.concatenate(blocks)
+
+    def searcher(self) -> Searcher:
+        """A Searcher over the ready pictures; its ids are the pictures' ids (int)."""
+        ids, vectors = self.vectors()
+        return Searcher(ids.tolist(), vectors)
+
+    def verify(self) -> None:
+        """Check the whole file: SQLite's structures, every row's checksum, every reference.
+
+        Raises:
+            GalleryError: naming the first damage found.
+        """
+        with self._turn, sqlite_errors(self._file):
+            read_meta(self._connection, self._file)
+            problem = self._connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            dangling = self._connection.execute("PRAGMA foreign_key_check").fetchone()
+            contents = self._connection.execute(
+                "SELECT id, sha256, width, height, vector, checksum FROM contents"
+            )
+            for row in contents:
+                self._check_content(row)
+        if problem != "ok" or dangling is not None:
+            detail = f"row {dangling[1]} of {dangling[0]} refers to nothing" if problem == "ok" else problem
+            raise GalleryError(f"{display_path(self._file)} is damaged ({detail}): {_DAMAGED}")
+        self.pictures()
+
+    def known(self, root: int) -> dict[str, Known]:
+        """What is known of the files below a root, by path relative to it."""
+        rows = self._rows(f"{_PICTURES} WHERE root_id = ?", root)
+        known = {}
+        for row in rows:
+            self._check_picture(row)
+            number, _, path, size, mtime_ns, _, reason, content, _ = row
+            known[os.fsdecode(path)] = Known(number, size, mtime_ns, reason, content)
+        return known
+
+    def find_content(self, sha256: bytes) -> int | None:
+        """Number of the content with this SHA-256, None when the gallery does not hold it."""
+        rows = self._rows("SELECT id FROM contents WHERE sha256 = ?", sha256)
+        return int(rows[0][0]) if rows else None
+
+    def gone(self, root: int) -> dict[int, deque[int]]:
+        """Ready pictures of other roots that no longer exist: content number -> picture ids."""
+        gone: dict[int, deque[int]] = {}
+        for number, folder in self.roots().items():
+            if number == root or folder.is_dir():
+                continue
+            query = "SELECT content_id, id FROM pictures WHERE root_id = ? AND state = 'ready' ORDER BY id"
+            for content, picture in self._rows(query, number):
+                gone.setdefault(content, deque()).append(picture)
+        return gone
+
+    def add_root(self, folder: Path) -> int:
+        """The number of an indexed folder (absolute path), new or known. Raises GalleryError."""
+        path = os.fsencode(folder)
+        with self._transaction() as connection:
+            found = connection.execute("SELECT id FROM roots WHERE path = ?", (path,)).fetchone()
+            if found is None:
+                connection.execute("INSERT INTO roots (path, checksum) VALUES (?, ?)", (path, checksum(path)))
+                found = connection.execute("SELECT last_insert_rowid()").fetchone()
+        return int(found[0])
+
+    def commit(self, root: int, contents: Sequence[Content], entries: Sequence[Entry]) -> None:
+        """Write contents and the entries that refer to them, all or nothing.
+
+        Raises:
+            GalleryError: the disk is full, the file damaged, or the gallery was opened for reading only.
+        """
+        with self._transaction() as connection:
+            for content in contents:
+                _insert_content(connection, content)
+            for entry in entries:
+                _write_entry(connection, root, entry)
+
+    def delete(self, pictures: Sequence[int]) -> None:
+        """Forget pictures, and contents that no picture refers to any more. Raises GalleryError."""
+        with self._transaction() as connection:
+            connection.executemany("DELETE FROM pictures WHERE id = ?", [(number,) for number in pictures])
+            connection.execute(
+                "DELETE FROM contents WHERE NOT EXISTS"
+                " (SELECT 1 FROM pictures WHERE pictures.content_id = contents.id)"
+            )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        if self.readonly:
+            raise GalleryError(f"the gallery in {display_path(self.folder)} was opened for reading only")
+        with self._turn, sqlite_errors(self._file):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+
+    def _rows(self, query: str, *values: Field) -> list[Row]:
+        with self._turn, sqlite_errors(self._file):
+            return self._connection.execute(query, values).fetchall()
+
+    def _picture(self, row: Row, roots: dict[int, Path]) -> Picture:
+        *stored, width, height = row
+        self._check_picture(stored)
+        number, root, path, size, mtime_ns, state, reason, content, _ = stored
+        place = roots[root] / os.fsdecode(path)
+        return Picture(number, place, state, reason, size, mtime_ns, content, width, height)
+
+    def _check_picture(self, row: Sequence[Any]) -> None:
+        if row[-1] != checksum(*row[1:-1]):
+            raise self._damage("picture", row[0])
+
+    def _check_content(self, row: Row) -> None:
+        number, sha256, width, height, vector, stored = row
+        if stored != checksum(sha256, width, height, vector) or len(vector) != 4 * self.width:
+            raise self._damage("content", number)
+
+    def _damage(self, kind: str, number: int) -> GalleryError:
+        return GalleryError(
+            f"{display_path(self._file)} is damaged ({kind} {number} has a wrong checksum): {_DAMAGED}"
+        )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        strangers = sorted(name for name in os.listdir(folder) if not name.startswith((DATABASE, LOCK)))
+    except OSError as error:
+        raise GalleryError(f"cannot make a gallery in {display_path(folder)} ({error.strerror})") from error
+    if strangers:
+        raise GalleryError(
+            f"{display_path(folder)} is not empty (it holds {display_path(strangers[0])}): "
+            "choose a new or empty folder for the gallery"
+        )
+
+
+def _insert_content(connection: sqlite3.Connection, content: Content) -> None:
+    vector = content.vector.astype("<f4").tobytes()
+    fields = (content.sha256, content.width, content.height, vector)
+    connection.execute(
+        "INSERT INTO contents (sha256, width, height, vector, checksum) VALUES (?, ?, ?, ?, ?)",
+        (*fields, checksum(*fields)),
+    )
+
+
+def _write_entry(connection: sqlite3.Connection, root: int, entry: Entry) -> None:
+    content = None
+    if entry.sha256 is not None:
+        found = connection.execute("SELECT id FROM contents WHERE sha256 = ?", (entry.sha256,))
+        content = found.fetchone()[0]
+    state = "ready" if entry.reason is None else "failed"
+    path = os.fsencode(entry.path)
+    fields = (root, path, entry.size, entry.mtime_ns, state, entry.reason, content)
+    if entry.moved_from is not None:
+        connection.execute("DELETE FROM pictures WHERE root_id = ? AND path = ?", (root, path))
+        connection.execute(
+            "UPDATE pictures SET root_id = ?, path = ? WHERE id = ?", (root, path, entry.moved_from)
+        )
+    connection.execute(
+        "INSERT INTO pictures (root_id, path, size, mtime_ns, state, reason, content_id, checksum)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (root_id, path) DO UPDATE SET size = excluded.size,"
+        " mtime_ns = excluded.mtime_ns, state = excluded.state, reason = excluded.reason,"
+        " content_id = excluded.content_id, checksum = excluded.checksum",
+        (*fields, checksum(*fields)),
+    )

@@ -1,0 +1,179 @@
+"""`train` and `export` as functions: from a folder of unlabeled pictures to a model folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from image2sentence.config import ModelConfig, from_dict, read_json, to_dict
+from image2sentence.encoders.folder import CONFIG, WEIGHTS, ModelFolder, bundled
+from image2sentence.errors import ConfigError, ModelError
+from image2sentence.images import load_image
+from image2sentence.training import phrases, state
+from image2sentence.training.export import ExportOptions, export
+from image2sentence.training.loop import Trainer
+from image2sentence.training.pictures import collect
+from image2sentence.training.query_model import QueryModel, build_query_model
+from image2sentence.training.settings import TrainSettings
+from image2sentence.training.vl.base import VisionLanguageModel
+from image2sentence.training.vl.load import load_vl
+
+BUNDLED_VL = "bundled"
+PARITY_PICTURES = 64
+PARITY_TEXTS = (
+    "in red",
+    "but with long sleeves",
+    "without stripes",
+    "a mug",
+    "darker, and on a white background",
+    "",
+)
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What `train` is asked for; `phrases` and `modifiers` are text files, one a line."""
+
+    pictures: Path
+    vl: str
+    light: str
+    out: Path
+    settings: TrainSettings
+    revision: str | None = None
+    phrases: Path | None = None
+    modifiers: Path | None = None
+
+
+def read_settings(path: Path | None, changes: Mapping[str, Any]) -> TrainSettings:
+    """Settings from a JSON file (strictly) with some of them changed; `learner.NAME` reaches into the learner's.
+
+    Raises ConfigError on an unknown name or an impossible value.
+    """
+    values: dict[str, Any] = to_dict(TrainSettings())
+    if path is not None:
+        given = read_json(path)
+        from_dict(TrainSettings, given, str(path))
+        values = _merged(values, given)
+    for name, value in changes.items():
+        group, _, key = name.rpartition(".")
+        place = values.get(group) if group else values
+        if not isinstance(place, dict) or key not in place:
+            raise ConfigError(f"unknown training setting {name!r}; see docs/training.md")
+        place[key] = value
+    return from_dict(TrainSettings, values, "settings")
+
+
+def train(request: TrainRequest) -> dict[str, Any]:
+    """Trains (or goes on with) the run in `request.out` and writes the model folder `out/model`.
+
+    Returns the training record with its export's parity. Raises DataError, ModelError or ConfigError, each of which
+    leaves what was there before.
+    """
+    vl = load_vl(_vl_path(request.vl), request.revision)
+    settings, bank = _with_bank(request, vl)
+    model = build_query_model(vl, request.light, settings.learner)
+    collection = collect(request.pictures, vl, request.out / "targets.safetensors")
+    trainer = Trainer(vl, model, collection, settings, request.out, bank)
+    record = trainer.run() | {"vl": dataclasses.asdict(vl.record), "light": request.light}
+    shown = [load_image(collection.paths[i]) for i in trainer.held[:PARITY_PICTURES]]
+    parity = write_model(vl, model, request.light, settings, record, request.out / "model", shown, request.vl)
+    return record | {"parity": parity}
+
+
+def export_again(
+    model: Path, out: Path, pictures: Sequence[Image.Image], options: ExportOptions
+) -> dict[str, Any]:
+    """Exports a model folder's weights anew, for other quantisation, into `out`; returns the parity report."""
+    folder = ModelFolder.open(model)
+    config = folder.config
+    vl = load_vl(_vl_path(config.vl.name), None if config.vl.revision == "local" else config.vl.revision)
+    query = restore(folder, vl)
+    settings = from_dict(
+        TrainSettings, config.training.get("settings", {}), f"{model / CONFIG}: training.settings"
+    )
+    return export(
+        vl,
+        query,
+        config.light,
+        settings,
+        config.training,
+        out,
+        pictures,
+        PARITY_TEXTS,
+        options,
+        config.vl.name,
+    )
+
+
+def restore(folder: ModelFolder, vl: VisionLanguageModel) -> QueryModel:
+    """The trained query side of a model folder. Raises ModelError if it belongs to another VL model or is damaged."""
+    config: ModelConfig = folder.config
+    if vl.record.fingerprint != config.vl.fingerprint:
+        raise ModelError(
+            f"{folder.path} was trained for VL model {config.vl.name} ({config.vl.fingerprint[:12]}), "
+            f"this one is {vl.record.name} ({vl.record.fingerprint[:12]})"
+        )
+    folder.read(WEIGHTS)
+    tensors, _ = state.load_tensors(folder.path / WEIGHTS)
+    model = build_query_model(vl, config.light, config.learner)
+    try:
+        model.load_state_dict(
+            {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+        )
+    except RuntimeError as error:
+        raise ModelError(f"{folder.path / WEIGHTS} does not fit {CONFIG}: {error}") from error
+    return model
+
+
+def write_model(
+    vl: VisionLanguageModel,
+    model: QueryModel,
+    light: str,
+    settings: TrainSettings,
+    record: dict[str, Any],
+    out: Path,
+    pictures: Sequence[Image.Image],
+    vl_name: str,
+) -> dict[str, Any]:
+    """`export` with int8 text, and with float text where int8 would drift too far."""
+    try:
+        return export(
+            vl, model, light, settings, record, out, pictures, PARITY_TEXTS, ExportOptions(), vl_name
+        )
+    except ModelError:
+        options = ExportOptions(int8_text=False)
+        return export(vl, model, light, settings, record, out, pictures, PARITY_TEXTS, options, vl_name)
+
+
+def _vl_path(name: str) -> str:
+    return str(bundled() / "vl") if name == BUNDLED_VL else name
+
+
+def _with_bank(
+    request: TrainRequest, vl: VisionLanguageModel
+) -> tuple[TrainSettings, phrases.PhraseBank | None]:
+    """The phrase bank that the settings need; the bundled VL model brings its own."""
+    settings = request.settings
+    if not (settings.modifier_weight or settings.caption_weight):
+        return settings, None
+    own = bundled() / "vl" if request.vl == BUNDLED_VL else Path()
+    bank = request.phrases or own / "phrases.txt"
+    modifiers = request.modifiers or own / "modifiers.txt"
+    if not bank.is_file() or not modifiers.is_file():
+        raise ConfigError(
+            "modifier-aware distillation needs words: give --phrases FILE (texts such as titles, one a line) and "
+            "--modifiers FILE (such as 'in red'), or train the paper's method with --set modifier_weight=0"
+        )
+    return settings, phrases.build_bank(vl, phrases.read_lines(bank), phrases.read_lines(modifiers))
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _merged(value, over[key]) if isinstance(value, dict) and key in over else over.get(key, value)
+        for key, value in base.items()
+    }

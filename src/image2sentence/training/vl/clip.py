@@ -1,0 +1,62 @@
+"""CLIP (Radford et al., ICML 2021) as the frozen model: `openai/clip-vit-large-patch14` and its kin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional
+from transformers import CLIPModel
+
+from image2sentence.config import Preprocessing
+from image2sentence.training.vl.base import ABSENT, ImageFeatures, VisionLanguageModel, Words
+
+
+class ClipVL(VisionLanguageModel):
+    """`CLIPModel`: text is read causally, and its vector is the state at the end-of-text token.
+
+    The sentence goes in after the start token, where all that follows, the end token above all, sees it.
+    """
+
+    kind = "clip"
+    later: Tensor
+    places: Tensor
+
+    def __init__(
+        self, model: CLIPModel, tokenizer: Tokenizer, preprocessing: Preprocessing, name: str, revision: str
+    ) -> None:
+        super().__init__(model, tokenizer, preprocessing, name, revision)
+        text: Any = model.config.text_config
+        vision: Any = model.config.vision_config
+        self.width, self.word_width = model.visual_projection.out_features, text.hidden_size
+        self.patch_width, self.max_length = vision.hidden_size, text.max_position_embeddings
+        later = torch.full((self.max_length, self.max_length), ABSENT).triu(1)
+        self.register_buffer("later", later, persistent=False)
+        self.register_buffer("places", torch.arange(self.max_length), persistent=False)
+        self.freeze()
+
+    def encode_images(self, pixels: Tensor) -> ImageFeatures:
+        output = self.model.vision_model(pixel_values=pixels)
+        vectors = functional.normalize(self.model.visual_projection(output.pooler_output), dim=-1)
+        return ImageFeatures(vectors, output.last_hidden_state)
+
+    def place_vectors(self, patches: Tensor) -> Tensor:
+        states = self.model.vision_model.post_layernorm(patches[:, 1:])
+        return functional.normalize(self.model.visual_projection(states), dim=-1)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        embedded: Tensor = self.model.text_model.embeddings.token_embedding(ids)
+        return embedded
+
+    def encode_words(self, words: Words) -> Tensor:
+        tower, length = self.model.text_model, words.embeddings.shape[1]
+        mask = words.bias[:, None, None, :] + self.later[:length, :length]
+        read = tower.encoder(
+            inputs_embeds=tower.embeddings(inputs_embeds=words.embeddings), attention_mask=mask
+        ).last_hidden_state
+        # The end token stands where the words end; what is after it is padding.
+        end = ((words.bias > ABSENT / 2) * self.places[:length]).amax(1)
+        pooled = read.gather(1, end[:, None, None].expand(-1, 1, read.shape[2]))[:, 0]
+        return functional.normalize(self.model.text_projection(tower.final_layer_norm(pooled)), dim=-1)

@@ -1,0 +1,145 @@
+"""Loads a frozen VL model from a Hub id or a folder in the Hub's format: the same code for both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import Tokenizer
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoTokenizer,
+    BlipForImageTextRetrieval,
+    CLIPModel,
+    SiglipModel,
+)
+
+from image2sentence.config import Preprocessing
+from image2sentence.errors import ModelError
+from image2sentence.training.hub import find_file, load_pretrained, read_json, reading
+from image2sentence.training.vl.base import VisionLanguageModel
+from image2sentence.training.vl.blip import BlipVL
+from image2sentence.training.vl.clip import ClipVL
+from image2sentence.training.vl.conv_blip import ARCHITECTURE, ConvBlipForImageTextRetrieval
+from image2sentence.training.vl.siglip import SiglipVL
+
+_RESAMPLE = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a model comes from, and its config as read from there."""
+
+    name: str
+    revision: str | None
+    config: Any
+
+    def load(self, cls: Any) -> tuple[Any, Tokenizer, Preprocessing, str, str]:
+        """What every kind's constructor begins with."""
+        model = load_pretrained(cls, self.name, **_pinned(self.revision))
+        commit = getattr(self.config, "_commit_hash", None) or self.revision or "local"
+        tokenizer = load_tokenizer(self.name, self.revision)
+        return model, tokenizer, load_preprocessing(self.name, self.revision), self.name, commit
+
+
+def load_vl(name: str, revision: str | None = None) -> VisionLanguageModel:
+    """A frozen VL model by Hub id or by path; `revision` is a branch, tag or commit of the Hub.
+
+    Raises ModelError where nothing is found under the name, the kind is unknown, or files are missing or
+    damaged.
+    """
+    with reading("vision-language model", name):
+        config = AutoConfig.from_pretrained(name, **_pinned(revision))
+        if config.model_type not in _KINDS:
+            known = ", ".join(sorted(_KINDS))
+            raise ModelError(
+                f"{name} is a {config.model_type!r} model; expected a VL model of one of: {known}"
+            )
+        return _KINDS[config.model_type](_Source(name, revision, config))
+
+
+def load_tokenizer(name: str, revision: str | None) -> Tokenizer:
+    """The fast tokenizer's core, which the runtime uses as it is.
+
+    The names of special tokens, such as "[SEP]", are plain text where a user writes them.
+    """
+    path = find_file(name, "tokenizer.json", revision)
+    if path is not None:
+        tokenizer = _tokenizer_from(path.read_text(encoding="utf-8"), name)
+    else:
+        slow_or_fast = AutoTokenizer.from_pretrained(name, **_pinned(revision))
+        if not hasattr(slow_or_fast, "backend_tokenizer"):
+            raise ModelError(
+                f"{name} has no tokenizer.json: convert its tokenizer to the fast format and save it there"
+            )
+        tokenizer = slow_or_fast.backend_tokenizer
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def load_preprocessing(name: str, revision: str | None) -> Preprocessing:
+    """What the model's image processor says, in this package's terms."""
+    processor: Any = AutoImageProcessor.from_pretrained(name, backend="pil", **_pinned(revision))
+    size = processor.size
+    crops = bool(getattr(processor, "do_center_crop", False))
+    side = size.get("height") or size.get("shortest_edge")
+    if not side or size.get("width", side) != side or int(processor.resample) not in _RESAMPLE:
+        raise ModelError(f"{name} prepares pictures in a way that is not supported: {processor}")
+    return Preprocessing(
+        size=int(side),
+        fit="crop" if crops else "squash",
+        resample=_RESAMPLE[int(processor.resample)],
+        mean=tuple(processor.image_mean),
+        std=tuple(processor.image_std),
+    )
+
+
+def _blip(source: _Source) -> BlipVL:
+    own = ARCHITECTURE in (source.config.architectures or ())
+    return BlipVL(*source.load(ConvBlipForImageTextRetrieval if own else BlipForImageTextRetrieval))
+
+
+def _clip(source: _Source) -> ClipVL:
+    return ClipVL(*source.load(CLIPModel))
+
+
+def _siglip(source: _Source) -> SiglipVL:
+    parts = source.load(SiglipModel)
+    return SiglipVL(*parts, pad_token=_pad_token(source, parts[1]))
+
+
+_KINDS: dict[str, Callable[[_Source], VisionLanguageModel]] = {
+    "blip": _blip,
+    "clip": _clip,
+    "siglip": _siglip,
+}
+
+
+def _pad_token(source: _Source, tokenizer: Tokenizer) -> int:
+    """The id that `padding="max_length"` pads with: the text tower reads it, so it must be the right one."""
+    path = find_file(source.name, "tokenizer_config.json", source.revision)
+    named = read_json(path).get("pad_token") if path else None
+    token = named.get("content") if isinstance(named, dict) else named
+    found = tokenizer.token_to_id(token) if isinstance(token, str) else source.config.text_config.pad_token_id
+    if found is None:
+        raise ModelError(
+            f"{source.name}: its pad token {token!r} is not in tokenizer.json; expected a pad token"
+        )
+    return int(found)
+
+
+def _tokenizer_from(text: str, name: str) -> Tokenizer:
+    try:
+        return Tokenizer.from_str(text)
+    except Exception as error:  # the tokenizers library raises the base class
+        raise ModelError(
+            f"{name} has a damaged tokenizer.json: {error}; download or save it again"
+        ) from error
+
+
+def _pinned(revision: str | None) -> dict[str, str]:
+    return {} if revision is None else {"revision": revision}
