@@ -12,6 +12,7 @@ import itertools
 import os
 import random
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import click
@@ -20,19 +21,16 @@ from tqdm import tqdm
 from image2sentence.catalogue import draw, sample
 from recipes.bundled import data, language
 
-DRAWN_PHRASES, EMOJI_PHRASES, MODIFIERS = 9_000, 5_000, 6_000
+DRAWN_PHRASES, EMOJI_PHRASES, MODIFIERS = 4_000, 2_500, 4_000
 
 
 def write_pictures(data_folder: Path, out: Path, drawn: int) -> None:
     """Drawn pictures (the VL model's training seeds), photographs and emoji of the training part, as plain files."""
     for part in ("drawn", "photos", "emoji"):
         (out / part).mkdir(parents=True, exist_ok=True)
-    for index in tqdm(range(drawn), desc="drawing"):
-        path = out / "drawn" / f"{index:05d}.jpg"
-        if not path.is_file():
-            draft = path.with_suffix(".draft")
-            draw(sample(random.Random(data.TRAIN_SEED + index)), 168).save(draft, "JPEG", quality=92)
-            draft.replace(path)
+    paths = [out / "drawn" / f"{index:05d}.jpg" for index in range(drawn)]
+    with ProcessPoolExecutor() as pool:
+        list(tqdm(pool.map(_draw, range(drawn), paths, chunksize=64), total=drawn, desc="drawing"))
     sources = (
         ("photos", data.photo_records(data_folder, False)),
         ("emoji", data.emoji_records(data_folder, False)),
@@ -40,6 +38,13 @@ def write_pictures(data_folder: Path, out: Path, drawn: int) -> None:
     for part, rows in sources:
         for index, (path, _) in enumerate(tqdm(rows, desc=part)):
             _link(path, out / part / f"{index:05d}{path.suffix}")
+
+
+def _draw(index: int, path: Path) -> None:
+    if not path.is_file():
+        draft = path.with_suffix(".draft")
+        draw(sample(random.Random(data.TRAIN_SEED + index)), 168).save(draft, "JPEG", quality=92)
+        draft.replace(path)
 
 
 def phrases(data_folder: Path, rng: random.Random) -> list[str]:

@@ -81,7 +81,8 @@ def export(model: Path, out: Path, pictures: Path, int8: bool, half: bool) -> No
 
     from image2sentence.images import load_image
 
-    shown = [load_image(path) for path in find_pictures(pictures)[: run.PARITY_PICTURES]]
+    files = find_pictures(pictures)[: run.PARITY_PICTURES]
+    shown = [load_image(pictures / file.path) for file in files]
     parity = run.export_again(model, out, shown, ExportOptions(int8_text=int8, half=half))
     click.echo(json.dumps(parity, indent=2))
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import constants
 from huggingface_hub.errors import EntryNotFoundError, OfflineModeIsEnabled, StrictDataclassError
 from safetensors import SafetensorError
 from transformers.utils.hub import cached_file
@@ -84,6 +84,6 @@ def _hint(name: str, error: BaseException) -> str:
         return "the folder is incomplete or damaged: expected config.json, model.safetensors and so on"
     if name.startswith(("/", ".", "~")):
         return "there is no such folder"
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+    if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set: download the model while connected, or give the path of a folder"
     return "expected a Hub id such as Salesforce/blip-itm-base-coco, or the path of a folder"

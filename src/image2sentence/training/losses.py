@@ -20,8 +20,8 @@ def info_nce(
 ) -> Tensor:
     """Contrastive loss of row i of `queries` (B, d) with row i of `targets` (B, d) (van den Oord et al., 2018, eq. 4).
 
-    L = -log exp(q_i.t_i / T) / sum_j exp(q_i.t_j / T), with j over the batch and `queue` (Q, d), rows known to be
-    other pictures' targets. `symmetric` averages with the loss from targets to queries.
+    L = -log exp(q_i.t_i / T) / sum_j exp(q_i.t_j / T), with j over the batch and `queue` (Q, d), rows known
+    to be other pictures' targets. `symmetric` averages with the loss from targets to queries.
     """
     pool = targets if queue is None else torch.cat([targets, queue])
     labels = torch.arange(len(queries), device=queries.device)
@@ -63,11 +63,17 @@ def hard_negatives(
 def local_alignment(tokens: Tensor, patches: Tensor, attention: Tensor, temperature: float) -> Tensor:
     """LAR for VL models without a matching encoder: each pseudo-word against the patches it claims to describe.
 
-    `tokens` (B, L, c) and `patches` (B, N, c) are unit rows in one space; `attention` (B, L, N) says where each token
-    looks. The described patch of token l is its attention-weighted mean; token l of picture i must find it among the
-    same tokens' patches of all pictures (InfoNCE over the batch, the mean over tokens).
+    `tokens` (B, L, c) and `patches` (B, N, c) are unit rows in one space; `attention` (B, L, N) says where
+    each token looks. The described patch of token l is its attention-weighted mean; token l of picture i must
+    find it among the same tokens' patches of all pictures (InfoNCE over the batch, the mean over tokens).
     """
     described = functional.normalize(attention @ patches, dim=-1)
     logits = torch.einsum("ilc,jlc->lij", tokens, described) / temperature
     labels = torch.arange(len(tokens), device=tokens.device).expand(tokens.shape[1], -1)
     return functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+
+
+def resize_attention(attention: Tensor, side: int) -> Tensor:
+    """Maps (B, L, H, W) -> (B, L, side * side) on the VL model's grid, each summing to 1."""
+    resized = functional.interpolate(attention, (side, side), mode="bilinear", align_corners=False).flatten(2)
+    return resized / resized.sum(-1, keepdim=True).clamp(min=1e-6)

@@ -1,7 +1,7 @@
 """Words without pictures: the phrase bank for pseudo-captions, and modifiers (METHOD: "Beyond the paper").
 
-Neither needs a label or a pair. A bank is any list of texts; modifiers come from a text file, or from templates and
-word lists.
+Neither needs a label or a pair. A bank is any list of texts; modifiers come from a text file, or from
+templates and word lists.
 """
 
 from __future__ import annotations
@@ -56,13 +56,33 @@ def from_words(words: Sequence[str], templates: Sequence[str] = DEFAULT_TEMPLATE
 def build_bank(
     vl: VisionLanguageModel, phrases: Sequence[str], modifiers: Sequence[str], batch: int = 256
 ) -> PhraseBank:
-    """Encodes the phrases once with the frozen text encoder."""
-    device = next(vl.parameters()).device
+    """Encodes the phrases once with the frozen text encoder.
+
+    Raises DataError where there are none, or where a phrase with a modifier is longer than the text encoder
+    reads.
+    """
+    if not phrases or not modifiers:
+        raise DataError(f"expected phrases and modifiers, got {len(phrases)} and {len(modifiers)}")
+    _check_lengths(vl, phrases, modifiers)
     with torch.no_grad():
-        vectors = [
-            vl.encode_words(vl.words(list(phrases[i : i + batch]))) for i in range(0, len(phrases), batch)
-        ]
-    return PhraseBank(phrases, torch.cat(vectors).to(device), modifiers)
+        vectors = [vl.encode_words(vl.words(phrases[i : i + batch])) for i in range(0, len(phrases), batch)]
+    return PhraseBank(phrases, torch.cat(vectors), modifiers)
+
+
+def _check_lengths(vl: VisionLanguageModel, phrases: Sequence[str], modifiers: Sequence[str]) -> None:
+    """Any phrase may meet any modifier, so the longest of both must fit: better known now than at step 10,000."""
+    phrase, modifier = (_longest(vl, texts) for texts in (phrases, modifiers))
+    special = len(vl.tokenizer.encode("").ids)
+    if phrase[0] + modifier[0] + special > vl.max_length:
+        raise DataError(
+            f"the longest phrase ({phrase[0]} tokens) and the longest modifier ({modifier[0]}) do not fit the text "
+            f"encoder together ({vl.max_length - special} at most); shorten {phrase[1][:80]!r} or {modifier[1][:80]!r}"
+        )
+
+
+def _longest(vl: VisionLanguageModel, texts: Sequence[str]) -> tuple[int, str]:
+    encoded = vl.tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    return max((len(e.ids), text) for e, text in zip(encoded, texts, strict=True))
 
 
 def draw(items: Sequence[str], count: int, rng: random.Random) -> list[str]:

@@ -20,11 +20,13 @@ from tqdm import tqdm
 from image2sentence.config import Preprocessing
 from image2sentence.encoders.preprocess import fit, normalise, to_pixels
 from image2sentence.errors import DataError, ImageError
-from image2sentence.images import EXTENSIONS, display_path, load_image
+from image2sentence.gallery.walk import FoundFile, walk
+from image2sentence.images import display_path, load_image
 from image2sentence.training import state
 from image2sentence.training.vl.base import VisionLanguageModel
 
 THREADS = max(2, (os.cpu_count() or 2))
+GALLERY_NAME = ".image2sentence"  # a gallery kept beside its pictures is not material
 
 
 @dataclass(frozen=True)
@@ -37,19 +39,17 @@ class Collection:
     fingerprint: str
 
 
-def find_pictures(folder: Path) -> list[Path]:
-    """All picture files below `folder`, sorted. Raises DataError if there are none."""
+def find_pictures(folder: Path) -> list[FoundFile]:
+    """All picture files below `folder`. Raises DataError if there are none, or a folder below cannot be listed."""
     if not folder.is_dir():
         raise DataError(f"expected a folder of pictures at {display_path(folder)}")
-    found = [
-        Path(parent, name)
-        for parent, _, names in os.walk(folder)
-        for name in names
-        if os.path.splitext(name)[1].lower() in EXTENSIONS
-    ]
-    if not found:
+    found = walk(folder, skip=folder / GALLERY_NAME)
+    if found.unreadable:
+        name, reason = found.unreadable[0]
+        raise DataError(f"cannot list {display_path(folder / name)}: {reason}; training needs all of the folder")
+    if not found.files:
         raise DataError(f"no pictures in {display_path(folder)}: expected files such as .jpg or .png")
-    return sorted(found)
+    return found.files
 
 
 def collect(folder: Path, vl: VisionLanguageModel, kept: Path, batch: int = 64) -> Collection:
@@ -57,8 +57,9 @@ def collect(folder: Path, vl: VisionLanguageModel, kept: Path, batch: int = 64) 
 
     What is kept is used again only for the very same files (path, size, time) and the very same VL model.
     """
-    paths = find_pictures(folder)
-    print_of_data = _fingerprint(folder, paths, vl.record.fingerprint)
+    files = find_pictures(folder)
+    paths = [folder / file.path for file in files]
+    print_of_data = _fingerprint(files, vl.record.fingerprint)
     if kept.is_file():
         tensors, record = state.load_tensors(kept)
         if record.get("fingerprint") == print_of_data:
@@ -105,12 +106,10 @@ def _try_load(path: Path, at_least: int) -> Image.Image | str:
         return str(error)
 
 
-def _fingerprint(folder: Path, paths: Sequence[Path], vl: str) -> str:
+def _fingerprint(files: Sequence[FoundFile], vl: str) -> str:
     digest = hashlib.sha256(vl.encode())
-    for path in paths:
-        status = path.stat(follow_symlinks=True) if path.exists() else None
-        stamp = f"{status.st_size} {status.st_mtime_ns}" if status else "gone"
-        digest.update(os.fsencode(path.relative_to(folder)) + b"\0" + stamp.encode() + b"\0")
+    for file in files:
+        digest.update(os.fsencode(file.path) + f"\0{file.size}\0{file.mtime_ns}\0".encode())
     return digest.hexdigest()
 
 

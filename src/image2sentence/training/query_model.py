@@ -42,12 +42,18 @@ class FrozenTower(nn.Module):
         return patches[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))
 
 
-def build_query_model(vl: VisionLanguageModel, light: str, learner: LearnerConfig) -> QueryModel:
-    """A freshly initialised query side for `vl`; `light` is a name of LIGHT, or "symmetric"."""
+def build_query_model(
+    vl: VisionLanguageModel, light: str, learner: LearnerConfig, *, pretrained: bool = True
+) -> QueryModel:
+    """A query side for `vl`; `light` is a name for `build_light`, or "symmetric".
+
+    The learner is freshly initialised, and so is the light encoder unless its name says otherwise;
+    `pretrained=False` ignores what the name says, for weights that are loaded next.
+    """
     if light == SYMMETRIC:
         encoder: nn.Module = FrozenTower(vl)
         width, preprocessing = vl.patch_width, vl.preprocessing
     else:
-        entry = build_light(light)
+        entry = build_light(light, pretrained=pretrained)
         encoder, width, preprocessing = entry, entry.width, entry.preprocessing
     return QueryModel(encoder, build_learner(learner, width, vl.word_width, vl.word_norm()), preprocessing)

@@ -5,9 +5,9 @@ torch.save would write a pickle; safetensors holds tensors only, so a state file
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,9 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str,
 
     Raises ModelError naming the path where the disk is full or the folder cannot be written; what was there stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         owned = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
         save_file(owned, temporary, metadata={"record": json.dumps(record or {})})
         with temporary.open("rb") as file:
@@ -38,7 +36,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str,
     except (OSError, SafetensorError) as error:
         raise ModelError(f"could not write {path}: {error}; what was there before is untouched") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -37,7 +37,8 @@ class AdaptiveTokenLearner(nn.Module):
     def __init__(self, config: LearnerConfig, feature_width: int, word_width: int, word_norm: float) -> None:
         super().__init__()
         self.config = config
-        self.select = nn.Conv2d(feature_width, config.tokens, 1)
+        # A bias would cancel in a softmax over places: nothing could ever train it.
+        self.select = nn.Conv2d(feature_width, config.tokens, 1, bias=config.softmax == "tokens")
         self.enter = nn.Linear(feature_width, config.width)
         self.identity = nn.Parameter(0.02 * torch.randn(config.tokens, config.width))
         self.blocks = nn.ModuleList(RelationBlock(config.width, config.heads) for _ in range(config.blocks))
@@ -98,7 +99,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+        self.query, self.value, self.out = (nn.Linear(width, width) for _ in range(3))
+        self.key = nn.Linear(width, width, bias=False)  # a bias would cancel in the softmax
 
     def forward(self, queries: Tensor, context: Tensor) -> Tensor:
         q, k, v = (self._split(x) for x in (self.query(queries), self.key(context), self.value(context)))

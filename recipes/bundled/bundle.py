@@ -1,0 +1,48 @@
+"""Puts a trained query side and its VL model into the package, with the words it was trained with and a model card.
+
+python -m recipes.bundled.bundle --vl runs/vl --query runs/query --material runs/material
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import click
+
+from image2sentence.encoders.folder import CARD, bundled
+from image2sentence.training.run import BUNDLED_VL
+
+VL_FILES = ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json")
+LIMIT = 30_000_000
+
+
+@click.command()
+@click.option("--vl", type=click.Path(path_type=Path), default=Path("runs/vl"))
+@click.option("--query", type=click.Path(path_type=Path), default=Path("runs/query"))
+@click.option("--material", type=click.Path(path_type=Path), default=Path("runs/material"))
+def main(vl: Path, query: Path, material: Path) -> None:
+    """Replaces the package's default model."""
+    target = bundled()
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(query / "model", target)
+    (target / "vl").mkdir()
+    for name in VL_FILES:
+        shutil.copyfile(vl / "model" / name, target / "vl" / name)
+    for name in ("phrases.txt", "modifiers.txt"):
+        shutil.copyfile(material / name, target / "vl" / name)
+    config = json.loads((target / "config.json").read_text())
+    config["vl"]["name"] = BUNDLED_VL
+    (target / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    shutil.copyfile(Path(__file__).with_name("card.md"), target / CARD)
+    total = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    if total > LIMIT:
+        raise click.ClickException(
+            f"the bundled model weighs {total / 1e6:.1f} MB, more than {LIMIT / 1e6:.0f} MB"
+        )
+    click.echo(f"{target}: {total / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Phrase banks: reading, templates, the nearest pseudo-captions, and what does not fit."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed: phrase banks belong to training")
+pytest.importorskip("transformers", reason="transformers is not installed: VL models belong to training")
+
+import torch
+
+from image2sentence.errors import DataError
+from image2sentence.training import phrases
+from image2sentence.training.vl.base import VisionLanguageModel
+from image2sentence.training.vl.load import load_vl
+from tiny_vl import save_tiny_vl
+
+PHRASES = ["a red mug", "a blue shirt", "a green shirt with long sleeves", "red", "blue"]
+
+
+@pytest.fixture(scope="module")
+def vl(tmp_path_factory: pytest.TempPathFactory) -> VisionLanguageModel:
+    return load_vl(str(save_tiny_vl("blip", tmp_path_factory.mktemp("vl"))))
+
+
+def test_lines_are_read_once_each_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "bank.txt"
+    path.write_bytes("  a red mug\r\n\n blå kopp \na red mug\n\u00a0\n".encode())
+    assert phrases.read_lines(path) == ["a red mug", "blå kopp"]
+
+
+def test_a_bank_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text(" \n\n")
+    (tmp_path / "latin.txt").write_bytes("blå\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"empty\.txt holds no phrase"):
+        phrases.read_lines(tmp_path / "empty.txt")
+    with pytest.raises(DataError, match=r"latin\.txt as UTF-8 text, one phrase a line"):
+        phrases.read_lines(tmp_path / "latin.txt")
+    with pytest.raises(DataError, match=r"missing\.txt"):
+        phrases.read_lines(tmp_path / "missing.txt")
+
+
+def test_every_word_meets_every_template() -> None:
+    made = phrases.from_words(["red", "{w}"], ["in {w}", "{w} but {w}"])
+    assert made == ["in red", "in {w}", "red but red", "{w} but {w}"]
+    assert len(phrases.from_words(["a", "b"])) == 2 * len(phrases.DEFAULT_TEMPLATES)
+
+
+def test_a_bank_holds_the_frozen_models_vectors(vl: VisionLanguageModel) -> None:
+    bank = phrases.build_bank(vl, PHRASES, ["in red"], batch=2)
+    with torch.no_grad():
+        expected = vl.encode_words(vl.words(PHRASES))
+    torch.testing.assert_close(bank.vectors, expected, atol=1e-5, rtol=0)
+    assert not bank.vectors.requires_grad
+
+
+def test_nearest_phrases_are_the_best_by_dot_product(vl: VisionLanguageModel) -> None:
+    bank = phrases.build_bank(vl, PHRASES, ["in red"])
+    gallery = torch.randn(5000, vl.width, generator=torch.Generator().manual_seed(0))
+    nearest = bank.nearest(gallery, 3)
+    scores = gallery @ bank.vectors.T
+    assert nearest.shape == (5000, 3)
+    for row in (0, 17, 4096, 4999):
+        assert nearest[row].tolist() == sorted(range(5), key=lambda i: -float(scores[row, i]))[:3]
+    assert bank.nearest(gallery[:2], 99).shape == (2, 5)
+
+
+def test_a_phrase_finds_itself(vl: VisionLanguageModel) -> None:
+    bank = phrases.build_bank(vl, PHRASES, ["in red"])
+    assert bank.nearest(bank.vectors, 1)[:, 0].tolist() == list(range(5))
+
+
+def test_drawing_is_decided_by_the_generator() -> None:
+    drawn = phrases.draw(PHRASES, 100, random.Random(1))
+    assert drawn == phrases.draw(PHRASES, 100, random.Random(1))
+    assert set(drawn) == set(PHRASES)
+
+
+def test_phrases_that_cannot_fit_are_an_error_before_training(vl: VisionLanguageModel) -> None:
+    long = " ".join(["red"] * 14)
+    phrases.build_bank(vl, [long], ["in red"])  # 14 + 2 + 2 special tokens of 20
+    with pytest.raises(DataError, match=r"longest phrase \(14 tokens\) and the longest modifier \(5\)"):
+        phrases.build_bank(vl, ["red", long], ["in red", "but with long sleeves in"])
+    with pytest.raises(DataError, match="got 0 and 1"):
+        phrases.build_bank(vl, [], ["in red"])

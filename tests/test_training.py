@@ -1,0 +1,258 @@
+"""Training and export, end to end on a small VL model: what is learned, what stays frozen, what survives a kill."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs the [train] extra")
+
+from image2sentence.catalogue import write_catalogue  # noqa: E402
+from image2sentence.config import LearnerConfig  # noqa: E402
+from image2sentence.encoders import load_encoder  # noqa: E402
+from image2sentence.encoders.folder import WEIGHTS, ModelFolder  # noqa: E402
+from image2sentence.errors import ConfigError, DataError, ModelError  # noqa: E402
+from image2sentence.images import load_image  # noqa: E402
+from image2sentence.training import export as exporting  # noqa: E402
+from image2sentence.training import loop, run, state  # noqa: E402
+from image2sentence.training.pictures import collect  # noqa: E402
+from image2sentence.training.query_model import build_query_model  # noqa: E402
+from image2sentence.training.settings import TrainSettings  # noqa: E402
+from image2sentence.training.vl.load import load_vl  # noqa: E402
+from tiny import save_vl  # noqa: E402
+
+SETTINGS = TrainSettings(
+    learner=LearnerConfig(tokens=2, width=16, heads=2, blocks=1, gates=True),
+    steps=4,
+    batch=8,
+    warmup=1,
+    lar_batch=4,
+    validation=6,
+    save_every=1,
+    precision="no",
+)
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VL model, 32 drawn pictures, phrases and modifiers."""
+    folder = tmp_path_factory.mktemp("material")
+    save_vl(folder / "vl")
+    write_catalogue(folder / "catalogue", 32, seed=3, size=64)
+    (folder / "phrases.txt").write_text("a red shirt\na blue mug\na green dress\n")
+    (folder / "modifiers.txt").write_text("in blue\nbut striped\nwith long sleeves\n")
+    return folder
+
+
+def request(material: Path, out: Path, settings: TrainSettings = SETTINGS) -> run.TrainRequest:
+    return run.TrainRequest(
+        material / "catalogue",
+        str(material / "vl"),
+        "tiny",
+        out,
+        settings,
+        phrases=material / "phrases.txt",
+        modifiers=material / "modifiers.txt",
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(material: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run")
+    run.train(request(material, out))
+    return out
+
+
+def test_the_model_folder_answers_like_torch(material: Path, trained: Path) -> None:
+    encoder = load_encoder(trained / "model")
+    pictures = [load_image(path) for path in sorted((material / "catalogue" / "images").iterdir())[:5]]
+    queries = encoder.encode_queries(
+        encoder.encode_sentences(pictures), ["in red", "", "but blue", "a mug", "in"]
+    )
+    vl = load_vl(str(material / "vl"))
+    model = run.restore(ModelFolder.open(trained / "model"), vl).eval()
+    parity = exporting.measure_parity(vl, model, encoder, pictures, ["in red", "but blue", "", "a mug"])
+    assert queries.shape == (5, vl.width)
+    assert np.allclose(np.linalg.norm(queries, axis=1), 1, atol=1e-5)
+    assert parity["gallery_image"]["min"] > 0.999
+    assert parity["composed_query"]["min"] > 0.99
+
+
+def test_words_move_the_query_and_the_picture_does_too(material: Path, trained: Path) -> None:
+    encoder = load_encoder(trained / "model")
+    pictures = [load_image(path) for path in sorted((material / "catalogue" / "images").iterdir())[:2]]
+    sentences = encoder.encode_sentences(pictures)
+    same_words = encoder.encode_queries(sentences, ["in red", "in red"])
+    other_words = encoder.encode_queries(sentences, ["in red", "with long sleeves"])
+    assert not np.allclose(same_words[0], same_words[1])
+    assert not np.allclose(same_words[1], other_words[1])
+
+
+def test_the_record_says_how_it_was_trained(trained: Path) -> None:
+    record = json.loads((trained / "model" / "config.json").read_text())["training"]
+    assert record["steps"] == SETTINGS.steps
+    assert record["pictures"] + record["validation_pictures"] == 32
+    assert record["settings"]["modifier_weight"] == SETTINGS.modifier_weight
+    assert len(record["data_fingerprint"]) == 64
+
+
+def make_trainer(material: Path, out: Path, settings: TrainSettings = SETTINGS) -> loop.Trainer:
+    vl = load_vl(str(material / "vl"))
+    asked = request(material, out, settings)
+    _, bank = run._with_bank(asked, vl)
+    torch.manual_seed(0)
+    model = build_query_model(vl, "tiny", settings.learner)
+    return loop.Trainer(
+        vl, model, collect(asked.pictures, vl, out / "targets.safetensors"), settings, out, bank
+    )
+
+
+def test_the_vl_model_stays_frozen_and_every_other_weight_learns(material: Path, tmp_path: Path) -> None:
+    trainer = make_trainer(material, tmp_path)
+    before_vl = {key: value.clone() for key, value in trainer.vl.state_dict().items()}
+    before = {key: value.clone() for key, value in trainer.model.named_parameters()}
+    for step, batch in enumerate(trainer.loader.ahead(0, 3)):
+        trainer._step(step, [batch])
+    assert all(torch.equal(before_vl[key], value) for key, value in trainer.vl.state_dict().items())
+    assert all(parameter.grad is None for parameter in trainer.vl.parameters())
+    still = [key for key, value in trainer.model.named_parameters() if torch.equal(before[key], value)]
+    assert still == []
+
+
+def test_a_killed_run_goes_on_bit_for_bit(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = make_trainer(material, tmp_path / "whole")
+    whole.run()
+    broken = make_trainer(material, tmp_path / "broken")
+    step = loop.Trainer._step
+
+    def dies(self: loop.Trainer, number: int, batches: object) -> dict[str, float]:
+        if number == 2:
+            raise KeyboardInterrupt
+        return step(self, number, batches)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Trainer, "_step", dies)
+        with pytest.raises(KeyboardInterrupt):
+            broken.run()
+    resumed = make_trainer(material, tmp_path / "broken")
+    resumed.run()
+    first, _ = state.load_tensors(tmp_path / "whole" / "state.safetensors")
+    second, _ = state.load_tensors(tmp_path / "broken" / "state.safetensors")
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_gallery_vectors_are_computed_once(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vl = load_vl(str(material / "vl"))
+    first = collect(material / "catalogue", vl, tmp_path / "targets.safetensors")
+    monkeypatch.setattr(type(vl), "encode_images", lambda *_: pytest.fail("encoded again"))
+    again = collect(material / "catalogue", vl, tmp_path / "targets.safetensors")
+    assert torch.equal(first.vectors, again.vectors)
+    assert first.paths == again.paths
+
+
+def test_unreadable_pictures_are_counted_and_named(material: Path, tmp_path: Path) -> None:
+    write_catalogue(tmp_path / "pictures", 8, seed=1, size=64)
+    (tmp_path / "pictures" / "broken.jpg").write_bytes(b"\xff\xd8\xff not a picture")
+    found = collect(tmp_path / "pictures", load_vl(str(material / "vl")), tmp_path / "targets.safetensors")
+    assert len(found.paths) == len(found.vectors) == 8
+    assert [Path(name).name for name, _ in found.unreadable] == ["broken.jpg"]
+
+
+def test_a_sentence_learns_to_find_its_own_picture(material: Path, tmp_path: Path) -> None:
+    settings = replace(
+        SETTINGS,
+        steps=120,
+        save_every=120,
+        batch=25,
+        modifier_weight=0.0,
+        lar="off",
+        learning_rate=3e-3,
+        smallest_crop=1.0,
+        flip=False,
+        average=0.5,
+    )
+    trainer = make_trainer(material, tmp_path, settings)
+    trainer.held = trainer.kept  # judged on what it learned from: can it learn at all?
+    trainer.run()
+    assert trainer.progress.best == 100.0
+
+
+def test_another_run_in_the_same_place_is_refused(material: Path, trained: Path) -> None:
+    with pytest.raises(ConfigError, match="settings differs"):
+        run.train(request(material, trained, replace(SETTINGS, seed=9)))
+
+
+def test_export_refuses_drift_and_leaves_the_older_folder(
+    material: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "model"
+    pictures = [load_image(path) for path in sorted((material / "catalogue" / "images").iterdir())[:4]]
+    options = exporting.ExportOptions(int8_text=False)
+    run.export_again(trained / "model", out, pictures, options)
+    before = (out / "config.json").read_bytes()
+    half = exporting.store_half
+
+    def spoils(source: Path, target: Path) -> None:
+        half(source, target)
+        graph = exporting.onnx.load(target)
+        weight = max(graph.graph.initializer, key=lambda w: np.prod(w.dims))
+        noise = np.random.default_rng(0).standard_normal(tuple(weight.dims)).astype(np.float16)
+        weight.CopyFrom(exporting.numpy_helper.from_array(noise, weight.name))
+        exporting.onnx.save(graph, target)
+
+    monkeypatch.setattr(exporting, "store_half", spoils)
+    with pytest.raises(ModelError, match="drifts from torch"):
+        run.export_again(trained / "model", out, pictures, options)
+    assert (out / "config.json").read_bytes() == before
+
+
+def test_a_checkpoint_of_another_vl_model_is_refused(trained: Path, tmp_path: Path) -> None:
+    other = load_vl(str(save_vl(tmp_path / "other", seed=5)))
+    with pytest.raises(ModelError, match="was trained for VL model"):
+        run.restore(ModelFolder.open(trained / "model"), other)
+
+
+def test_damaged_weights_are_refused(material: Path, trained: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(trained / "model", tmp_path / "model")
+    weights = tmp_path / "model" / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-9])
+    with pytest.raises(ModelError, match="damaged"):
+        run.restore(ModelFolder.open(tmp_path / "model"), load_vl(str(material / "vl")))
+
+
+def test_mistakes_are_named(material: Path, tmp_path: Path) -> None:
+    asked = request(material, tmp_path)
+    with pytest.raises(ModelError, match="no usable vision-language model"):
+        run.train(replace(asked, vl=str(tmp_path / "nowhere")))
+    with pytest.raises(ConfigError, match="unknown light encoder 'huge'"):
+        run.train(replace(asked, light="huge"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no pictures"):
+        run.train(replace(asked, pictures=tmp_path / "empty"))
+    with pytest.raises(ConfigError, match="needs words"):
+        run.train(replace(asked, phrases=None))
+
+
+def test_settings_are_read_strictly(tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text('{"steps": 7, "learner": {"tokens": 8}}')
+    settings = run.read_settings(file, {"learner.gates": True, "seed": 3})
+    assert (settings.steps, settings.learner.tokens, settings.learner.gates, settings.seed) == (7, 8, True, 3)
+    with pytest.raises(ConfigError, match="unknown training setting 'stepz'"):
+        run.read_settings(None, {"stepz": 1})
+    file.write_text('{"stepz": 7}')
+    with pytest.raises(ConfigError, match="unknown key 'stepz'"):
+        run.read_settings(file, {})
+    with pytest.raises(ConfigError, match="expected int"):
+        run.read_settings(None, {"steps": "many"})
