@@ -45,10 +45,13 @@ def test_tensors_that_share_memory_are_written_apart(tmp_path: Path) -> None:
     assert torch.equal(state.load_tensors(tmp_path / "s")[0]["b"], shared)
 
 
-def test_saving_replaces(tmp_path: Path) -> None:
-    for value in (1.0, 2.0):
-        state.save_tensors(tmp_path / "s", {"a": torch.tensor(value)})
+def test_saving_replaces_the_file_and_never_writes_into_it(tmp_path: Path) -> None:
+    state.save_tensors(tmp_path / "s", {"a": torch.tensor(1.0)})
+    before = (tmp_path / "s").read_bytes()
+    (tmp_path / "kept").hardlink_to(tmp_path / "s")
+    state.save_tensors(tmp_path / "s", {"a": torch.tensor(2.0)})
     assert state.load_tensors(tmp_path / "s")[0]["a"] == 2.0
+    assert (tmp_path / "kept").read_bytes() == before
 
 
 @pytest.mark.parametrize("damage", [b"", b"not safetensors", None])

@@ -59,7 +59,8 @@ def native_text_vectors(vl: VisionLanguageModel, texts: list[str]) -> torch.Tens
     """What transformers' own class gives for ids padded as its processor pads them."""
     ids = [vl.tokenizer.encode(text).ids for text in texts]
     if vl.kind == "siglip":
-        padded = torch.tensor([row + [vl.pad_token.item()] * (vl.max_length - len(row)) for row in ids])
+        pad = vl.tokenizer.token_to_id("<pad>")
+        padded = torch.tensor([row + [pad] * (vl.max_length - len(row)) for row in ids])
         return functional.normalize(vl.model.get_text_features(input_ids=padded).pooler_output, dim=-1)
     length = max(map(len, ids))
     end = vl.tokenizer.token_to_id("<|endoftext|>" if vl.kind == "clip" else "[PAD]")

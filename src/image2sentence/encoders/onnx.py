@@ -161,15 +161,16 @@ class OnnxEncoder:
 
     def _session(self, name: str) -> Any:
         import onnxruntime  # the heaviest import of a query: only when a graph is really needed
+        from onnxruntime.capi import onnxruntime_pybind11_state as engine
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.log_severity_level = 3
+        content = self.folder.read(name)
+        refusals = (engine.Fail, engine.InvalidProtobuf, engine.InvalidGraph, engine.InvalidArgument)
         try:
-            return onnxruntime.InferenceSession(
-                self.folder.read(name), options, providers=["CPUExecutionProvider"]
-            )
-        except (RuntimeError, ValueError, onnxruntime.capi.onnxruntime_pybind11_state.Fail) as error:
+            return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except (*refusals, engine.NotImplemented, engine.RuntimeException) as error:
             raise ModelError(f"ONNX Runtime cannot load {self.folder.path / name}: {error}") from error
 
 

@@ -156,7 +156,7 @@ def _hub(
 
     def build(weights: str | None) -> LightEncoder:
         if weights is None:
-            body = model(config())
+            body = _initialised(model(config()))
         else:
             with reading(f"{model.__name__} weights", weights):
                 body = load_pretrained(model, weights, config=config())
@@ -234,6 +234,23 @@ def _checked(body: nn.Module, preprocessing: Preprocessing) -> LightEncoder:
         )
     encoder.train()
     return encoder
+
+
+def _initialised(body: nn.Module) -> nn.Module:
+    """Kernels drawn as He et al. (ICCV 2015, eq. 10) do, batch norms starting as the identity.
+
+    transformers draws the scales of EfficientNet's and MobileViTV2's batch norms around zero with a deviation
+    of 0.02: after a few layers nothing is left of the picture, and such a model cannot be trained from
+    scratch.
+    """
+    for module in body.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+    return body
 
 
 def _with_usual_momentum(body: nn.Module) -> nn.Module:

@@ -46,7 +46,9 @@ def find_pictures(folder: Path) -> list[FoundFile]:
     found = walk(folder, skip=folder / GALLERY_NAME)
     if found.unreadable:
         name, reason = found.unreadable[0]
-        raise DataError(f"cannot list {display_path(folder / name)}: {reason}; training needs all of the folder")
+        raise DataError(
+            f"cannot list {display_path(folder / name)}: {reason}; training needs all of the folder"
+        )
     if not found.files:
         raise DataError(f"no pictures in {display_path(folder)}: expected files such as .jpg or .png")
     return found.files

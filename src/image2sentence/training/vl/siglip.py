@@ -69,7 +69,7 @@ class SiglipVL(VisionLanguageModel):
 
     def _fill(self, words: Words) -> tuple[Tensor, Tensor]:
         """Embeddings (B, max_length, w) with pad tokens where no word is, and their bias (B, max_length)."""
-        rows = len(words.embeddings)
+        rows = words.embeddings.shape[0]  # not len(): that would be a constant of the exported graph
         padding = self.embed(self.pad_token).expand(rows, self.max_length, -1).to(words.embeddings.dtype)
         embeddings = torch.cat([words.embeddings, padding], 1)[:, : self.max_length]
         bias = torch.cat([words.bias, torch.full_like(padding[..., 0], ABSENT)], 1)[:, : self.max_length]
