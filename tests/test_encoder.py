@@ -81,10 +81,14 @@ def test_attention_maps_sum_to_one(encoder: OnnxEncoder, pictures: list[Image.Im
 
 def test_no_words_ask_for_the_picture_itself(encoder: OnnxEncoder, pictures: list[Image.Image]) -> None:
     sentences = encoder.encode_sentences(pictures)
-    assert np.array_equal(encoder.encode_queries(sentences, [""] * 4), encoder.encode_queries(sentences, ["  "] * 4))
+    assert np.array_equal(
+        encoder.encode_queries(sentences, [""] * 4), encoder.encode_queries(sentences, ["  "] * 4)
+    )
 
 
-@pytest.mark.parametrize("text", ["costs $20", "5* rating", "{sentence}", "[CLS] [SEP]", "\x00", "ünïcödé 赤い"])
+@pytest.mark.parametrize(
+    "text", ["costs $20", "5* rating", "{sentence}", "[CLS] [SEP]", "\x00", "ünïcödé 赤い"]
+)
 def test_nothing_in_user_text_is_special(
     encoder: OnnxEncoder, pictures: list[Image.Image], text: str
 ) -> None:
@@ -93,7 +97,11 @@ def test_nothing_in_user_text_is_special(
 
 
 def test_unknown_words_are_named_once_as_written(encoder: OnnxEncoder) -> None:
-    assert encoder.unknown_words("Periwinkle red, periWINKLE xyzzy Periwinkle") == ["Periwinkle", "periWINKLE", "xyzzy"]
+    assert encoder.unknown_words("Periwinkle red, periWINKLE xyzzy Periwinkle") == [
+        "Periwinkle",
+        "periWINKLE",
+        "xyzzy",
+    ]
     assert encoder.unknown_words("") == []
 
 

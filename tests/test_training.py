@@ -23,7 +23,7 @@ from image2sentence.training.pictures import collect  # noqa: E402
 from image2sentence.training.query_model import build_query_model  # noqa: E402
 from image2sentence.training.settings import TrainSettings  # noqa: E402
 from image2sentence.training.vl.load import load_vl  # noqa: E402
-from tiny import save_vl  # noqa: E402
+from tiny_vl import save_tiny_vl  # noqa: E402
 
 SETTINGS = TrainSettings(
     learner=LearnerConfig(tokens=2, width=16, heads=2, blocks=1, gates=True),
@@ -41,7 +41,7 @@ SETTINGS = TrainSettings(
 def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A VL model, 32 drawn pictures, phrases and modifiers."""
     folder = tmp_path_factory.mktemp("material")
-    save_vl(folder / "vl")
+    save_tiny_vl("conv_blip", folder / "vl")
     write_catalogue(folder / "catalogue", 32, seed=3, size=64)
     (folder / "phrases.txt").write_text("a red shirt\na blue mug\na green dress\n")
     (folder / "modifiers.txt").write_text("in blue\nbut striped\nwith long sleeves\n")
@@ -216,7 +216,7 @@ def test_export_refuses_drift_and_leaves_the_older_folder(
 
 
 def test_a_checkpoint_of_another_vl_model_is_refused(trained: Path, tmp_path: Path) -> None:
-    other = load_vl(str(save_vl(tmp_path / "other", seed=5)))
+    other = load_vl(str(save_tiny_vl("conv_blip", tmp_path / "other", seed=5)))
     with pytest.raises(ModelError, match="was trained for VL model"):
         run.restore(ModelFolder.open(trained / "model"), other)
 

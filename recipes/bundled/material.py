@@ -12,16 +12,18 @@ import itertools
 import os
 import random
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import click
 from tqdm import tqdm
 
-from image2sentence.catalogue import draw, sample
+from image2sentence.catalogue import attributes, draw, sample
 from recipes.bundled import data, language
 
-DRAWN_PHRASES, EMOJI_PHRASES, MODIFIERS = 4_000, 2_500, 4_000
+MODIFIERS = 6_000
 
 
 def write_pictures(data_folder: Path, out: Path, drawn: int) -> None:
@@ -48,13 +50,30 @@ def _draw(index: int, path: Path) -> None:
 
 
 def phrases(data_folder: Path, rng: random.Random) -> list[str]:
-    """The phrase bank: full descriptions, no two the same."""
-    records = [language.random_record(rng, "drawn") for _ in range(DRAWN_PHRASES)]
-    for kind, colour in itertools.product(language.PHOTO_TYPES, language.VALUES["colour"]):
-        records += [{"source": "photo", "type": kind, "colour": colour}] * 2
-    subjects = [record for _, record in data.emoji_records(data_folder, False)]
-    records += rng.sample(subjects, min(EMOJI_PHRASES, len(subjects)))
+    """The phrase bank: every drawn kind in every colour, pattern and sleeve; photographed kinds; names of emoji.
+
+    That each product has its own phrase matters more than anything else about the bank (docs/model.md).
+    """
+    records = list(products())
+    records += [
+        {"source": "photo", "type": kind, "colour": colour}
+        for kind, colour in itertools.product(language.PHOTO_TYPES, language.VALUES["colour"])
+    ]
+    records += [record for _, record in data.emoji_records(data_folder, False)]
     return list(dict.fromkeys(language.describe(record, rng, full=True).text for record in records))
+
+
+def products() -> Iterator[dict[str, str]]:
+    """Every combination of a drawn product's main attributes."""
+    for kind, colour in itertools.product(attributes.TYPES, attributes.COLOURS):
+        plain = attributes.Product(kind, colour, "plain", "", "", "", "", "", "", 0)
+        patterns = [plain] + [
+            replace(plain, pattern=pattern, pattern_colour=second)
+            for pattern in attributes.PATTERNS[1:]
+            for second in attributes.choices(replace(plain, pattern=pattern), "pattern_colour")
+        ]
+        for product, sleeve in itertools.product(patterns, attributes.values("sleeve", kind) or ("",)):
+            yield data.product_record(replace(product, sleeve=sleeve))
 
 
 def modifiers(rng: random.Random) -> list[str]:

@@ -95,6 +95,8 @@ class OnnxEncoder:
     def unknown_words(self, text: str) -> list[str]:
         """The words of `text` that the model's vocabulary does not have, in order, once each."""
         unknown = self._tokenizer.token_to_id("[UNK]")
+        if unknown is None:  # a vocabulary of pieces has a reading for everything
+            return []
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         found = (text[a:b] for i, (a, b) in zip(encoding.ids, encoding.offsets, strict=True) if i == unknown)
         return list(dict.fromkeys(found))
@@ -145,6 +147,7 @@ class OnnxEncoder:
             raise ModelError(f"{self.folder.path / TOKENIZER} is not a tokenizer: {error}") from error
         tokenizer.no_padding()
         tokenizer.no_truncation()
+        tokenizer.encode_special_tokens = True  # a user's "[SEP]" is text
         return tokenizer
 
     @cached_property

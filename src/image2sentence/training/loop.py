@@ -63,11 +63,15 @@ class Objective(nn.Module):
         pseudo: Tensor | None,
         patches: Tensor | None,
         rng: random.Random,
+        queue: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Named losses, unweighted. `gallery` (B, d); `pseudo` (B, k) bank indices; `patches` (b, N, C)."""
+        """Named losses, unweighted.
+
+        `gallery` (B, d); `pseudo` (B, k) bank indices; `patches` (b, N, C); `queue` (Q, d) others' gallery vectors.
+        """
         settings = self.settings
         queries = self._query(sentence, [""] * len(gallery))
-        result = {"gcd": self._gcd(queries, gallery)}
+        result = {"gcd": self._gcd(queries, gallery, queue)}
         if patches is not None:
             result["lar"] = self._lar(sentence, gallery, queries, patches)
         if pseudo is not None and settings.caption_weight:
@@ -91,21 +95,37 @@ class Objective(nn.Module):
             self.vl.compose(sentence.tokens, sentence.gates, texts, self.template)
         ).float()
 
-    def _gcd(self, queries: Tensor, gallery: Tensor) -> Tensor:
+    def lar_kind(self) -> str:
+        """What `lar` comes to for this VL model: matching, local or off."""
+        if self.settings.lar != "auto":
+            return self.settings.lar if self.settings.lar_weight else "off"
+        return ("matching" if self.vl.has_matching else "local") if self.settings.lar_weight else "off"
+
+    def _gcd(self, queries: Tensor, gallery: Tensor, queue: Tensor | None) -> Tensor:
         temperature = self.log_temperature.exp()
         if self.settings.gcd == "mse":
             return losses.mean_squared(queries, gallery)
         if self.settings.gcd == "kl":
             return losses.similarity_kl(queries, gallery, temperature)
-        return losses.info_nce(queries, gallery, temperature, symmetric=self.settings.gcd == "symmetric")
+        return losses.info_nce(
+            queries, gallery, temperature, symmetric=self.settings.gcd == "symmetric", queue=queue
+        )
 
     def _lar(self, sentence: Sentence, gallery: Tensor, queries: Tensor, patches: Tensor) -> Tensor:
+        if self.lar_kind() == "local":
+            return self._local(sentence, patches)
         count = len(patches)
         words = self.vl.compose(sentence.tokens[:count], sentence.gates[:count], [""] * count, self.template)
         wrong = losses.hard_negatives(queries[:count], gallery[:count], self.settings.temperature)
         both = Words(torch.cat([words.embeddings] * 2), torch.cat([words.bias] * 2))
         logits = self.vl.match(both, torch.cat([patches, patches[wrong]])).float()
         return losses.matching(logits[:count], logits[count:])
+
+    def _local(self, sentence: Sentence, patches: Tensor) -> Tensor:
+        count, places = len(patches), self.vl.place_vectors(patches)
+        attention = losses.resize_attention(sentence.attention[:count], math.isqrt(places.shape[1]))
+        words = self.vl.word_vectors(sentence.tokens[:count])
+        return losses.local_alignment(words, places, attention, self.settings.temperature)
 
     def _captions(self, pseudo: Tensor, rng: random.Random) -> tuple[list[str], Tensor]:
         """One of each picture's pseudo-captions, and their text vectors."""
@@ -121,8 +141,7 @@ class Objective(nn.Module):
             changed = self.vl.encode_words(
                 self.vl.words([f"{c} {m}" for c, m in zip(captions, modifiers, strict=True)])
             ).float()
-            shift = self.settings.modifier_target == "shift"
-            target = functional.normalize(gallery + changed - plain, dim=-1) if shift else changed
+            target = functional.normalize(changed + self.settings.residual * (gallery - plain), dim=-1)
         return losses.info_nce(self._query(sentence, modifiers), target, self.log_temperature.exp())
 
 
@@ -239,8 +258,19 @@ class Trainer:
             with torch.no_grad():
                 patches = self.vl.encode_images(batch.clean.to(self.device)).patches
         pseudo = None if self.pseudo is None else self.pseudo[rows]
-        named: dict[str, Tensor] = self.objective(sentence, self.vectors[rows], pseudo, patches, rng)
+        named: dict[str, Tensor] = self.objective(
+            sentence, self.vectors[rows], pseudo, patches, rng, self._queue(rows, rng)
+        )
         return named
+
+    def _queue(self, rows: Tensor, rng: random.Random) -> Tensor | None:
+        """Gallery vectors of `settings.queue` training pictures that are not in the batch; None for an empty queue."""
+        others = np.setdiff1d(self.kept, rows.cpu().numpy())
+        wanted = min(self.settings.queue, len(others))
+        if not wanted:
+            return None
+        chosen = np.random.default_rng(rng.getrandbits(32)).choice(others, wanted, replace=False)
+        return self.vectors[torch.from_numpy(chosen)]
 
     # --- around the steps ---
 
@@ -324,15 +354,16 @@ class Trainer:
 
     def _loader(self) -> BatchLoader:
         s = self.settings
-        clean = s.lar_batch if s.lar_weight and s.lar != "off" else 0
+        lar = self.objective.lar_kind()
         return BatchLoader(
             [self.pictures.paths[i] for i in self.kept],
             self.model.preprocessing,
             self.vl.preprocessing,
             Augmentation(s.smallest_crop, s.flip),
             s.batch,
-            clean,
+            0 if lar == "off" else s.lar_batch,
             s.seed,
+            same_crop=lar == "local",
         )
 
     def _trained(self) -> list[nn.Parameter]:

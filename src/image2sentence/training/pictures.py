@@ -119,7 +119,8 @@ def _fingerprint(files: Sequence[FoundFile], vl: str) -> str:
 class Batch:
     """One step's pictures: `index` (B,) into the collection, `light` (B, 3, s, s) and `clean` (b, 3, S, S) pixels.
 
-    `light` is augmented, for the query side; `clean` is the first b pictures as the VL model sees them (may be empty).
+    `light` is augmented, for the query side; `clean` is the first b pictures as the VL model sees them (may be empty):
+    whole, or in the same crop where places are compared with places.
     """
 
     index: Tensor
@@ -162,9 +163,11 @@ class BatchLoader:
         batch: int,
         clean: int,
         seed: int,
+        same_crop: bool = False,
     ) -> None:
+        """`same_crop` gives the VL model the query side's crop: what compares places must look at the same ones."""
         self.paths, self.light, self.vl, self.augmentation = paths, light, vl, augmentation
-        self.batch, self.clean, self.seed = batch, clean, seed
+        self.batch, self.clean, self.seed, self.same_crop = batch, clean, seed, same_crop
         self._epoch, self._shuffled = -1, np.empty(0, np.int64)
 
     def indices(self, step: int) -> list[int]:
@@ -205,5 +208,6 @@ class BatchLoader:
     def _one(self, index: int, seed: str, row: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         image = load_image(self.paths[index], at_least=max(self.light.size, self.vl.size))
         augmented = self.augmentation.apply(image, random.Random(seed))
-        clean = np.asarray(fit(image, self.vl)) if row < self.clean else None
+        shown = augmented if self.same_crop else image
+        clean = np.asarray(fit(shown, self.vl)) if row < self.clean else None
         return np.asarray(fit(augmented, self.light)), clean

@@ -120,7 +120,7 @@ def restore(folder: ModelFolder, vl: VisionLanguageModel) -> QueryModel:
         )
     folder.read(WEIGHTS)
     tensors, _ = state.load_tensors(folder.path / WEIGHTS)
-    model = build_query_model(vl, config.light, config.learner)
+    model = build_query_model(vl, config.light, config.learner, pretrained=False)
     try:
         model.load_state_dict(
             {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}

@@ -9,17 +9,20 @@ from image2sentence.encoders.template import DEFAULT_TEMPLATE
 from image2sentence.errors import ConfigError
 
 GCD_KINDS = ("info_nce", "symmetric", "kl", "mse")
-LAR_KINDS = ("matching", "local", "off")
-TARGETS = ("shift", "caption")
+LAR_KINDS = ("auto", "matching", "local", "off")
 
 
 @dataclass(frozen=True)
 class TrainSettings:
     """The method's choices (METHOD marks them [choice]) and the optimiser's.
 
-    Weights of zero switch a loss off. `modifier_weight=0` is the paper's method. `modifier_target` is what
-    modifier-aware distillation pulls towards, c being the picture's pseudo-caption, m a modifier, v its gallery vector:
-    "caption" is T(c m) as METHOD has it; "shift" is v + T(c m) - T(c), normalised, which keeps what c fails to say.
+    Weights of zero switch a loss off. `lar="auto"` is "matching" where the VL model has a matching encoder, else
+    "local". `queue` is the number of other pictures' gallery vectors beside the batch's own in InfoNCE: constants, all
+    known beforehand, so they are drawn from the whole set rather than from past batches.
+
+    `modifier_weight=0` is the paper's method. Modifier-aware distillation pulls towards T(c m) + residual (v - T(c)),
+    normalised, c being one of the picture's `pseudo_captions` nearest phrases, m a modifier, v its gallery vector:
+    `residual=0` is METHOD's T(c m); more keeps what c fails to say, and what it says wrongly too.
     """
 
     learner: LearnerConfig = field(default_factory=LearnerConfig)
@@ -33,13 +36,13 @@ class TrainSettings:
     temperature: float = 0.05
     learn_temperature: bool = False
     queue: int = 0
-    lar: str = "matching"
+    lar: str = "auto"
     lar_weight: float = 0.25
     lar_batch: int = 32
     caption_weight: float = 0.0
     modifier_weight: float = 1.0
-    modifier_target: str = "shift"
-    pseudo_captions: int = 4
+    residual: float = 0.5
+    pseudo_captions: int = 2
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     warmup: int = 100
@@ -54,13 +57,14 @@ class TrainSettings:
         for name, value, known in (
             ("gcd", self.gcd, GCD_KINDS),
             ("lar", self.lar, LAR_KINDS),
-            ("modifier_target", self.modifier_target, TARGETS),
             ("precision", self.precision, ("no", "bf16", "fp16")),
         ):
             if value not in known:
                 raise ConfigError(
                     f"training setting {name}: expected one of {', '.join(known)}, got {value!r}"
                 )
+        if self.queue < 0:
+            raise ConfigError(f"training setting queue must not be negative, got {self.queue}")
         for name in ("steps", "batch", "accumulate", "save_every", "lar_batch", "pseudo_captions"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"training setting {name} must be at least 1, got {getattr(self, name)}")
