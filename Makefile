@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CHECKED := src tests recipes examples
+CHECKED := src tests recipes examples benchmarks
 
 .PHONY: demo test check format clean
 

@@ -11,8 +11,25 @@ import click
 from image2sentence.cli.common import training_extra
 
 
+def _list_light(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if not asked or context.resilient_parsing:
+        return
+    with training_extra():
+        from image2sentence.training.light_table import format_light_table, light_table
+    click.echo(format_light_table(light_table()))
+    context.exit()
+
+
 @click.command()
 @click.argument("pictures", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--list-light",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_light,
+    help="Print the light encoders with their size, cost and latency here, and exit.",
+)
 @click.option("--vl", default="bundled", show_default=True, metavar="ID_OR_PATH", help="The frozen VL model.")
 @click.option("--revision", metavar="REV", help="The VL model's revision on the Hub.")
 @click.option("--light", default="tiny", show_default=True, metavar="NAME", help="The light visual encoder.")
