@@ -16,6 +16,7 @@ from image2sentence.training.run import BUNDLED_VL
 
 VL_FILES = ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json")
 LIMIT = 30_000_000
+SHARE = 4  # every fourth phrase and modifier ships, for size
 
 
 @click.command()
@@ -31,7 +32,8 @@ def main(vl: Path, query: Path, material: Path) -> None:
     for name in VL_FILES:
         shutil.copyfile(vl / "model" / name, target / "vl" / name)
     for name in ("phrases.txt", "modifiers.txt"):
-        shutil.copyfile(material / name, target / "vl" / name)
+        lines = (material / name).read_text(encoding="utf-8").splitlines()
+        (target / "vl" / name).write_text("\n".join(lines[::SHARE]) + "\n", encoding="utf-8")
     config = json.loads((target / "config.json").read_text())
     config["vl"]["name"] = BUNDLED_VL
     (target / "config.json").write_text(json.dumps(config, indent=1) + "\n")

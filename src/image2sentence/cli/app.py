@@ -17,6 +17,7 @@ from image2sentence.cli.evaluate import evaluate
 from image2sentence.cli.index import index
 from image2sentence.cli.info import info
 from image2sentence.cli.search import search
+from image2sentence.cli.serve import serve
 from image2sentence.cli.train import export, train
 from image2sentence.errors import Image2SentenceError
 
@@ -44,5 +45,5 @@ def cli() -> None:
     """Search your own pictures with a picture plus words."""
 
 
-for command in (index, search, info, catalogue, evaluate, data, train, export):
+for command in (index, search, serve, info, catalogue, evaluate, data, train, export):
     cli.add_command(command)

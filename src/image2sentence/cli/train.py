@@ -48,6 +48,12 @@ def _list_light(context: click.Context, _: click.Parameter, asked: bool) -> None
 @click.option(
     "--modifiers", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Modifiers."
 )
+@click.option(
+    "--start",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="MODEL",
+    help="Start from its weights.",
+)
 def train(
     pictures: Path,
     vl: str,
@@ -58,6 +64,7 @@ def train(
     changes: tuple[str, ...],
     phrases: Path | None,
     modifiers: Path | None,
+    start: Path | None,
 ) -> None:
     """Train a light query side for a VL model on your own unlabeled PICTURES.
 
@@ -67,7 +74,7 @@ def train(
         from image2sentence.training import run
 
     settings = run.read_settings(config, dict(_setting(change) for change in changes))
-    request = run.TrainRequest(pictures, vl, light, out, settings, revision, phrases, modifiers)
+    request = run.TrainRequest(pictures, vl, light, out, settings, revision, phrases, modifiers, start)
     record = run.train(request)
     click.echo(
         f"{record['pictures']} pictures, {record['steps']} steps, {record['seconds'] / 60:.1f} minutes; "

@@ -37,7 +37,11 @@ PARITY_TEXTS = (
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What `train` is asked for; `phrases` and `modifiers` are text files, one a line."""
+    """What `train` is asked for.
+
+    `phrases` and `modifiers` are text files, one a line; `start` is a model folder whose query side training starts
+    from, in place of fresh weights.
+    """
 
     pictures: Path
     vl: str
@@ -47,6 +51,7 @@ class TrainRequest:
     revision: str | None = None
     phrases: Path | None = None
     modifiers: Path | None = None
+    start: Path | None = None
 
 
 def read_settings(path: Path | None, changes: Mapping[str, Any]) -> TrainSettings:
@@ -76,7 +81,7 @@ def train(request: TrainRequest) -> dict[str, Any]:
     """
     vl = load_vl(_vl_path(request.vl), request.revision)
     settings, bank = _with_bank(request, vl)
-    model = build_query_model(vl, request.light, settings.learner)
+    model = _first_model(request, settings, vl)
     collection = collect(request.pictures, vl, request.out / "targets.safetensors")
     trainer = Trainer(vl, model, collection, settings, request.out, bank)
     record = trainer.run() | {"vl": dataclasses.asdict(vl.record), "light": request.light}
@@ -152,6 +157,18 @@ def write_model(
 
 def _vl_path(name: str) -> str:
     return str(bundled() / "vl") if name == BUNDLED_VL else name
+
+
+def _first_model(request: TrainRequest, settings: TrainSettings, vl: VisionLanguageModel) -> QueryModel:
+    if request.start is None:
+        return build_query_model(vl, request.light, settings.learner)
+    folder = ModelFolder.open(request.start)
+    if (folder.config.light, folder.config.learner) != (request.light, settings.learner):
+        raise ConfigError(
+            f"{request.start} has the light encoder {folder.config.light!r} and {folder.config.learner}; "
+            "to start from it, ask for the same"
+        )
+    return restore(folder, vl)
 
 
 def _with_bank(

@@ -1,0 +1,79 @@
+"""`image2sentence serve`: a page and an HTTP interface to search a gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from image2sentence.cli.common import gallery_option, model_option, require_gallery
+
+TOKEN_VARIABLE = "IMAGE2SENTENCE_TOKEN"
+SERVER_PACKAGES = frozenset({"fastapi", "multipart", "pydantic", "python_multipart", "starlette", "uvicorn"})
+FINISHING_SECONDS = 10
+
+
+@click.command()
+@gallery_option
+@model_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="The port.")
+@click.option(
+    "--token",
+    envvar=TOKEN_VARIABLE,
+    metavar="TOKEN",
+    help=f"Answer only those who bring this token. Default: ${TOKEN_VARIABLE}.",
+)
+def serve(gallery: Path | None, model: Path | None, host: str, port: int, token: str | None) -> None:
+    """Open a page where a gallery is searched with pictures and words, until Ctrl-C.
+
+    Without --host, only this computer can reach it.
+    """
+    folder = require_gallery(gallery)
+    with server_extra():
+        import uvicorn
+
+        from image2sentence.server.app import create_app
+        from image2sentence.server.security import LOOPBACK
+        from image2sentence.server.service import SearchService
+    from image2sentence.encoders import load_encoder
+    from image2sentence.gallery.store import Gallery
+
+    with Gallery.open(folder) as opened:
+        service = SearchService(load_encoder(model), opened)
+        service.prepare()
+        hosts = LOOPBACK if host in LOOPBACK else None
+        app = create_app(service, token=token, hosts=hosts)
+        if hosts is None and not token:
+            click.echo(
+                f"Anyone who can reach {host} can see the pictures; --token keeps strangers out.", err=True
+            )
+        click.echo(f"{len(service):,} pictures at {address(host, port)} (Ctrl-C stops)")
+        uvicorn.run(
+            app,
+            host=host,
+            port=port,
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=FINISHING_SECONDS,
+        )
+
+
+def address(host: str, port: int) -> str:
+    """The URL to open; IPv6 addresses stand in brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@contextmanager
+def server_extra() -> Iterator[None]:
+    """Around imports of `image2sentence.server`: says how to install what is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in SERVER_PACKAGES:
+            raise
+        raise click.ClickException(
+            f"this command needs {error.name}, which searching does not: pip install 'image2sentence[server]'"
+        ) from error

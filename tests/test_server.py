@@ -1,0 +1,487 @@
+"""The server as a client sees it: what it answers, what it refuses, and what it never gives away."""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import io
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+pytest.importorskip("fastapi", reason="the server needs the [server] extra")
+
+from fastapi.testclient import TestClient
+
+from fakes import FakeEncoder, encoded, photo, png_bomb, rotated_jpeg
+from image2sentence.cli.app import cli
+from image2sentence.cli.serve import address, server_extra
+from image2sentence.config import LearnerConfig, ModelConfig, Preprocessing, VLRecord
+from image2sentence.encoders.onnx import Explanation
+from image2sentence.errors import GalleryError, ModelError, QueryError
+from image2sentence.gallery import Gallery, index_pictures
+from image2sentence.server.app import create_app
+from image2sentence.server.models import DEEPEST_OFFSET, LONGEST_TEXT, MOST_RESULTS
+from image2sentence.server.recent import Recent
+from image2sentence.server.security import HEADERS, LOOPBACK, host_name
+from image2sentence.server.service import SearchService, covered
+from image2sentence.server.uploads import UploadLimits
+
+COLOURS = ("red", "blue", "green", "white", "purple")
+CONFIG = ModelConfig(
+    vl=VLRecord("a large model", "r1", "blip", "vl-print"),
+    light="a light model",
+    learner=LearnerConfig(tokens=1),
+    template="{sentence} {modifier}",
+    gallery_preprocessing=Preprocessing(32),
+    query_preprocessing=Preprocessing(32, fit="crop"),
+    width=FakeEncoder.width,
+    word_width=FakeEncoder.width,
+    word_norm=1.0,
+    head_length=1,
+    max_length=32,
+    fingerprint=FakeEncoder.fingerprint,
+)
+
+
+class Reader(FakeEncoder):
+    """The fake encoder with attention maps; counts the pictures it reads, and waits where it is told to."""
+
+    config = CONFIG
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = 0
+        self.may_compose = threading.Event()
+        self.may_compose.set()
+
+    def explain(self, image: Image.Image) -> Explanation:
+        self.read += 1
+        attention = np.full((1, 2, 2), 0.25, np.float32)
+        return Explanation(self.encode_sentences([image])[0], attention, np.array([0.5], np.float32))
+
+    def encode_queries(self, sentences: Any, texts: Any) -> Any:
+        if sentences is None and not texts[0]:
+            raise QueryError("expected a picture, words, or both; got neither")
+        assert self.may_compose.wait(20)
+        return super().encode_queries(sentences, texts)
+
+
+class Shop:
+    """A gallery of one picture per colour (the red one twice), its service, and a client."""
+
+    def __init__(self, folder: Path) -> None:
+        self.pictures = folder / "pictures"
+        self.pictures.mkdir()
+        for colour in COLOURS:
+            (self.pictures / f"{colour}.png").write_bytes(plate(colour))
+        (self.pictures / "zz-red-again.png").write_bytes(plate("red"))
+        self.encoder = Reader()
+        self.gallery = Gallery.create(folder / "gallery", self.encoder.fingerprint, self.encoder.width)
+        index_pictures(self.pictures, self.gallery, self.encoder)
+        self.service = SearchService(self.encoder, self.gallery)
+        self.names = {picture.id: picture.path.stem for picture in self.gallery.pictures()}
+        self.ids = {name: number for number, name in self.names.items()}
+
+    def found(self, answer: Any) -> list[str]:
+        """The names of the pictures that a search found, best first."""
+        assert answer.status_code == 200, answer.text
+        return [self.names[result["id"]] for result in answer.json()["results"]]
+
+
+def plate(colour: str) -> bytes:
+    return encoded(Image.new("RGB", (60, 40), colour), "PNG")
+
+
+def form(picture: bytes | None = None, **fields: Any) -> dict[str, Any]:
+    """A multipart form: text fields as parts without a file name."""
+    parts: dict[str, Any] = {name: (None, str(value)) for name, value in fields.items()}
+    if picture is not None:
+        parts["picture"] = ("upload", picture)
+    return {"files": parts or {"text": (None, "")}}
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    shop = Shop(tmp_path)
+    with shop.gallery:
+        yield shop
+
+
+@pytest.fixture
+def client(shop: Shop) -> Iterator[TestClient]:
+    with TestClient(create_app(shop.service), raise_server_exceptions=False) as client:
+        yield client
+
+
+def test_words_alone_find_what_they_describe(client: TestClient, shop: Shop) -> None:
+    answer = client.post("/v1/search", **form(text="green", k=2))
+    assert shop.found(answer)[0] == "green"
+    assert len(answer.json()["results"]) == 2
+    assert answer.json()["sentence"] is None
+
+
+def test_a_picture_alone_finds_itself(client: TestClient, shop: Shop) -> None:
+    answer = client.post("/v1/search", **form(plate("purple")))
+    assert shop.found(answer)[0] == "purple"
+    first = answer.json()["results"][0]
+    assert (first["rank"], first["width"], first["height"]) == (1, 60, 40)
+    assert 0.99 < first["score"] <= 1
+
+
+def test_a_picture_with_words_leaves_out_all_copies_of_itself(client: TestClient, shop: Shop) -> None:
+    answer = client.post("/v1/search", **form(plate("red"), text="but blue"))
+    assert shop.found(answer)[0] == "blue"
+    assert not {"red", "zz-red-again"} & set(shop.found(answer))
+    assert answer.json()["total"] == len(COLOURS) - 1
+
+
+def test_an_item_asks_like_its_picture(client: TestClient, shop: Shop) -> None:
+    by_id = client.post("/v1/search", **form(item=shop.ids["red"], text="but blue"))
+    by_picture = client.post("/v1/search", **form(plate("red"), text="but blue"))
+    assert by_id.json()["results"] == by_picture.json()["results"]
+
+
+def test_a_picture_is_read_once_while_the_words_change(client: TestClient, shop: Shop) -> None:
+    first = client.post("/v1/search", **form(plate("red"), text="blue")).json()
+    again = client.post("/v1/search", **form(plate("red"), text="green"))
+    by_name = client.post("/v1/search", **form(sentence=first["sentence"], text="green"))
+    client.post("/v1/sentence", **form(item=shop.ids["red"]))
+    assert shop.encoder.read == 1
+    assert first["sentence"] == hashlib.sha256(plate("red")).hexdigest()
+    assert by_name.json()["results"] == again.json()["results"]
+    assert shop.found(by_name)[0] == "green"
+
+
+def test_pages_follow_one_another(client: TestClient) -> None:
+    whole = client.post("/v1/search", **form(text="red", k=6)).json()["results"]
+    second = client.post("/v1/search", **form(text="red", k=2, offset=2)).json()
+    assert second["results"] == whole[2:4]
+    assert [result["rank"] for result in second["results"]] == [3, 4]
+    assert client.post("/v1/search", **form(text="red", offset=100)).json()["results"] == []
+
+
+def test_a_sentence_says_where_each_pseudo_word_looks(client: TestClient, shop: Shop) -> None:
+    answer = client.post("/v1/sentence", **form(plate("red"))).json()
+    assert answer["pseudo_words"] == [{"attention": [[0.25, 0.25], [0.25, 0.25]], "gate": 0.5}]
+    assert answer["region"] == pytest.approx([1 / 6, 0, 2 / 3, 1])  # the middle square of 60 x 40
+    assert answer["sentence"] == hashlib.sha256(plate("red")).hexdigest()
+
+
+def test_an_encoder_that_cannot_explain_gives_no_pseudo_words(shop: Shop) -> None:
+    service = SearchService(FakeEncoder(), shop.gallery)
+    service.prepare()
+    with TestClient(create_app(service)) as client:
+        assert client.post("/v1/sentence", **form(plate("red"))).json()["pseudo_words"] == []
+        assert shop.found(client.post("/v1/search", **form(plate("red"), text="but blue")))[0] == "blue"
+
+
+def test_the_region_is_what_the_query_encoder_sees() -> None:
+    assert covered((60, 40), Preprocessing(32, fit="squash")) == (0, 0, 1, 1)
+    assert covered((40, 80), Preprocessing(32, fit="crop")) == (0, 0.25, 1, 0.5)
+
+
+def test_items_are_listed_and_described(client: TestClient, shop: Shop) -> None:
+    page = client.get("/v1/items", params={"k": 2, "offset": 1}).json()
+    assert page["total"] == len(COLOURS) + 1
+    assert [item["id"] for item in page["items"]] == sorted(shop.names)[1:3]
+    one = client.get(f"/v1/items/{shop.ids['green']}").json()
+    assert one == {"id": shop.ids["green"], "width": 60, "height": 40}
+
+
+def test_pictures_are_shown_small_upright_and_without_metadata(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "turned.jpg").write_bytes(rotated_jpeg())
+    (tmp_path / "pictures" / "wide.png").write_bytes(encoded(photo(1, (3000, 1500)), "PNG"))
+    encoder = Reader()
+    with Gallery.create(tmp_path / "gallery", encoder.fingerprint, encoder.width) as gallery:
+        index_pictures(tmp_path / "pictures", gallery, encoder)
+        ids = {picture.path.stem: picture.id for picture in gallery.pictures()}
+        with TestClient(create_app(SearchService(encoder, gallery))) as client:
+            turned = client.get(f"/v1/items/{ids['turned']}/thumbnail")
+            wide = client.get(f"/v1/items/{ids['wide']}/image")
+    shown = Image.open(io.BytesIO(turned.content))
+    assert turned.headers["content-type"] == "image/jpeg"
+    assert (shown.format, shown.size, len(shown.getexif())) == ("JPEG", (64, 48), 0)
+    assert Image.open(io.BytesIO(wide.content)).size == (1280, 640)
+
+
+def test_a_thumbnail_is_made_once(client: TestClient, shop: Shop) -> None:
+    address = f"/v1/items/{shop.ids['red']}/thumbnail"
+    first = client.get(address).content
+    (shop.pictures / "red.png").unlink()
+    assert client.get(address).content == first
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "part"),
+    [
+        (form(), 422, "expected a picture, words, or both"),
+        (form(text="   "), 422, "expected a picture, words, or both"),
+        (form(b"no picture", text="red"), 422, "its content is not a"),
+        (form(b""), 422, "the file is empty"),
+        (form(encoded(photo(1, (300, 200)), "JPEG")[:900]), 422, "cut short"),
+        (form(png_bomb()), 422, "30,000 x 30,000"),
+        (form(item=10**30), 404, "has no picture"),
+        (form(item="one"), 422, "item: "),
+        (form(plate("red"), item=1), 422, "expected one reference"),
+        (form(sentence="0" * 64), 404, "send the picture again"),
+        (form(sentence="../../etc/passwd"), 422, "sentence: "),
+        (form(text="red", k=0), 422, "k: "),
+        (form(text="red", k=MOST_RESULTS + 1), 422, "k: "),
+        (form(text="red", offset=DEEPEST_OFFSET + 1), 422, "offset: "),
+        (form(text="x" * (LONGEST_TEXT + 1)), 422, "text: "),
+        (form(text="red", url="http://127.0.0.1/x.png"), 422, "url: "),
+        (form(text="x" * 100_000), 400, "the form cannot be read"),
+        ({"files": {"picture": (None, "words")}}, 422, "picture: expected a file"),
+        ({"json": {"text": "red"}}, 415, "multipart/form-data"),
+        ({"content": b"--x", "headers": {"content-type": "multipart/form-data"}}, 400, "cannot be read"),
+        (
+            {"content": b"junk", "headers": {"content-type": "multipart/form-data; boundary=x"}},
+            400,
+            "cannot be read",
+        ),
+    ],
+)
+def test_what_cannot_be_answered_is_said(
+    client: TestClient, shop: Shop, asked: dict[str, Any], status: int, part: str
+) -> None:
+    answer = client.post("/v1/search", **asked)
+    assert answer.status_code == status, answer.text
+    assert list(answer.json()) == ["error"]
+    assert part in answer.json()["error"]
+    assert not leaks(answer.text, shop)
+
+
+def leaks(body: str, shop: Shop) -> list[str]:
+    """What must not stand in an answer: places on this disk, names of files, code."""
+    private = (str(shop.pictures.parent), "pictures/", ".png", ".py", "Traceback", "sqlite")
+    return [text for text in private if text in body]
+
+
+@pytest.mark.parametrize("kind", ["", "/thumbnail", "/image"])
+def test_unknown_items_are_not_found(client: TestClient, kind: str) -> None:
+    assert client.get(f"/v1/items/999{kind}").status_code == 404
+    assert client.get(f"/v1/items/-1{kind}").status_code == 404
+    assert client.get(f"/v1/items/x{kind}").status_code == 422
+    assert client.get(f"/v1/items/..%2F..%2Fred.png{kind}").status_code in (404, 422)
+
+
+def test_a_picture_that_is_gone_is_not_found_and_not_named(client: TestClient, shop: Shop) -> None:
+    (shop.pictures / "blue.png").unlink()
+    (shop.pictures / "green.png").write_bytes(b"no picture any more")
+    for name in ("blue", "green"):
+        answer = client.get(f"/v1/items/{shop.ids[name]}/thumbnail")
+        assert answer.status_code == 404
+        assert not leaks(answer.text, shop)
+    asked = client.post("/v1/search", **form(item=shop.ids["blue"]))
+    assert (asked.status_code, leaks(asked.text, shop)) == (404, [])
+
+
+def test_a_body_too_large_is_refused(shop: Shop) -> None:
+    app = create_app(shop.service, limits=UploadLimits(body_bytes=50_000))
+    with TestClient(app) as client:
+        announced = client.post("/v1/search", **form(bytes(60_000)))
+        assert announced.status_code == 413
+        assert "50,000 bytes" in announced.json()["error"]
+        assert client.post("/v1/search", **form(plate("red"))).status_code == 200
+
+
+def test_an_endless_body_is_not_read_to_its_end(shop: Shop) -> None:
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        yield b'--x\r\nContent-Disposition: form-data; name="picture"; filename="a"\r\n\r\n'
+        while sent < 1000:
+            sent += 1
+            yield bytes(10_000)
+
+    app = create_app(shop.service, limits=UploadLimits(body_bytes=50_000))
+    with TestClient(app) as client:
+        headers = {"content-type": "multipart/form-data; boundary=x"}
+        assert client.post("/v1/search", content=endless(), headers=headers).status_code == 413
+
+
+def test_a_body_too_slow_is_given_up(shop: Shop) -> None:
+    app = create_app(shop.service, limits=UploadLimits(seconds=0.0))
+    with TestClient(app) as client:
+        answer = client.post("/v1/search", **form(text="red"))
+    assert (answer.status_code, "to arrive" in answer.text) == (408, True)
+
+
+def test_uploads_are_never_written_to_disk(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a file was made")
+
+    large = encoded(Image.effect_noise((1400, 1400), 90).convert("RGB"), "PNG")
+    assert len(large) > 2 << 20
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    assert client.post("/v1/search", **form(large)).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/static/app.js", "/health", "/v1/items", "/v1/items/999", "/nothing"])
+def test_every_answer_has_the_security_headers(client: TestClient, path: str) -> None:
+    headers = client.get(path).headers
+    assert {name: headers.get(name) for name in HEADERS} == HEADERS
+    policy = headers["content-security-policy"]
+    assert "unsafe" not in policy
+    assert "default-src 'none'" in policy
+
+
+def test_the_page_has_nothing_inline_and_nothing_from_elsewhere(client: TestClient) -> None:
+    html = client.get("/").text
+    assert "<style" not in html
+    assert " style=" not in html
+    assert html.count("<script") == html.count("<script src=") + html.count('<script type="module" src=')
+    for source in ("app.js", "api.js", "heat.js", "theme.js", "style.css"):
+        content = client.get(f"/static/{source}")
+        assert content.status_code == 200
+        assert "://" not in content.text.replace("http://www.w3.org/2000/svg", "")
+    assert client.get("/static/../app.py").status_code == 404
+    assert client.get("/static/%2e%2e/app.py").status_code == 404
+
+
+def test_a_token_keeps_strangers_out(shop: Shop) -> None:
+    with TestClient(create_app(shop.service, token="sésame")) as client:
+        for given in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic sésame".encode()}):
+            answer = client.get("/v1/items", headers=given)
+            assert answer.status_code == 401
+            assert answer.headers["www-authenticate"] == "Bearer"
+            assert client.post("/v1/search", headers=given, **form(text="red")).status_code == 401
+        assert client.get("/v1/items", headers={"Authorization": "Bearer sésame".encode()}).status_code == 200
+        assert client.get("/").status_code == client.get("/health").status_code == 200
+
+
+def test_only_its_own_names_reach_a_server_on_the_loopback(shop: Shop) -> None:
+    with TestClient(create_app(shop.service, hosts=LOOPBACK)) as client:
+        assert client.get("/v1/items", headers={"Host": "localhost:8000"}).status_code == 200
+        assert client.get("/v1/items", headers={"Host": "[::1]:8000"}).status_code == 200
+        refused = client.get("/v1/items", headers={"Host": "127.0.0.1.example.org"})
+    assert (refused.status_code, "x-frame-options" in refused.headers) == (400, True)
+    assert host_name("LOCALHOST:1") == "localhost"
+
+
+def test_past_the_queue_requests_are_told_to_come_back(shop: Shop) -> None:
+    waiting = 2
+    with TestClient(create_app(shop.service, waiting=waiting)) as client, ThreadPoolExecutor(8) as pool:
+        shop.encoder.may_compose.clear()
+        asked = [pool.submit(client.post, "/v1/search", **form(text="red")) for _ in range(8)]
+        refused = [next_done(asked) for _ in range(8 - 1 - waiting)]
+        assert client.get("/health").status_code == 200  # answers while queries wait
+        shop.encoder.may_compose.set()
+        served = [future.result() for future in asked]
+    assert {answer.status_code for answer in refused} == {429}
+    assert {answer.headers["retry-after"] for answer in refused} == {"1"}
+    assert [answer.status_code for answer in served] == [200] * (1 + waiting)
+
+
+def next_done(futures: list[Any]) -> Any:
+    """The result of a future that is done first; takes it from the list."""
+    done, _ = wait(futures, 20, FIRST_COMPLETED)
+    first = done.pop()
+    futures.remove(first)
+    return first.result()
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (GalleryError("/home/me/gallery.sqlite is damaged"), 503),
+        (ModelError("/home/me/model is damaged"), 503),
+        (ZeroDivisionError("in /home/me/code.py"), 500),
+    ],
+)
+def test_what_the_asker_did_not_cause_is_not_told_in_detail(
+    client: TestClient, shop: Shop, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
+) -> None:
+    def broken(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(shop.encoder, "encode_queries", broken)
+    monkeypatch.setattr(shop.service, "check", broken)
+    for answer in (client.post("/v1/search", **form(text="red")), client.get("/ready")):
+        assert answer.status_code == status
+        assert "log" in answer.json()["error"]
+        assert "/home" not in answer.text
+
+
+def test_health_and_readiness(client: TestClient) -> None:
+    assert client.get("/health").json() == {"status": "ok", "pictures": 6}
+    assert client.get("/ready").json() == {"status": "ready", "pictures": 6}
+
+
+def test_openapi_describes_the_form(client: TestClient) -> None:
+    described = client.get("/openapi.json").json()["paths"]["/v1/search"]["post"]["requestBody"]
+    fields = described["content"]["multipart/form-data"]["schema"]["properties"]
+    assert set(fields) == {"picture", "item", "sentence", "text", "k", "offset"}
+
+
+def test_a_service_refuses_the_gallery_of_another_model(shop: Shop) -> None:
+    other = Reader()
+    other.fingerprint = "another"
+    with pytest.raises(GalleryError, match="was made with the encoder"):
+        SearchService(other, shop.gallery)
+
+
+def test_recent_values_stay_within_the_weight() -> None:
+    recent: Recent[bytes] = Recent(10, len)
+    recent.put("a", bytes(4))
+    recent.put("b", bytes(4))
+    assert recent.get("a") == bytes(4)
+    recent.put("c", bytes(4))
+    assert (recent.get("b"), len(recent)) == (None, 2)
+    recent.put("a", bytes(6))
+    assert (recent.get("a"), recent.get("c")) == (bytes(6), bytes(4))
+    recent.put("huge", bytes(11))
+    assert len(recent) == 0
+
+
+def test_serve_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    without = import_without("uvicorn")
+    (tmp_path / "gallery").mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(builtins, "__import__", without)
+        result = CliRunner().invoke(cli, ["serve", "--gallery", str(tmp_path / "gallery")])
+    assert result.exit_code == 1
+    assert "pip install 'image2sentence[server]'" in result.stderr
+    with pytest.raises(ModuleNotFoundError), server_extra():
+        raise ModuleNotFoundError("No module named 'other'", name="other")
+
+
+def import_without(missing: str) -> Callable[..., Any]:
+    """The import function of an installation that lacks one package."""
+    real = builtins.__import__
+
+    def imported(name: str, *rest: Any, **named: Any) -> Any:
+        if name == missing:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return real(name, *rest, **named)
+
+    return imported
+
+
+def test_serve_runs_the_app_on_the_loopback(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    import uvicorn
+
+    from image2sentence import encoders
+
+    started: list[dict[str, Any]] = []
+    monkeypatch.setattr(encoders, "load_encoder", lambda folder=None: shop.encoder)
+    monkeypatch.setattr(uvicorn, "run", lambda app, **options: started.append(options))
+    quiet = CliRunner().invoke(cli, ["serve", "--gallery", str(shop.gallery.folder)])
+    assert (quiet.exit_code, quiet.stderr) == (0, "")
+    assert "6 pictures at http://127.0.0.1:8000" in quiet.stdout
+    warned = CliRunner().invoke(cli, ["serve", "--gallery", str(shop.gallery.folder), "--host", "0.0.0.0"])
+    assert "--token keeps strangers out" in warned.stderr
+    assert [options["host"] for options in started] == ["127.0.0.1", "0.0.0.0"]
+    assert address("::1", 80) == "http://[::1]:80"
