@@ -8,6 +8,7 @@ Runs the files that ship (ONNX, int8 and float16) through the same evaluation th
 from __future__ import annotations
 
 import platform
+import random
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -16,8 +17,8 @@ import click
 import numpy as np
 
 import image2sentence
-from image2sentence.benchmarks.attributes import load_catalogue
-from image2sentence.benchmarks.evaluation import Evaluation, evaluate_attributes
+from image2sentence.benchmarks.attributes import attribute_queries, load_catalogue
+from image2sentence.benchmarks.evaluation import Evaluation, evaluate, evaluate_attributes
 from image2sentence.benchmarks.labels import Catalogue
 from image2sentence.benchmarks.metrics import average_precision_at, bootstrap_interval
 from image2sentence.catalogue import write_catalogue
@@ -45,12 +46,21 @@ def drawn(folder: Path, encoder: Encoder) -> dict[str, Evaluation]:
 def emoji(folder: Path, encoder: Encoder) -> dict[str, Evaluation]:
     """Queries about subjects never trained on, in the gallery of all emoji."""
     catalogue = load_catalogue(folder / "emoji")
-    unseen = [r["file"] for r in catalogue.rows if data.held_out(data.subject(r["base"], r["gender_word"]))]
+    held = [data.held_out(data.subject(row["base"], row["gender_word"])) for row in catalogue.rows]
+    unseen = [row["file"] for row, out in zip(catalogue.rows, held, strict=True) if out]
+    seen = [row["file"] for row, out in zip(catalogue.rows, held, strict=True) if not out]
+
+    def measured(change: str, keep: list[str]) -> Evaluation:
+        return evaluate(
+            attribute_queries(catalogue, change, keep, references=unseen),
+            encoder,
+            lambda file: load_image(catalogue.path(file), at_least=512),
+            tuning=attribute_queries(catalogue, change, keep, references=random.Random(0).sample(seen, 1000)),
+        )
+
     tasks = (("skin_tone", ["base", "style"]), ("style", ["name"]))
     return {
-        f"emoji, unseen subjects: {change} (kept: {', '.join(keep)})": evaluate_attributes(
-            catalogue, encoder, change, keep, references=unseen
-        )
+        f"emoji, unseen subjects: {change} (kept: {', '.join(keep)})": measured(change, keep)
         for change, keep in tasks
     }
 
