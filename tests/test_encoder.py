@@ -72,6 +72,15 @@ def test_a_sentence_does_not_depend_on_its_neighbours(
     assert np.allclose(together[1], encoder.encode_sentences(pictures[1:2])[0], atol=1e-4)
 
 
+def test_words_move_the_query_and_the_picture_does_too(
+    encoder: OnnxEncoder, pictures: list[Image.Image]
+) -> None:
+    sentences = encoder.encode_sentences(pictures[:2])
+    red, long = (encoder.encode_queries(sentences, [words] * 2) for words in ("in red", "with long sleeves"))
+    assert float(red[0] @ red[1]) < 0.95
+    assert float(red[0] @ long[0]) < 0.95
+
+
 def test_attention_maps_sum_to_one(encoder: OnnxEncoder, pictures: list[Image.Image]) -> None:
     explained = encoder.explain(pictures[0])
     assert explained.attention.ndim == 3
