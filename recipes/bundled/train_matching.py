@@ -30,7 +30,7 @@ from recipes.bundled.train_vl import CROP, Batches, Settings, normalise, save_mo
 class MatchingSettings:
     """The stage's own settings; half of the false pairs are near misses once `easy` steps have passed."""
 
-    steps: int = 1_500
+    steps: int = 700
     easy: int = 500
     batch: int = 96
     learning_rate: float = 1e-3
