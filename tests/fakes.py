@@ -8,11 +8,13 @@ import struct
 import time
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageColor
 
+from image2sentence.config import LearnerConfig, ModelConfig, Preprocessing, VLRecord
 from image2sentence.encoders.base import Vectors
 
 GRID = 4
@@ -154,3 +156,23 @@ def awkward_folder(folder: Path) -> tuple[set[str], dict[str, str]]:
     (folder / "folder.jpg").mkdir()
     reasons = {name: reason for name, (_, reason) in failing.items()}
     return set(ready), reasons | {"dangling.jpg": "does not exist", "pipe.png": "pipe"}
+
+
+def model_config(**changes: object) -> ModelConfig:
+    """What a model folder would say of the fake encoder."""
+    side = Preprocessing(32)
+    config = ModelConfig(
+        vl=VLRecord("a large model", "r1", "blip", "vl-print"),
+        light="a light model",
+        learner=LearnerConfig(tokens=1),
+        template="{sentence} {modifier}",
+        gallery_preprocessing=side,
+        query_preprocessing=side,
+        width=FakeEncoder.width,
+        word_width=FakeEncoder.width,
+        word_norm=1.0,
+        head_length=1,
+        max_length=32,
+        fingerprint=FakeEncoder.fingerprint,
+    )
+    return replace(config, **changes)  # type: ignore[arg-type]

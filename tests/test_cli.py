@@ -14,29 +14,20 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from tokenizers import Tokenizer, models
 
-from fakes import FakeEncoder, awkward_folder
+from fakes import FakeEncoder, awkward_folder, model_config
 from image2sentence import __version__, encoders
 from image2sentence.cli import app
 from image2sentence.cli.app import INTERRUPTED, cli
 from image2sentence.cli.common import GALLERY_NAME, GALLERY_VARIABLE, training_extra
-from image2sentence.config import LearnerConfig, ModelConfig, Preprocessing, VLRecord
+from image2sentence.config import LearnerConfig, Preprocessing
 from image2sentence.errors import ModelError
 
 Run = Callable[..., Result]
 
-CONFIG = ModelConfig(
-    vl=VLRecord("a large model", "r1", "blip", "vl-print"),
-    light="a light model",
+CONFIG = model_config(
     learner=LearnerConfig(tokens=2),
-    template="{sentence} {modifier}",
     gallery_preprocessing=Preprocessing(224),
     query_preprocessing=Preprocessing(128, resample="bilinear"),
-    width=FakeEncoder.width,
-    word_width=FakeEncoder.width,
-    word_norm=1.0,
-    head_length=1,
-    max_length=32,
-    fingerprint=FakeEncoder.fingerprint,
     query_fingerprint="query-print",
 )
 

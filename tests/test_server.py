@@ -21,10 +21,10 @@ pytest.importorskip("fastapi", reason="the server needs the [server] extra")
 
 from fastapi.testclient import TestClient
 
-from fakes import FakeEncoder, encoded, photo, png_bomb, rotated_jpeg
+from fakes import FakeEncoder, encoded, model_config, photo, png_bomb, rotated_jpeg
 from image2sentence.cli.app import cli
 from image2sentence.cli.serve import address, server_extra
-from image2sentence.config import LearnerConfig, ModelConfig, Preprocessing, VLRecord
+from image2sentence.config import Preprocessing
 from image2sentence.encoders.onnx import Explanation
 from image2sentence.errors import GalleryError, ModelError, QueryError
 from image2sentence.gallery import Gallery, index_pictures
@@ -36,20 +36,7 @@ from image2sentence.server.service import SearchService, covered
 from image2sentence.server.uploads import UploadLimits
 
 COLOURS = ("red", "blue", "green", "white", "purple")
-CONFIG = ModelConfig(
-    vl=VLRecord("a large model", "r1", "blip", "vl-print"),
-    light="a light model",
-    learner=LearnerConfig(tokens=1),
-    template="{sentence} {modifier}",
-    gallery_preprocessing=Preprocessing(32),
-    query_preprocessing=Preprocessing(32, fit="crop"),
-    width=FakeEncoder.width,
-    word_width=FakeEncoder.width,
-    word_norm=1.0,
-    head_length=1,
-    max_length=32,
-    fingerprint=FakeEncoder.fingerprint,
-)
+CONFIG = model_config(query_preprocessing=Preprocessing(32, fit="crop"))
 
 
 class Reader(FakeEncoder):

@@ -19,11 +19,12 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
+from image2sentence.training.loop import schedule
 from image2sentence.training.vl.base import Words
 from image2sentence.training.vl.blip import BlipVL
 from image2sentence.training.vl.load import load_vl
 from recipes.bundled import data
-from recipes.bundled.train_vl import CROP, Batches, Settings, normalise, save_model, schedule
+from recipes.bundled.train_vl import CROP, Batches, Settings, normalise, save_model
 
 
 @dataclass(frozen=True)

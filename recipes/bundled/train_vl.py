@@ -27,6 +27,7 @@ from tqdm import tqdm
 from transformers import BlipForImageTextRetrieval, BlipImageProcessorPil
 
 from image2sentence.training import state
+from image2sentence.training.loop import schedule
 from image2sentence.training.vl.conv_blip import ConvBlipForImageTextRetrieval, conv_blip_config
 from recipes.bundled import data, language
 from recipes.bundled.vocabulary import build_tokenizer
@@ -237,14 +238,6 @@ def _step(learner, optimizer, tokenizer, batch) -> float:  # type: ignore[no-unt
     torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
     optimizer.step()
     return float(loss)
-
-
-def schedule(step: int, steps: int, warmup: int) -> float:
-    """Linear warm-up, then a cosine down to one hundredth."""
-    if step < warmup:
-        return (step + 1) / warmup
-    done = (step - warmup) / max(1, steps - warmup)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def _save(out, learner, optimizer, average, step, settings) -> None:  # type: ignore[no-untyped-def]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,16 +71,21 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def training_extra() -> Iterator[None]:
-    """Around imports of `image2sentence.training`: says how to install what is missing."""
+def optional_extra(name: str, packages: Collection[str]) -> Iterator[None]:
+    """Around imports that need the extra `name`: says how to install what is missing of its packages."""
     try:
         yield
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] not in TRAINING_PACKAGES:
+        if error.name is None or error.name.split(".")[0] not in packages:
             raise
         raise click.ClickException(
-            f"this command needs {error.name}, which searching does not: pip install 'image2sentence[train]'"
+            f"this command needs {error.name}, which searching does not: pip install 'image2sentence[{name}]'"
         ) from error
+
+
+def training_extra() -> AbstractContextManager[None]:
+    """Around imports of `image2sentence.training`."""
+    return optional_extra("train", TRAINING_PACKAGES)
 
 
 def print_json(value: Any) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import click
 
-from image2sentence.cli.common import gallery_option, model_option, require_gallery
+from image2sentence.cli.common import gallery_option, model_option, optional_extra, require_gallery
 
 TOKEN_VARIABLE = "IMAGE2SENTENCE_TOKEN"
 SERVER_PACKAGES = frozenset({"fastapi", "multipart", "pydantic", "python_multipart", "starlette", "uvicorn"})
@@ -66,14 +65,6 @@ def address(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-@contextmanager
-def server_extra() -> Iterator[None]:
-    """Around imports of `image2sentence.server`: says how to install what is missing."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] not in SERVER_PACKAGES:
-            raise
-        raise click.ClickException(
-            f"this command needs {error.name}, which searching does not: pip install 'image2sentence[server]'"
-        ) from error
+def server_extra() -> AbstractContextManager[None]:
+    """Around imports of `image2sentence.server`."""
+    return optional_extra("server", SERVER_PACKAGES)

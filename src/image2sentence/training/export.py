@@ -44,6 +44,10 @@ INT8_FLOOR = 0.99
 _OPSET = 17
 
 
+class DriftError(ModelError):
+    """An exported graph that answers differently from the torch model."""
+
+
 class GalleryImageGraph(nn.Module):
     """pixels (n, 3, S, S) -> vectors (n, d)."""
 
@@ -157,12 +161,12 @@ def measure_parity(
 
 
 def check_parity(parity: dict[str, Any], options: ExportOptions) -> None:
-    """Raises ModelError naming the first graph whose least cosine is below its floor."""
+    """Raises DriftError naming the first graph whose least cosine is below its floor."""
     text_floor = INT8_FLOOR if options.int8_text else FLOOR
     for name, floor in (("gallery_image", FLOOR), ("composed_query", text_floor), ("text_query", text_floor)):
         least = parity[name]["min"]
         if not least >= floor:
-            raise ModelError(
+            raise DriftError(
                 f"export refused: {name} drifts from torch (least cosine {least:.5f}, floor {floor}); nothing written. "
                 "Try without int8 or half"
             )

@@ -234,7 +234,9 @@ class Trainer:
         torch.manual_seed(self.settings.seed * 1_000_003 + step)
         rng = random.Random(f"{self.settings.seed}/{step}")
         for part in self.optimizer.param_groups:
-            part["lr"] = self.settings.learning_rate * schedule(step, self.settings)
+            part["lr"] = self.settings.learning_rate * schedule(
+                step, self.settings.steps, self.settings.warmup
+            )
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, float] = {}
@@ -380,9 +382,9 @@ class Trainer:
         ]
 
 
-def schedule(step: int, settings: TrainSettings) -> float:
+def schedule(step: int, steps: int, warmup: int) -> float:
     """The learning rate's factor: linear warm-up, then a cosine down to one hundredth."""
-    if step < settings.warmup:
-        return (step + 1) / settings.warmup
-    done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+    if step < warmup:
+        return (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))

@@ -15,7 +15,7 @@ from image2sentence.encoders.folder import CONFIG, WEIGHTS, ModelFolder, bundled
 from image2sentence.errors import ConfigError, ModelError
 from image2sentence.images import load_image
 from image2sentence.training import phrases, state
-from image2sentence.training.export import ExportOptions, export
+from image2sentence.training.export import DriftError, ExportOptions, export
 from image2sentence.training.loop import Trainer
 from image2sentence.training.pictures import collect
 from image2sentence.training.query_model import QueryModel, build_query_model
@@ -150,7 +150,7 @@ def write_model(
         return export(
             vl, model, light, settings, record, out, pictures, PARITY_TEXTS, ExportOptions(), vl_name
         )
-    except ModelError:
+    except DriftError:
         options = ExportOptions(int8_text=False)
         return export(vl, model, light, settings, record, out, pictures, PARITY_TEXTS, options, vl_name)
 
