@@ -1,45 +1,22 @@
-"""The bundled model's tokenizer: whole words, so that a word never seen in training is known to be unknown.
-
-A word-piece tokenizer whose vocabulary has no pieces: `[UNK]` then means "not understood" and the product can say so,
-where byte or letter fallbacks would turn every unknown word into confident noise.
-"""
+"""The bundled model's tokenizer: every word that its captions use."""
 
 from __future__ import annotations
 
 import random
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from tokenizers import Tokenizer
-from tokenizers.models import WordPiece
-from tokenizers.normalizers import BertNormalizer
-from tokenizers.pre_tokenizers import BertPreTokenizer
-from tokenizers.processors import TemplateProcessing
 
 from recipes.bundled import language
-
-SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
-MAX_LENGTH = 48
+from recipes.vocabulary import word_tokenizer
 
 
 def build_tokenizer(records: Sequence[dict[str, str]], captions_each: int = 6) -> Tokenizer:
     """A tokenizer that knows every word the captions of `records` use; deterministic."""
-    rng = random.Random(0)
-    normalizer, splitter = BertNormalizer(lowercase=True), BertPreTokenizer()
-    seen: Counter[str] = Counter()
+    return word_tokenizer(_captions(records, captions_each, random.Random(0)))
+
+
+def _captions(records: Sequence[dict[str, str]], each: int, rng: random.Random) -> Iterator[str]:
     for record in records:
-        for turn in range(captions_each):
-            caption = language.edit(record, rng) if turn % 2 else language.describe(record, rng)
-            parts = splitter.pre_tokenize_str(normalizer.normalize_str(caption.text))
-            seen.update(word for word, _ in parts)
-    vocabulary = {word: index for index, word in enumerate([*SPECIALS, *sorted(seen)])}
-    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=64))
-    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
-    tokenizer.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
-    )
-    tokenizer.add_special_tokens(list(SPECIALS))  # so that "[UNK]" in a training text is one token
-    tokenizer.enable_truncation(MAX_LENGTH)
-    tokenizer.enable_padding(pad_id=0, pad_token="[PAD]")
-    return tokenizer
+        for turn in range(each):
+            yield (language.edit(record, rng) if turn % 2 else language.describe(record, rng)).text

@@ -1,0 +1,188 @@
+"""Training a small BLIP's two towers from pictures and captions whose truth is known.
+
+The loop that the recipes share: what a batch holds is theirs. A batch comes with verdicts, which captions are true of
+which pictures, so that a true caption is never taken for a negative.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import click
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+from transformers import BlipForImageTextRetrieval, BlipImageProcessorPil
+
+from image2sentence.training import state
+from image2sentence.training.loop import schedule
+
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+class Written(Protocol):
+    """A caption, as far as the loop needs it."""
+
+    text: str
+
+
+TowerBatch = tuple[Tensor, Sequence[Written], Tensor]
+"""Pixels (B, 3, S, S) uint8, captions, and verdicts (B, captions): 1 true, 0 false, -1 cannot be judged."""
+
+
+class TowerBatches(Protocol):
+    """Where batches come from; those of a step depend on the seed and the step alone, so that a run can resume."""
+
+    def ahead(self, first: int) -> Iterator[TowerBatch]:
+        """The batches of steps `first`, `first + 1`, ... to the last."""
+        ...
+
+
+@dataclass(frozen=True)
+class TowerSettings:
+    """The optimiser's choices, beside the pictures and the captions."""
+
+    seed: int = 0
+    steps: int = 2_600
+    batch: int = 128
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 0.05
+    warmup: int = 200
+    average: float = 0.998
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    """uint8 (B, 3, S, S) -> float32, channels last in memory."""
+    scaled = (pixels.float() / 255 - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+    return scaled.contiguous(memory_format=torch.channels_last)
+
+
+def contrastive(similarity: Tensor, verdicts: Tensor) -> Tensor:
+    """Cross-entropy with all true captions as targets (equal shares); pairs that cannot be judged are left out."""
+    logits = similarity.masked_fill(verdicts < 0, -1e4)
+    target = (verdicts == 1).float()
+    by_picture = target / target.sum(1, keepdim=True).clamp(min=1)
+    by_caption = (target / target.sum(0, keepdim=True).clamp(min=1)).T
+    return (functional.cross_entropy(logits, by_picture) + functional.cross_entropy(logits.T, by_caption)) / 2
+
+
+class Learner(torch.nn.Module):
+    """The BLIP and its temperature, with BLIP's contrastive loss (Li et al., ICML 2022)."""
+
+    def __init__(self, model: BlipForImageTextRetrieval) -> None:
+        super().__init__()
+        self.model = model
+        self.log_scale = torch.nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def forward(self, pixels: Tensor, ids: Tensor, mask: Tensor, verdicts: Tensor) -> Tensor:
+        patches = self.model.vision_model(pixel_values=pixels).last_hidden_state
+        words = self._read(ids, mask)
+        pictures = functional.normalize(self.model.vision_proj(patches[:, 0]).float(), dim=-1)
+        texts = functional.normalize(self.model.text_proj(words).float(), dim=-1)
+        similarity = self.log_scale.clamp(max=math.log(50)).exp() * pictures @ texts.T
+        return contrastive(similarity, verdicts)
+
+    def _read(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """The texts' [CLS] states (captions, w); short ones and long ones apart, so that few pads are read."""
+        lengths = mask.sum(1)
+        order = lengths.argsort()
+        halves = [half for half in order.chunk(2) if len(half)]
+        states = [
+            self.model.text_encoder(
+                input_ids=ids[half, : int(lengths[half].max())],
+                attention_mask=mask[half, : int(lengths[half].max())],
+            ).last_hidden_state[:, 0]
+            for half in halves
+        ]
+        return torch.cat(states)[order.argsort()]
+
+
+def train_towers(
+    model: BlipForImageTextRetrieval,
+    tokenizer: Tokenizer,
+    batches: TowerBatches,
+    settings: TowerSettings,
+    out: Path,
+    side: int,
+) -> None:
+    """Trains to `settings.steps`, saving a resumable state every 250 steps and the averaged model at the end.
+
+    `side` is what the pixels' side is in training, and will be for whoever uses `out/towers`.
+    """
+    learner = Learner(model)
+    decayed = [p for p in learner.parameters() if p.ndim > 1]
+    rest = [p for p in learner.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": rest, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
+    average = state.Average(learner, settings.average)
+    first = _resume(out, learner, optimizer, average, settings)
+    losses: list[float] = []
+    bar = tqdm(batches.ahead(first), initial=first, total=settings.steps, desc="training towers")
+    for step, batch in enumerate(bar, first):
+        torch.manual_seed(settings.seed * 1_000_003 + step)
+        for part in optimizer.param_groups:
+            part["lr"] = settings.learning_rate * schedule(step, settings.steps, settings.warmup)
+        losses.append(_step(learner, optimizer, tokenizer, batch))
+        average.update(learner, step)
+        if step % 50 == 49:
+            bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}")
+        if step % 250 == 249 or step + 1 == settings.steps:
+            _save(out, learner, optimizer, average, step + 1, settings)
+    learner.load_state_dict(average.tensors)
+    save_model(learner.model, tokenizer, out / "towers", side)
+
+
+def _step(learner, optimizer, tokenizer, batch) -> float:  # type: ignore[no-untyped-def]
+    pixels, captions, verdicts = batch
+    encoded = tokenizer.encode_batch([caption.text for caption in captions])
+    ids = torch.tensor([e.ids for e in encoded])
+    mask = torch.tensor([e.attention_mask for e in encoded])
+    learner.train()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = learner(normalise(pixels), ids, mask, verdicts)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
+    optimizer.step()
+    return float(loss)
+
+
+def _save(out, learner, optimizer, average, step, settings) -> None:  # type: ignore[no-untyped-def]
+    tensors = state.prefixed("model", learner.state_dict()) | state.prefixed("average", average.tensors)
+    tensors |= state.prefixed("optimizer", state.optimizer_tensors(optimizer))
+    state.save_tensors(out / "state.safetensors", tensors, {"step": step, "settings": asdict(settings)})
+
+
+def _resume(out, learner, optimizer, average, settings) -> int:  # type: ignore[no-untyped-def]
+    path = out / "state.safetensors"
+    if not path.is_file():
+        return 0
+    tensors, record = state.load_tensors(path)
+    if record["settings"] != json.loads(json.dumps(asdict(settings))):
+        raise click.ClickException(
+            f"{path} was made with other settings: {record['settings']}; choose another --out"
+        )
+    learner.load_state_dict(state.group("model", tensors))
+    average.tensors = state.group("average", tensors)
+    state.load_optimizer(optimizer, state.group("optimizer", tensors))
+    return int(record["step"])
+
+
+def save_model(model: BlipForImageTextRetrieval, tokenizer: Tokenizer, folder: Path, side: int) -> None:
+    """The standard transformers folder; float16 weights, so that what is frozen is exactly what ships."""
+    model.half().save_pretrained(folder)
+    processor = BlipImageProcessorPil(size={"height": side, "width": side}, image_mean=MEAN, image_std=STD)
+    processor.save_pretrained(folder)
+    tokenizer.no_padding()
+    tokenizer.save(str(folder / "tokenizer.json"))
