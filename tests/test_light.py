@@ -57,6 +57,20 @@ def test_costs_are_the_published_ones(name: str) -> None:
     assert encoder.training, "counting must leave the mode as it was"
 
 
+def test_the_side_of_the_input_can_be_chosen() -> None:
+    small = build_light("tiny/64")
+    assert small.preprocessing.size == 64
+    assert small(torch.zeros(1, 3, 64, 64)).shape == (1, small.width, 4, 4)
+    whole = build_light("tiny")
+    assert multiply_adds(small, 64) / multiply_adds(whole, 112) == pytest.approx((64 / 112) ** 2, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["tiny/8", "tiny/big", "tiny/-64", "mobilenet-v2/0112x"])
+def test_a_side_that_cannot_be(name: str) -> None:
+    with pytest.raises(ConfigError, match="input's side in pixels, at least 32"):
+        build_light(name)
+
+
 def test_multiply_adds_of_known_layers() -> None:
     assert multiply_adds(nn.Conv2d(3, 8, 3, padding=1), 10) == 100 * 8 * 3 * 9
     assert multiply_adds(nn.Conv2d(3, 6, 3, padding=1, groups=3), 10) == 100 * 6 * 9

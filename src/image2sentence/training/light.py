@@ -2,13 +2,14 @@
 
 `LIGHT` is the table of names. `tiny` is this project's own and the bundled model's; the others are
 transformers' backbones, freshly initialised, or with the pretrained weights that `NAME@HUB_ID_OR_PATH` names.
-`timm:NAME` is any convolutional or hierarchical model of timm's, where timm is installed.
+`timm:NAME` is any convolutional or hierarchical model of timm's, where timm is installed. `/SIDE` after a name feeds
+it smaller or larger pictures: the cost goes with the square of the side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ from image2sentence.training.light_timm import timm_backbone
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TIMM = "timm:"
+SMALLEST_SIDE = 32
 
 
 class LightEncoder(nn.Module):
@@ -203,14 +205,20 @@ LIGHT: dict[str, LightEntry] = {
 
 
 def build_light(name: str, *, pretrained: bool = True) -> LightEncoder:
-    """The light encoder that `name` names: NAME or timm:NAME, each with @HUB_ID_OR_PATH for pretrained
-    weights.
+    """The light encoder that `name` names: NAME or timm:NAME, then /SIDE for another input side in pixels, then
+    @HUB_ID_OR_PATH for pretrained weights.
 
     `pretrained=False` leaves the weights random whatever the name says, for a checkpoint that is loaded next.
-    Raises ConfigError on an unknown name, ModelError where the weights cannot be read or do not fit.
+    Raises ConfigError on an unknown name or a side that does not suit it, ModelError where the weights cannot be
+    read or do not fit.
     """
-    short, _, found = name.partition("@")
-    weights = found if found and pretrained else None
+    sized, _, found = name.partition("@")
+    short, _, side = sized.partition("/")
+    encoder = _named(short, found if found and pretrained else None)
+    return _at_side(encoder, side) if side else encoder
+
+
+def _named(short: str, weights: str | None) -> LightEncoder:
     if short.startswith(TIMM):
         return _checked(*timm_backbone(short.removeprefix(TIMM), weights))
     if short not in LIGHT:
@@ -219,6 +227,15 @@ def build_light(name: str, *, pretrained: bool = True) -> LightEncoder:
             "is installed"
         )
     return LIGHT[short].build(weights)
+
+
+def _at_side(encoder: LightEncoder, side: str) -> LightEncoder:
+    if not side.isdecimal() or int(side) < SMALLEST_SIDE:
+        raise ConfigError(
+            f"expected the input's side in pixels, at least {SMALLEST_SIDE}, after the light encoder's name; "
+            f"got {side!r}"
+        )
+    return _checked(encoder.body, replace(encoder.preprocessing, size=int(side)))
 
 
 @torch.no_grad()

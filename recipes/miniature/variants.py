@@ -1,0 +1,117 @@
+"""What the miniature experiments compare: one table of query sides per world, each a change to one common setting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+ISA = "ISA"
+MAPPER = "single-word mapper"
+SYMMETRIC = "symmetric ISA"
+PAPER = "ISA, GCD + LAR alone"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A query side: `changes` are `image2sentence train --set` values beside COMMON; `study` is the table it is in."""
+
+    name: str
+    study: str
+    changes: dict[str, Any] = field(default_factory=dict)
+    light: str = "tiny"
+    seed: int = 0
+
+    @property
+    def folder(self) -> str:
+        """Its run's folder: the name in lower case, other characters than letters and digits as hyphens."""
+        plain = "".join(c if c.isalnum() else "-" for c in f"{self.study} {self.name} {self.seed}".lower())
+        return "-".join(part for part in plain.split("-") if part)
+
+
+COMMON: dict[str, Any] = {
+    "steps": 600,
+    "batch": 128,
+    "gcd": "info_nce",
+    "temperature": 0.05,
+    "lar": "matching",
+    "lar_weight": 0.2,
+    "lar_batch": 24,
+    "modifier_weight": 1.0,
+    "residual": 0.35,
+    "pseudo_captions": 2,
+    "learning_rate": 2e-3,
+    "warmup": 60,
+    "average": 0.99,
+    "smallest_crop": 0.8,
+    "flip": True,
+    "validation": 256,
+    "learner.tokens": 4,
+    "learner.softmax": "places",
+    "learner.blocks": 2,
+    "learner.gates": False,
+}
+MAPPER_CHANGES = {"learner.kind": "mapper", "learner.tokens": 1}
+WITHOUT_MODIFIERS = {"modifier_weight": 0.0}
+
+
+def _tokens(*counts: int) -> list[Variant]:
+    return [Variant(f"L = {count}", "sentence length", {"learner.tokens": count}) for count in counts]
+
+
+def _seeds(*seeds: int) -> list[Variant]:
+    return [
+        variant
+        for seed in seeds
+        for variant in (
+            Variant(ISA, "main", seed=seed),
+            Variant(MAPPER, "main", MAPPER_CHANGES, seed=seed),
+            Variant(SYMMETRIC, "main", light="symmetric", seed=seed),
+            Variant(PAPER, "main", WITHOUT_MODIFIERS, seed=seed),
+        )
+    ]
+
+
+FASHION = [
+    *_seeds(0),
+    *_tokens(1, 2, 8, 16),
+    Variant("residual 0 (METHOD's target)", "modifier-aware distillation", {"residual": 0.0}),
+    Variant("residual 0.7", "modifier-aware distillation", {"residual": 0.7}),
+    Variant(
+        "single-word mapper, GCD alone", "modifier-aware distillation", MAPPER_CHANGES | WITHOUT_MODIFIERS
+    ),
+    Variant(
+        "L = 1, GCD + LAR alone", "modifier-aware distillation", WITHOUT_MODIFIERS | {"learner.tokens": 1}
+    ),
+    Variant("off", "LAR", {"lar": "off"}),
+    Variant("local", "LAR", {"lar": "local"}),
+    Variant("pseudo-captions in place of LAR", "LAR", {"lar": "off", "caption_weight": 1.0}),
+    Variant("MSE", "GCD", {"gcd": "mse"}),
+    Variant("KL of similarities", "GCD", {"gcd": "kl"}),
+    Variant("InfoNCE both ways", "GCD", {"gcd": "symmetric"}),
+    Variant("softmax over tokens", "token learner", {"learner.softmax": "tokens"}),
+    Variant("gates", "token learner", {"learner.gates": True}),
+    Variant("no relation blocks", "token learner", {"learner.blocks": 0}),
+    Variant("tiny at 64 px", "light encoder", light="tiny/64"),
+    Variant("tiny at 80 px", "light encoder", light="tiny/80"),
+    Variant("tiny at 144 px", "light encoder", light="tiny/144"),
+    Variant("MobileNetV2 at 112 px", "light encoder", light="mobilenet-v2/112"),
+    *_seeds(1, 2),
+]
+EMOJI = [
+    Variant(ISA, "main"),
+    Variant(MAPPER, "main", MAPPER_CHANGES),
+    Variant(PAPER, "main", WITHOUT_MODIFIERS),
+    *_tokens(1, 2, 8),
+    Variant(SYMMETRIC, "main", light="symmetric"),
+    *(
+        v
+        for seed in (1, 2)
+        for v in (Variant(ISA, "main", seed=seed), Variant(MAPPER, "main", MAPPER_CHANGES, seed=seed))
+    ),
+]
+VARIANTS = {"fashion": FASHION, "emoji": EMOJI}
+OVERRIDES: dict[str, dict[str, Any]] = {
+    # Emoji are seen at 64 px, and what has to be kept of them is which of 1,300 it is.
+    "emoji": {"residual": 0.5, "steps": 900, "smallest_crop": 0.9, "flip": False},
+}
+LIGHT_OF = {"emoji": {"tiny": "tiny/64"}}
