@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -141,7 +142,7 @@ def test_another_model_is_refused_by_name(tmp_path: Path) -> None:
 def test_other_formats_are_refused(tmp_path: Path) -> None:
     file = filled(tmp_path)
     change(file, f"PRAGMA user_version = {schema.FORMAT_VERSION + 1}")
-    with pytest.raises(GalleryError, match=r"has gallery format 2, this version .* reads format 1"):
+    with pytest.raises(GalleryError, match=r"has gallery format 3, this version .* reads formats up to 2"):
         Gallery.open(tmp_path)
     change(file, "PRAGMA application_id = 7")
     with pytest.raises(GalleryError, match="is not a gallery of image2sentence"):
@@ -149,6 +150,79 @@ def test_other_formats_are_refused(tmp_path: Path) -> None:
     file.write_text("not a database at all, but long enough to look at" * 100)
     with pytest.raises(GalleryError, match=r"gallery\.sqlite: file is not a database\. .*restore it"):
         Gallery.open(tmp_path)
+
+
+def filled_in_format_1(folder: Path) -> Path:
+    """What the first version of this package wrote."""
+    file = filled(folder)
+    for table in ("state", "columns", "metadata", "derived"):
+        change(file, f"DROP TABLE {table}")
+    with sqlite3.connect(file) as connection:
+        meta = dict(connection.execute("SELECT key, value FROM meta WHERE key NOT IN ('id', 'checksum')"))
+        connection.execute("DELETE FROM meta WHERE key = 'id'")
+        stored = str(schema.meta_checksum(meta))
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'checksum'", (stored,))
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    return file
+
+
+def test_a_gallery_of_format_1_is_read_as_it_is_and_migrated_by_a_writer(tmp_path: Path) -> None:
+    file = filled_in_format_1(tmp_path)
+    before = file.read_bytes()
+    with Gallery.open(tmp_path) as gallery:
+        expected = snapshot(gallery)
+        assert (len(gallery), gallery.columns(), gallery.generation()) == (5, {}, 0)
+        assert gallery.metadata([1]) == [{}]
+        gallery.verify()
+    assert file.read_bytes() == before
+    with Gallery.open(tmp_path, readonly=False) as gallery:
+        assert snapshot(gallery) == expected
+        assert len(gallery.id) == 32
+        gallery.add_columns({"price": "number"})
+        assert gallery.set_metadata([(1, {"price": 3})]) == 1
+        gallery.verify()
+    with Gallery.open(tmp_path) as gallery:
+        assert snapshot(gallery) == expected
+        assert gallery.select("price = 3").tolist() == [1]
+
+
+def test_a_migration_that_is_interrupted_leaves_the_old_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = filled_in_format_1(tmp_path)
+
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "write_generation", fail)
+        with pytest.raises(KeyboardInterrupt):
+            Gallery.open(tmp_path, readonly=False)
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    Gallery.open(tmp_path, readonly=False).close()
+
+
+def test_every_change_has_another_generation(tmp_path: Path) -> None:
+    filled(tmp_path)
+    with Gallery.open(tmp_path) as reader, Gallery.open(tmp_path, readonly=False) as gallery:
+        seen = [reader.generation()]
+        for change_it in (
+            lambda: gallery.commit(1, [content(9)], [Entry("9.jpg", 1, 1, content(9).sha256)]),
+            lambda: gallery.delete([1]),
+            lambda: gallery.add_columns({"price": "number"}),
+            lambda: gallery.set_metadata([(2, {"price": 1})]),
+        ):
+            change_it()
+            seen.append(reader.generation())
+    assert seen == sorted(set(seen))
+
+
+def test_several_pictures_are_looked_up_at_once(tmp_path: Path) -> None:
+    filled(tmp_path)
+    with Gallery.open(tmp_path) as gallery:
+        assert gallery.pictures_of([3, 77, 1]) == [gallery.picture(3), None, gallery.picture(1)]
 
 
 def test_a_second_writer_is_told_who_writes(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ The format is documented in `docs/gallery.md`; a change here is a new `FORMAT_VE
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
+import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -20,9 +22,12 @@ from image2sentence.images import display_path
 APPLICATION_ID = 0x69327347
 """Marks the SQLite file as a gallery (the letters `i2sG`)."""
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
-Field: TypeAlias = bytes | str | int | None
+READABLE_VERSIONS = (1, 2)
+"""Formats that are read; opening for writing makes the newest of an older one."""
+
+Field: TypeAlias = bytes | str | int | float | None
 
 _SCHEMA = """
 CREATE TABLE meta (
@@ -59,11 +64,38 @@ CREATE TABLE pictures (
 CREATE INDEX pictures_by_content ON pictures (content_id);
 """
 
+# What format 2 added. The table `metadata` gets a column c1, c2, ... for each row of `columns`.
+_SCHEMA_2 = """
+CREATE TABLE state (
+    id         INTEGER PRIMARY KEY CHECK (id = 1),
+    generation INTEGER NOT NULL,
+    checksum   INTEGER NOT NULL
+);
+CREATE TABLE columns (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    name     TEXT NOT NULL UNIQUE,
+    type     TEXT NOT NULL CHECK (type IN ('number', 'text', 'boolean', 'date')),
+    checksum INTEGER NOT NULL
+);
+CREATE TABLE metadata (
+    picture_id INTEGER PRIMARY KEY REFERENCES pictures (id) ON DELETE CASCADE,
+    checksum   INTEGER NOT NULL
+);
+CREATE TABLE derived (
+    name     TEXT PRIMARY KEY,
+    token    BLOB NOT NULL,
+    checksum INTEGER NOT NULL
+);
+"""
+
+_KEYS = {1: {"created", "fingerprint", "width"}, 2: {"created", "fingerprint", "id", "width"}}
+
 
 def checksum(*fields: Field) -> int:
     """CRC-32 of the fields, joined by zero bytes, each as a letter for its type and its bytes.
 
-    b and the bytes; t and the text in UTF-8; i and the number in decimal; n alone for NULL.
+    b and the bytes; t and the text in UTF-8; i and the whole number in decimal; f and the number as 8 bytes, IEEE
+    754, little-endian; n alone for NULL.
     """
     return zlib.crc32(b"\0".join(_field_bytes(field) for field in fields))
 
@@ -73,6 +105,8 @@ def _field_bytes(field: Field) -> bytes:
         return b"b" + field
     if isinstance(field, str):
         return b"t" + field.encode()
+    if isinstance(field, float):
+        return b"f" + struct.pack("<d", field)
     return b"n" if field is None else b"i%d" % field
 
 
@@ -118,16 +152,62 @@ def create_file(file: Path, fingerprint: str, width: int) -> None:
     meta: dict[str, str] = {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "fingerprint": fingerprint,
+        "id": secrets.token_hex(16),
         "width": str(width),
     }
-    meta["checksum"] = str(meta_checksum(meta))
     with sqlite_errors(file), closing(sqlite3.connect(unfinished, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
-        connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
-        connection.executemany("INSERT INTO meta VALUES (?, ?)", sorted(meta.items()))
+        connection.executescript(f"BEGIN; {_SCHEMA} {_SCHEMA_2} COMMIT;")
+        write_generation(connection, 0)
+        _write_meta(connection, meta)
     os.replace(unfinished, file)
+
+
+def migrate(connection: sqlite3.Connection, file: Path) -> None:
+    """Bring a file of an older format to this one, in one transaction; one of this format is left alone."""
+    with sqlite_errors(file):
+        meta = read_meta(connection, file)
+        if read_version(connection) == FORMAT_VERSION:
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in _SCHEMA_2.split(";"):
+                connection.execute(statement)
+            write_generation(connection, 0)
+            _write_meta(connection, {**meta, "id": secrets.token_hex(16)})
+            connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+
+def _write_meta(connection: sqlite3.Connection, meta: dict[str, str]) -> None:
+    rows = {**meta, "checksum": str(meta_checksum(meta))}
+    connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", sorted(rows.items()))
+
+
+def write_generation(connection: sqlite3.Connection, generation: int) -> None:
+    """Set the number that grows with every change."""
+    row = (generation, checksum(generation))
+    connection.execute("INSERT OR REPLACE INTO state (id, generation, checksum) VALUES (1, ?, ?)", row)
+
+
+def read_generation(connection: sqlite3.Connection, file: Path) -> int:
+    """The number that grows with every change; 0 for a file of format 1."""
+    if read_version(connection) == 1:
+        return 0
+    row = connection.execute("SELECT generation, checksum FROM state").fetchone()
+    if row is None or row[1] != checksum(row[0]):
+        raise GalleryError(f"{display_path(file)}: the table `state` is damaged. {_advice('')}")
+    return int(row[0])
+
+
+def read_version(connection: sqlite3.Connection) -> int:
+    """The file's format version."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def meta_checksum(meta: dict[str, str]) -> int:
@@ -136,18 +216,18 @@ def meta_checksum(meta: dict[str, str]) -> int:
 
 
 def read_meta(connection: sqlite3.Connection, file: Path) -> dict[str, str]:
-    """The `meta` table, after checking that the file is a gallery of this format and undamaged there."""
+    """The `meta` table, after checking that the file is a gallery of a known format and undamaged there."""
     name = display_path(file)
     if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         raise GalleryError(f"{name} is not a gallery of image2sentence: choose another folder")
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version != FORMAT_VERSION:
+    version = read_version(connection)
+    if version not in READABLE_VERSIONS:
         raise GalleryError(
-            f"{name} has gallery format {version}, this version of image2sentence reads format "
+            f"{name} has gallery format {version}, this version of image2sentence reads formats up to "
             f"{FORMAT_VERSION}: install the version that wrote it, or index into a new folder"
         )
     meta: dict[str, str] = dict(connection.execute("SELECT key, value FROM meta"))
     stored = meta.pop("checksum", None)
-    if meta.keys() != {"created", "fingerprint", "width"} or stored != str(meta_checksum(meta)):
+    if meta.keys() != _KEYS[version] or stored != str(meta_checksum(meta)):
         raise GalleryError(f"{name}: the table `meta` is damaged. {_advice('')}")
     return meta

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Collection, Hashable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from image2sentence.encoders.base import Vectors
 from image2sentence.errors import DataError, QueryError
+from image2sentence.gallery.filters import Filter
 
 Positions: TypeAlias = NDArray[np.int64]
+Select: TypeAlias = Callable[[str | Filter], NDArray[np.int64]]
+"""Gives the ascending ids that a filter holds for."""
 
 _BLOCK_ROWS = 65_536
 _BLOCK_QUERIES = 64
 _RANKED_ROWS = 4_096
+_GATHER_BELOW = 1 / 8  # of the gallery: fewer rows are gathered, more are left out of a pass over all
 
 
 class Hit(NamedTuple):
@@ -26,48 +30,21 @@ class Hit(NamedTuple):
     score: float
 
 
-class Searcher:
-    """Ranks a gallery held in memory.
+@runtime_checkable
+class VectorSearch(Protocol):
+    """What ranks a gallery, wherever its vectors are; see `Searcher` for what each promises."""
 
-    Scores are dot products summed in float64, so a result does not depend on block sizes, threads or the
-    other queries; equal vectors score equal, and equal scores rank in gallery order (the order of `ids`).
-
-    Args:
-        ids: n different names of the pictures.
-        vectors: (n, d) float32, rows of length 1, all finite; kept without copying where contiguous.
-
-    Raises:
-        DataError: another shape or type, a value that is not finite, or an id given twice.
-    """
-
-    def __init__(self, ids: Sequence[Hashable], vectors: Vectors) -> None:
-        if vectors.ndim != 2 or vectors.dtype != np.float32 or len(vectors) != len(ids):
-            raise DataError(
-                f"expected float32 vectors of shape ({len(ids)}, d), one row per id; "
-                f"got {vectors.dtype} of shape {vectors.shape}"
-            )
-        self._ids = list(ids)
-        self._positions = {name: place for place, name in enumerate(self._ids)}
-        if len(self._positions) != len(self._ids):
-            raise DataError(f"id {_first_repeated(self._ids)!r} is given twice: ids must differ")
-        bad = _first_not_finite(vectors)
-        if bad is not None:
-            raise DataError(f"the vector of id {self._ids[bad]!r} holds a value that is not finite")
-        self._vectors = np.ascontiguousarray(vectors)
-        self._longest = float(np.sqrt(np.einsum("nd,nd->n", vectors, vectors).max(initial=0.0)))
-
-    def __len__(self) -> int:
-        return len(self._ids)
+    def __len__(self) -> int: ...
 
     @property
     def ids(self) -> Sequence[Hashable]:
         """The ids in gallery order."""
-        return self._ids
+        ...
 
     @property
     def width(self) -> int:
         """Width d of the vectors."""
-        return int(self._vectors.shape[1])
+        ...
 
     def search(
         self,
@@ -76,6 +53,72 @@ class Searcher:
         *,
         exclude: Sequence[Collection[Hashable]] | None = None,
         among: Sequence[Collection[Hashable]] | None = None,
+        where: str | Filter | None = None,
+    ) -> list[list[Hit]]:
+        """Rank the gallery for each query; see `Searcher.search`."""
+        ...
+
+    def vectors_of(self, ids: Sequence[Hashable]) -> Vectors:
+        """(n, d) float32 vectors of n pictures."""
+        ...
+
+
+class Searcher:
+    """Ranks a gallery held in memory.
+
+    Scores are dot products summed in float64, so a result does not depend on block sizes, threads or the
+    other queries; equal vectors score equal, and equal scores rank in gallery order (the order of `ids`).
+
+    Args:
+        ids: n different names of the pictures; an int64 array of ascending ones takes the least memory.
+        vectors: (n, d) float32, rows of length 1, all finite; kept without copying where contiguous.
+        select: Looks filters up, for `where`; ids that it gives and that are not among `ids` are passed over.
+
+    Raises:
+        DataError: another shape or type, a value that is not finite, or an id given twice.
+    """
+
+    def __init__(
+        self, ids: Sequence[Hashable] | NDArray[np.int64], vectors: Vectors, *, select: Select | None = None
+    ) -> None:
+        if vectors.ndim != 2 or vectors.dtype != np.float32 or len(vectors) != len(ids):
+            raise DataError(
+                f"expected float32 vectors of shape ({len(ids)}, d), one row per id; "
+                f"got {vectors.dtype} of shape {vectors.shape}"
+            )
+        self._names = _names(ids)
+        bad = _first_not_finite(vectors)
+        if bad is not None:
+            raise DataError(f"the vector of id {self._names.at(bad)!r} holds a value that is not finite")
+        self._vectors = np.ascontiguousarray(vectors)
+        self._longest = float(np.sqrt(np.einsum("nd,nd->n", vectors, vectors).max(initial=0.0)))
+        self._select = select
+
+    def __len__(self) -> int:
+        return len(self._vectors)
+
+    @property
+    def ids(self) -> Sequence[Hashable]:
+        """The ids in gallery order."""
+        return self._names.all()
+
+    @property
+    def width(self) -> int:
+        """Width d of the vectors."""
+        return int(self._vectors.shape[1])
+
+    def vectors_of(self, ids: Sequence[Hashable]) -> Vectors:
+        """(n, d) float32 vectors of n pictures, in the order of the ids. Raises QueryError on an unknown id."""
+        return self._vectors[self._names.positions(ids, "vectors_of")]
+
+    def search(
+        self,
+        queries: Vectors,
+        k: int,
+        *,
+        exclude: Sequence[Collection[Hashable]] | None = None,
+        among: Sequence[Collection[Hashable]] | None = None,
+        where: str | Filter | None = None,
     ) -> list[list[Hit]]:
         """Rank the gallery for each query.
 
@@ -84,28 +127,60 @@ class Searcher:
             k: Results wanted per query, at least 1; a query gets fewer where fewer pictures are left to rank.
             exclude: For each query, ids that may not appear (such as the reference itself).
             among: For each query, the only ids that may appear.
+            where: A filter that every result fulfils; see `image2sentence.gallery.filters`.
 
         Returns:
             For each query, up to k hits, best first; equal scores in gallery order.
 
         Raises:
-            QueryError: wrong shape, a value that is not finite, k < 1, or an id that is not in the gallery.
+            QueryError: wrong shape, a value that is not finite, k < 1, an id that is not in the gallery, or a
+                filter that is not one, does not fit the columns, or has no metadata to look at.
         """
         self._check_queries(queries, k)
-        excluded = self._per_query("exclude", exclude, len(queries))
-        if among is not None:
-            allowed = self._per_query("among", among, len(queries))
-            pools = [np.setdiff1d(a, e) for a, e in zip(allowed, excluded, strict=True)]
-            return [
-                self._ranked(query, self._best(query, pool, k), k)
-                for query, pool in zip(queries, pools, strict=True)
-            ]
-        hits: list[list[Hit]] = []
-        for start in range(0, len(queries), _BLOCK_QUERIES):
-            block = slice(start, start + _BLOCK_QUERIES)
-            candidates = self._scan(queries[block], k, excluded[block])
-            hits += [self._ranked(query, c, k) for query, c in zip(queries[block], candidates, strict=True)]
-        return hits
+        excluded = self._per_query("exclude", exclude, len(queries)) or [_NOTHING] * len(queries)
+        allowed = self._allowed(self._per_query("among", among, len(queries)), where, len(queries))
+        candidates = self._candidates(queries, k, excluded, allowed)
+        return [self._ranked(query, found, k) for query, found in zip(queries, candidates, strict=True)]
+
+    def _allowed(
+        self, among: list[Positions] | None, where: str | Filter | None, queries: int
+    ) -> list[Positions | None]:
+        """For each query the only positions that may appear; None for all."""
+        if where is None:
+            return [*among] if among is not None else [None] * queries
+        selected = self._selected(where)
+        if among is None:
+            return [selected] * queries
+        return [np.intersect1d(only, selected, assume_unique=True) for only in among]
+
+    def _selected(self, where: str | Filter) -> Positions:
+        if self._select is None:
+            raise QueryError("these vectors have no metadata to filter by: search a gallery with `where`")
+        return self._names.present(self._select(where))
+
+    def _candidates(
+        self,
+        queries: Vectors,
+        k: int,
+        excluded: Sequence[Positions],
+        allowed: Sequence[Positions | None],
+    ) -> list[Positions]:
+        """For each query, ascending positions that hold its best k."""
+        found: dict[int, Positions] = {}
+        left_out: dict[int, Positions] = {}
+        for number, (out, only) in enumerate(zip(excluded, allowed, strict=True)):
+            if only is None:
+                left_out[number] = out
+            elif len(only) < _GATHER_BELOW * len(self):
+                found[number] = self._best(queries[number], np.setdiff1d(only, out, assume_unique=True), k)
+            else:
+                left_out[number] = np.union1d(out, _complement(only, len(self)))
+        numbers = list(left_out)
+        for start in range(0, len(numbers), _BLOCK_QUERIES):
+            block = numbers[start : start + _BLOCK_QUERIES]
+            best = self._scan(queries[block], k, [left_out[number] for number in block])
+            found |= dict(zip(block, best, strict=True))
+        return [found[number] for number in range(len(queries))]
 
     def _scan(self, queries: Vectors, k: int, excluded: Sequence[Positions]) -> list[Positions]:
         """Positions that can be among each query's best k, block by block of the gallery."""
@@ -134,7 +209,7 @@ class Searcher:
             # Row by row, not a matrix product, whose last bits depend on where in the matrix a row stands.
             scores[start : start + _RANKED_ROWS] = (rows * wide).sum(axis=1)
         order = np.argsort(-scores, kind="stable")[:k]
-        return [Hit(self._ids[candidates[place]], float(scores[place])) for place in order]
+        return [Hit(self._names.at(candidates[place]), float(scores[place])) for place in order]
 
     def _margin(self, query: Vectors) -> float:
         """Bound on how far the difference of two float32 scores can be from the true difference.
@@ -159,19 +234,88 @@ class Searcher:
 
     def _per_query(
         self, name: str, ids: Sequence[Collection[Hashable]] | None, queries: int
-    ) -> list[Positions]:
+    ) -> list[Positions] | None:
         """Ascending gallery positions of the ids given for each query."""
         if ids is None:
-            return [np.empty(0, np.int64)] * queries
+            return None
         if len(ids) != queries:
             raise QueryError(f"`{name}` needs one collection of ids per query: {queries}, got {len(ids)}")
-        return [self._positions_of(name, number, wanted) for number, wanted in enumerate(ids)]
+        return [
+            np.unique(self._names.positions(wanted, f"`{name}` of query {number}"))
+            for number, wanted in enumerate(ids)
+        ]
 
-    def _positions_of(self, name: str, number: int, wanted: Collection[Hashable]) -> Positions:
+
+_NOTHING: Positions = np.empty(0, np.int64)
+
+
+class _HashedNames:
+    """Any different hashable ids."""
+
+    def __init__(self, ids: Sequence[Hashable]) -> None:
+        self._ids = list(ids)
+        self._positions = {name: place for place, name in enumerate(self._ids)}
+        if len(self._positions) != len(self._ids):
+            raise DataError(f"id {_first_repeated(self._ids)!r} is given twice: ids must differ")
+
+    def all(self) -> Sequence[Hashable]:
+        return self._ids
+
+    def at(self, position: int | np.int64) -> Hashable:
+        return self._ids[position]
+
+    def positions(self, wanted: Collection[Hashable], who: str) -> Positions:
         unknown = next((one for one in wanted if one not in self._positions), None)
         if unknown is not None:
-            raise QueryError(f"`{name}` of query {number}: id {unknown!r} is not in the gallery")
-        return np.unique(np.fromiter((self._positions[one] for one in wanted), np.int64, len(wanted)))
+            raise QueryError(f"{who}: id {unknown!r} is not in the gallery")
+        return np.fromiter((self._positions[one] for one in wanted), np.int64, len(wanted))
+
+    def present(self, wanted: NDArray[np.int64]) -> Positions:
+        found = (self._positions.get(one) for one in wanted.tolist())
+        return np.array(sorted(place for place in found if place is not None), np.int64)
+
+
+class _AscendingNames:
+    """Ascending int64 ids, looked up by bisection: 8 bytes each."""
+
+    def __init__(self, ids: NDArray[np.int64]) -> None:
+        self._ids = ids
+
+    def all(self) -> Sequence[Hashable]:
+        names: list[int] = self._ids.tolist()
+        return names
+
+    def at(self, position: int | np.int64) -> Hashable:
+        return int(self._ids[position])
+
+    def positions(self, wanted: Collection[Hashable], who: str) -> Positions:
+        numbers = wanted if isinstance(wanted, np.ndarray) else self._whole_numbers(wanted, who)
+        places = np.minimum(np.searchsorted(self._ids, numbers), max(len(self._ids) - 1, 0))
+        strange = numbers != self._ids[places] if len(self._ids) else np.ones(len(numbers), bool)
+        if strange.any():
+            raise QueryError(f"{who}: id {numbers[strange][0].item()!r} is not in the gallery")
+        return places
+
+    def present(self, wanted: NDArray[np.int64]) -> Positions:
+        return np.flatnonzero(np.isin(self._ids, wanted, assume_unique=True))
+
+    def _whole_numbers(self, wanted: Collection[Hashable], who: str) -> NDArray[np.int64]:
+        strange = next((one for one in wanted if not isinstance(one, int | np.integer)), None)
+        if strange is not None:
+            raise QueryError(f"{who}: id {strange!r} is not in the gallery")
+        return np.fromiter(wanted, np.int64, len(wanted))
+
+
+def _names(ids: Sequence[Hashable] | NDArray[np.int64]) -> _HashedNames | _AscendingNames:
+    if isinstance(ids, np.ndarray) and ids.dtype == np.int64 and (np.diff(ids) > 0).all():
+        return _AscendingNames(ids)
+    return _HashedNames(ids.tolist() if isinstance(ids, np.ndarray) else ids)
+
+
+def _complement(positions: Positions, count: int) -> Positions:
+    left = np.ones(count, bool)
+    left[positions] = False
+    return np.flatnonzero(left)
 
 
 class _Candidates:

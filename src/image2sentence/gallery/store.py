@@ -6,9 +6,10 @@ import os
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
@@ -18,14 +19,27 @@ from numpy.typing import NDArray
 
 from image2sentence.encoders.base import Vectors
 from image2sentence.errors import GalleryError, QueryError
+from image2sentence.gallery.columns import (
+    DamagedRow,
+    add_columns,
+    check_metadata,
+    read_columns,
+    read_metadata,
+    write_metadata,
+)
+from image2sentence.gallery.filter_sql import compile_filter
+from image2sentence.gallery.filters import ColumnType, Filter, Value, as_filter
 from image2sentence.gallery.lock import WriterLock
 from image2sentence.gallery.schema import (
     Field,
     checksum,
     connect,
     create_file,
+    migrate,
+    read_generation,
     read_meta,
     sqlite_errors,
+    write_generation,
 )
 from image2sentence.gallery.searcher import Searcher
 from image2sentence.images import display_path
@@ -36,6 +50,7 @@ LOCK = "writer.lock"
 Row: TypeAlias = tuple[Any, ...]
 
 _ROWS_AT_ONCE = 4_096
+_METADATA_AT_ONCE = 10_000
 _PICTURES = "SELECT id, root_id, path, size, mtime_ns, state, reason, content_id, checksum FROM pictures"
 _PICTURES_WITH_SIZE = (
     "SELECT pictures.id, root_id, path, size, mtime_ns, state, reason, content_id, pictures.checksum,"
@@ -86,6 +101,7 @@ class Entry:
     """A file's state, to be written: ready with the SHA-256 of a stored content, or failed with a reason.
 
     `moved_from` is the id of a picture whose file has gone and whose content this is: it keeps that id.
+    `metadata` are values by column to set (None takes one away); other columns keep theirs.
     """
 
     path: str
@@ -94,6 +110,7 @@ class Entry:
     sha256: bytes | None = None
     reason: str | None = None
     moved_from: int | None = None
+    metadata: Mapping[str, Value | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -125,6 +142,7 @@ class Gallery:
         self.fingerprint = meta["fingerprint"]
         self.width = int(meta["width"])
         self.created = meta["created"]
+        self.id = meta.get("id", "")
 
     @classmethod
     def create(cls, folder: str | os.PathLike[str], fingerprint: str, width: int) -> Gallery:
@@ -204,6 +222,8 @@ class Gallery:
         with sqlite_errors(folder / DATABASE):
             connection = connect(folder / DATABASE, readonly=lock is None)
         try:
+            if lock is not None:
+                migrate(connection, folder / DATABASE)
             return cls(folder, connection, lock)
         except GalleryError:
             connection.close()
@@ -266,6 +286,50 @@ class Gallery:
             raise QueryError(f"the gallery in {display_path(self.folder)} has no picture {number}")
         return self._picture(rows[0], self.roots())
 
+    def pictures_of(self, numbers: Sequence[int]) -> list[Picture | None]:
+        """The pictures with these ids, in their order; None for an id that is not there (any more)."""
+        roots = self.roots()
+        found: dict[int, Picture] = {}
+        for start in range(0, len(numbers), _ROWS_AT_ONCE):
+            wanted = [int(number) for number in numbers[start : start + _ROWS_AT_ONCE]]
+            marks = ", ".join("?" * len(wanted))
+            for row in self._rows(f"{_PICTURES_WITH_SIZE} WHERE pictures.id IN ({marks})", *wanted):
+                found[row[0]] = self._picture(row, roots)
+        return [found.get(int(number)) for number in numbers]
+
+    def generation(self) -> int:
+        """A number that grows with every change of pictures, vectors or metadata; 0 in galleries of format 1."""
+        with self._reading() as connection:
+            return read_generation(connection, self._file)
+
+    def columns(self) -> dict[str, ColumnType]:
+        """The metadata columns and their types, in the order in which they came."""
+        with self._reading() as connection:
+            return {name: column.type for name, column in read_columns(connection).items()}
+
+    def metadata(self, numbers: Sequence[int]) -> list[dict[str, Value]]:
+        """For each picture's id, its metadata: the values that are there by column. Raises GalleryError."""
+        with self._reading() as connection:
+            return read_metadata(connection, numbers)
+
+    def select(self, where: str | Filter) -> NDArray[np.int64]:
+        """Ascending ids of the ready pictures that a filter holds for; see `image2sentence.gallery.filters`.
+
+        Raises:
+            QueryError: the filter is not one, or does not fit the columns.
+        """
+        with self._reading() as connection:
+            columns = read_columns(connection)
+            checked = as_filter(where).checked({name: column.type for name, column in columns.items()})
+            places = {name: column.place for name, column in columns.items()}
+            condition, values = compile_filter(checked.condition, places)
+            rows = connection.execute(
+                "SELECT pictures.id FROM pictures LEFT JOIN metadata ON picture_id = pictures.id"
+                f" WHERE state = 'ready' AND {condition} ORDER BY pictures.id",
+                values,
+            )
+            return np.fromiter((row[0] for row in rows), np.int64)
+
     def vectors(self) -> tuple[NDArray[np.int64], Vectors]:
         """Ids (n,) int64 and vectors (n, d) float32 of the ready pictures, in gallery order, each checked.
 
@@ -289,9 +353,9 @@ class Gallery:
         return np.concatenate(ids), np.concatenate(blocks)
 
     def searcher(self) -> Searcher:
-        """A Searcher over the ready pictures; its ids are the pictures' ids (int)."""
+        """A Searcher over the ready pictures as they are now; its ids are the pictures' ids (int)."""
         ids, vectors = self.vectors()
-        return Searcher(ids.tolist(), vectors)
+        return Searcher(ids, vectors, select=self.select)
 
     def verify(self) -> None:
         """Check the whole file: SQLite's structures, every row's checksum, every reference.
@@ -308,6 +372,9 @@ class Gallery:
             )
             for row in contents:
                 self._check_content(row)
+        with self._reading() as connection:
+            read_generation(connection, self._file)
+            check_metadata(connection)
         if problem != "ok" or dangling is not None:
             detail = f"row {dangling[1]} of {dangling[0]} refers to nothing" if problem == "ok" else problem
             raise GalleryError(f"{display_path(self._file)} is damaged ({detail}): {_DAMAGED}")
@@ -359,7 +426,37 @@ class Gallery:
             for content in contents:
                 _insert_content(connection, content)
             for entry in entries:
-                _write_entry(connection, root, entry)
+                number = _write_entry(connection, root, entry)
+                if entry.metadata:
+                    write_metadata(connection, [(number, entry.metadata)])
+
+    def add_columns(self, columns: Mapping[str, ColumnType]) -> None:
+        """Make the metadata columns that are not there yet.
+
+        Raises:
+            DataError: a column is there with another type, a name cannot be used, or there are too many.
+        """
+        known = self.columns()
+        if any(known.get(name) != kind for name, kind in columns.items()):
+            with self._transaction() as connection:
+                add_columns(connection, columns)
+
+    def set_metadata(self, rows: Iterable[tuple[int, Mapping[str, Value | None]]]) -> int:
+        """Set metadata of pictures: (id, values by column; None takes a value away), in many transactions.
+
+        Returns:
+            How many pictures have other values than before.
+
+        Raises:
+            DataError: a value does not fit its column; rows before it may have been written.
+            GalleryError: the disk is full, the file damaged, or the gallery was opened for reading only.
+        """
+        changed = 0
+        waiting = iter(rows)
+        while batch := list(islice(waiting, _METADATA_AT_ONCE)):
+            with self._transaction() as connection:
+                changed += write_metadata(connection, batch)
+        return changed
 
     def delete(self, pictures: Sequence[int]) -> None:
         """Forget pictures, and contents that no picture refers to any more. Raises GalleryError."""
@@ -374,18 +471,27 @@ class Gallery:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         if self.readonly:
             raise GalleryError(f"the gallery in {display_path(self.folder)} was opened for reading only")
-        with self._turn, sqlite_errors(self._file):
+        with self._reading():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+                write_generation(self._connection, read_generation(self._connection, self._file) + 1)
                 self._connection.execute("COMMIT")
             finally:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
 
-    def _rows(self, query: str, *values: Field) -> list[Row]:
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._turn, sqlite_errors(self._file):
-            return self._connection.execute(query, values).fetchall()
+            try:
+                yield self._connection
+            except DamagedRow as error:
+                raise self._damage(error.kind, error.number) from error
+
+    def _rows(self, query: str, *values: Field) -> list[Row]:
+        with self._reading() as connection:
+            return connection.execute(query, values).fetchall()
 
     def _picture(self, row: Row, roots: dict[int, Path]) -> Picture:
         *stored, width, height = row
@@ -431,7 +537,8 @@ def _insert_content(connection: sqlite3.Connection, content: Content) -> None:
     )
 
 
-def _write_entry(connection: sqlite3.Connection, root: int, entry: Entry) -> None:
+def _write_entry(connection: sqlite3.Connection, root: int, entry: Entry) -> int:
+    """Write a file's state; gives the picture's id."""
     content = None
     if entry.sha256 is not None:
         found = connection.execute("SELECT id FROM contents WHERE sha256 = ?", (entry.sha256,))
@@ -451,3 +558,5 @@ def _write_entry(connection: sqlite3.Connection, root: int, entry: Entry) -> Non
         " content_id = excluded.content_id, checksum = excluded.checksum",
         (*fields, checksum(*fields)),
     )
+    found = connection.execute("SELECT id FROM pictures WHERE root_id = ? AND path = ?", (root, path))
+    return int(found.fetchone()[0])

@@ -1,0 +1,198 @@
+"""The metadata tables of the gallery file: which columns there are, and each picture's values.
+
+`columns` names them; `metadata` has a column c1, c2, ... for each, so that a name of the user never becomes SQL.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from image2sentence.errors import DataError
+from image2sentence.gallery.filters import ColumnType, Value, canonical_date
+from image2sentence.gallery.schema import Field, checksum, read_version
+from image2sentence.images import printable
+
+MOST_COLUMNS = 500
+"""Metadata columns of one gallery."""
+
+LONGEST_NAME = 100
+"""Characters of a column's name."""
+
+LONGEST_TEXT = 100_000
+"""Characters of a value."""
+
+_IDS_AT_ONCE = 10_000
+_NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metadata column: `place` is its name in the table `metadata`."""
+
+    id: int
+    name: str
+    type: ColumnType
+
+    @property
+    def place(self) -> str:
+        """The column's name in the table `metadata`."""
+        return f"c{self.id}"
+
+
+class DamagedRow(Exception):
+    """A row of the metadata tables that is not the one that was written."""
+
+    def __init__(self, kind: str, number: int) -> None:
+        super().__init__(kind, number)
+        self.kind, self.number = kind, number
+
+
+def read_columns(connection: sqlite3.Connection) -> dict[str, Column]:
+    """The columns by name, in the order in which they came. Raises DamagedRow."""
+    if read_version(connection) == 1:
+        return {}
+    columns = {}
+    for number, name, kind, stored in connection.execute(
+        "SELECT id, name, type, checksum FROM columns ORDER BY id"
+    ):
+        if stored != checksum(name, kind):
+            raise DamagedRow("column", number)
+        columns[name] = Column(number, name, kind)
+    return columns
+
+
+def add_columns(connection: sqlite3.Connection, wanted: Mapping[str, ColumnType]) -> None:
+    """Make the columns that are not there. Raises DataError on another type, a bad name, or too many."""
+    known = read_columns(connection)
+    for name, kind in wanted.items():
+        if name in known:
+            _check_same_type(known[name], kind)
+            continue
+        _check_name(name, len(known))
+        connection.execute(
+            "INSERT INTO columns (name, type, checksum) VALUES (?, ?, ?)", (name, kind, checksum(name, kind))
+        )
+        number = int(connection.execute("SELECT last_insert_rowid()").fetchone()[0])
+        known[name] = Column(number, name, kind)
+        connection.execute(f"ALTER TABLE metadata ADD COLUMN {known[name].place}")
+
+
+def write_metadata(
+    connection: sqlite3.Connection, rows: Iterable[tuple[int, Mapping[str, Value | None]]]
+) -> int:
+    """Set values of pictures (id, values by column; None takes a value away); gives how many pictures changed.
+
+    Columns that a row does not name keep their values. Raises DataError on a value of another type.
+    """
+    columns = read_columns(connection)
+    changed = 0
+    for number, values in rows:
+        (before,) = read_metadata(connection, [number], columns)
+        given = {name: _checked(columns[name], value) for name, value in values.items()}
+        after = {name: value for name, value in {**before, **given}.items() if value is not None}
+        if after != before or any(type(after[name]) is not type(before[name]) for name in after):
+            _write_row(connection, number, columns, after)
+            changed += 1
+    return changed
+
+
+def read_metadata(
+    connection: sqlite3.Connection, numbers: Sequence[int], columns: Mapping[str, Column] | None = None
+) -> list[dict[str, Value]]:
+    """For each picture's id, the values that are there by column. Raises DamagedRow."""
+    columns = read_columns(connection) if columns is None else columns
+    if not columns:
+        return [{} for _ in numbers]
+    places = ", ".join(column.place for column in columns.values())
+    found: dict[int, dict[str, Value]] = {}
+    for start in range(0, len(numbers), _IDS_AT_ONCE):
+        wanted = numbers[start : start + _IDS_AT_ONCE]
+        query = f"SELECT picture_id, checksum, {places} FROM metadata WHERE picture_id IN"
+        rows = connection.execute(f"{query} ({', '.join('?' * len(wanted))})", tuple(map(int, wanted)))
+        found |= {row[0]: _read_row(columns, row) for row in rows}
+    return [found.get(int(number), {}) for number in numbers]
+
+
+def check_metadata(connection: sqlite3.Connection) -> None:
+    """Check every row. Raises DamagedRow."""
+    columns = read_columns(connection)
+    if columns:
+        places = ", ".join(column.place for column in columns.values())
+        for row in connection.execute(f"SELECT picture_id, checksum, {places} FROM metadata"):
+            _read_row(columns, row)
+
+
+def _read_row(columns: Mapping[str, Column], row: Sequence[Any]) -> dict[str, Value]:
+    number, stored, *values = row
+    pairs = [
+        (column, value) for column, value in zip(columns.values(), values, strict=True) if value is not None
+    ]
+    if stored != _row_checksum(number, pairs):
+        raise DamagedRow("metadata of picture", number)
+    return {column.name: bool(value) if column.type == "boolean" else value for column, value in pairs}
+
+
+def _write_row(
+    connection: sqlite3.Connection, number: int, columns: Mapping[str, Column], values: Mapping[str, Value]
+) -> None:
+    pairs = [(column, _stored(values[name])) for name, column in columns.items() if name in values]
+    connection.execute("DELETE FROM metadata WHERE picture_id = ?", (number,))
+    places = "".join(f", {column.place}" for column, _ in pairs)
+    connection.execute(
+        f"INSERT INTO metadata (picture_id, checksum{places}) VALUES (?, ?{', ?' * len(pairs)})",
+        (number, _row_checksum(number, pairs), *(value for _, value in pairs)),
+    )
+
+
+def _row_checksum(number: int, pairs: Iterable[tuple[Column, Field]]) -> int:
+    """Over the values that are there only, so that a new column leaves the other rows as they are."""
+    return checksum(number, *(part for column, value in pairs for part in (column.id, value)))
+
+
+def _stored(value: Value) -> Field:
+    return int(value) if isinstance(value, bool) else value
+
+
+def _check_same_type(column: Column, kind: ColumnType) -> None:
+    if column.type != kind:
+        raise DataError(
+            f"the column {printable(column.name)!r} of this gallery holds the type {column.type}, "
+            f"the new values are of the type {kind}: give the new column another name"
+        )
+
+
+def _check_name(name: str, count: int) -> None:
+    if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
+        raise DataError(
+            f"{printable(name)[:LONGEST_NAME]!r} cannot be the name of a column: expected 1 to {LONGEST_NAME} "
+            "printable characters"
+        )
+    if count >= MOST_COLUMNS:
+        raise DataError(f"a gallery has at most {MOST_COLUMNS} metadata columns; {name!r} is one too many")
+
+
+def _checked(column: Column, value: Value | None) -> Value | None:
+    if value is None or _fits(column.type, value):
+        return value
+    raise DataError(f"the column {printable(column.name)!r} holds the type {column.type}, got {value!r:.80}")
+
+
+def _fits(kind: ColumnType, value: Value) -> bool:
+    if kind == "boolean" or isinstance(value, bool):
+        return kind == "boolean" and isinstance(value, bool)
+    if kind == "number":
+        # NaN equals nothing, and SQLite's integers have 64 bits.
+        return isinstance(value, int | float) and abs(value) < 2.0**63
+    if not isinstance(value, str) or len(value) > LONGEST_TEXT or _NOT_STORABLE.search(value):
+        return False
+    return kind == "text" or canonical_date(value) == value
+
+
+def column_values(connection: sqlite3.Connection, column: Column) -> Iterator[tuple[int, Any]]:
+    """(picture id, value) of the values that are there, by ascending id."""
+    query = f"SELECT picture_id, {column.place} FROM metadata WHERE {column.place} IS NOT NULL ORDER BY 1"
+    yield from connection.execute(query)
