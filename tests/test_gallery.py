@@ -74,6 +74,19 @@ def test_an_empty_gallery_has_a_searcher(tmp_path: Path) -> None:
         assert gallery.searcher().search(np.zeros((1, WIDTH), np.float32), 3) == [[]]
 
 
+def test_an_offset_is_kept_and_checked(tmp_path: Path) -> None:
+    file = filled(tmp_path)
+    with Gallery.open(tmp_path, readonly=False) as gallery:
+        gallery.commit(1, [], [Entry("0.jpg", 1, 1, content(0).sha256, offset=512)])
+        assert [gallery.picture(number).offset for number in (1, 2)] == [512, None]
+    for damage in ("513 WHERE id = 1", "NULL WHERE id = 1", "512 WHERE id = 2"):
+        before = file.read_bytes()
+        change(file, f"UPDATE pictures SET data_offset = {damage}")
+        with Gallery.open(tmp_path) as gallery, pytest.raises(GalleryError, match="wrong checksum"):
+            gallery.verify()
+        file.write_bytes(before)
+
+
 def test_a_commit_is_all_or_nothing(tmp_path: Path) -> None:
     filled(tmp_path)
     with Gallery.open(tmp_path, readonly=False) as gallery:
@@ -157,6 +170,7 @@ def filled_in_format_1(folder: Path) -> Path:
     file = filled(folder)
     for table in ("state", "columns", "metadata", "derived"):
         change(file, f"DROP TABLE {table}")
+    change(file, "ALTER TABLE pictures DROP COLUMN data_offset")
     with sqlite3.connect(file) as connection:
         meta = dict(connection.execute("SELECT key, value FROM meta WHERE key NOT IN ('id', 'checksum')"))
         connection.execute("DELETE FROM meta WHERE key = 'id'")

@@ -66,6 +66,7 @@ CREATE INDEX pictures_by_content ON pictures (content_id);
 
 # What format 2 added. The table `metadata` gets a column c1, c2, ... for each row of `columns`.
 _SCHEMA_2 = """
+ALTER TABLE pictures ADD COLUMN data_offset INTEGER;
 CREATE TABLE state (
     id         INTEGER PRIMARY KEY CHECK (id = 1),
     generation INTEGER NOT NULL,

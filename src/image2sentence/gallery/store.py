@@ -38,6 +38,7 @@ from image2sentence.gallery.schema import (
     migrate,
     read_generation,
     read_meta,
+    read_version,
     sqlite_errors,
     write_generation,
 )
@@ -51,10 +52,9 @@ Row: TypeAlias = tuple[Any, ...]
 
 _ROWS_AT_ONCE = 4_096
 _METADATA_AT_ONCE = 10_000
-_PICTURES = "SELECT id, root_id, path, size, mtime_ns, state, reason, content_id, checksum FROM pictures"
-_PICTURES_WITH_SIZE = (
-    "SELECT pictures.id, root_id, path, size, mtime_ns, state, reason, content_id, pictures.checksum,"
-    " width, height FROM pictures LEFT JOIN contents ON contents.id = content_id"
+_PICTURES = (
+    "SELECT pictures.id, root_id, path, size, mtime_ns, state, reason, content_id, {offset},"
+    " pictures.checksum, width, height FROM pictures LEFT JOIN contents ON contents.id = content_id"
 )
 _DAMAGED = "restore the file from a copy, or delete the gallery folder and index again"
 
@@ -73,6 +73,7 @@ class Picture:
         content_id: Number of its content; pictures that share it are duplicates. None when failed.
         width: Pixels across, upright, before any reduction; None when failed.
         height: Pixels down; None when failed.
+        offset: Where its bytes begin in an archive; None for a file of its own.
     """
 
     id: int
@@ -84,6 +85,7 @@ class Picture:
     content_id: int | None
     width: int | None
     height: int | None
+    offset: int | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,8 @@ class Entry:
     """A file's state, to be written: ready with the SHA-256 of a stored content, or failed with a reason.
 
     `moved_from` is the id of a picture whose file has gone and whose content this is: it keeps that id.
-    `metadata` are values by column to set (None takes one away); other columns keep theirs.
+    `metadata` are values by column to set (None takes one away); other columns keep theirs. `offset` is where
+    the bytes of a member of an archive begin in it.
     """
 
     path: str
@@ -111,6 +114,7 @@ class Entry:
     reason: str | None = None
     moved_from: int | None = None
     metadata: Mapping[str, Value | None] = field(default_factory=dict)
+    offset: int | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,8 @@ class Gallery:
         self._turn = threading.RLock()
         with sqlite_errors(self._file):
             meta = read_meta(connection, self._file)
+            offset = "NULL" if read_version(connection) == 1 else "data_offset"
+        self._pictures_query = _PICTURES.format(offset=offset)
         self.fingerprint = meta["fingerprint"]
         self.width = int(meta["width"])
         self.created = meta["created"]
@@ -274,14 +280,14 @@ class Gallery:
 
     def pictures(self, state: str | None = None) -> list[Picture]:
         """All pictures in gallery order (by id), or those in one state. Raises GalleryError where damaged."""
-        rows = self._rows(f"{_PICTURES_WITH_SIZE} ORDER BY pictures.id")
+        rows = self._rows(f"{self._pictures_query} ORDER BY pictures.id")
         roots = self.roots()
         pictures = (self._picture(row, roots) for row in rows)
         return [picture for picture in pictures if state in (None, picture.state)]
 
     def picture(self, number: int) -> Picture:
         """The picture with this id. Raises QueryError when there is none, GalleryError where damaged."""
-        rows = self._rows(f"{_PICTURES_WITH_SIZE} WHERE pictures.id = ?", number)
+        rows = self._rows(f"{self._pictures_query} WHERE pictures.id = ?", number)
         if not rows:
             raise QueryError(f"the gallery in {display_path(self.folder)} has no picture {number}")
         return self._picture(rows[0], self.roots())
@@ -293,7 +299,7 @@ class Gallery:
         for start in range(0, len(numbers), _ROWS_AT_ONCE):
             wanted = [int(number) for number in numbers[start : start + _ROWS_AT_ONCE]]
             marks = ", ".join("?" * len(wanted))
-            for row in self._rows(f"{_PICTURES_WITH_SIZE} WHERE pictures.id IN ({marks})", *wanted):
+            for row in self._rows(f"{self._pictures_query} WHERE pictures.id IN ({marks})", *wanted):
                 found[row[0]] = self._picture(row, roots)
         return [found.get(int(number)) for number in numbers]
 
@@ -382,11 +388,10 @@ class Gallery:
 
     def known(self, root: int) -> dict[str, Known]:
         """What is known of the files below a root, by path relative to it."""
-        rows = self._rows(f"{_PICTURES} WHERE root_id = ?", root)
         known = {}
-        for row in rows:
+        for row in self._rows(f"{self._pictures_query} WHERE root_id = ?", root):
             self._check_picture(row)
-            number, _, path, size, mtime_ns, _, reason, content, _ = row
+            number, _, path, size, mtime_ns, _, reason, content = row[:8]
             known[os.fsdecode(path)] = Known(number, size, mtime_ns, reason, content)
         return known
 
@@ -494,15 +499,15 @@ class Gallery:
             return connection.execute(query, values).fetchall()
 
     def _picture(self, row: Row, roots: dict[int, Path]) -> Picture:
-        *stored, width, height = row
-        self._check_picture(stored)
-        number, root, path, size, mtime_ns, state, reason, content, _ = stored
+        self._check_picture(row)
+        number, root, path, size, mtime_ns, state, reason, content, offset, _, width, height = row
         place = roots[root] / os.fsdecode(path)
-        return Picture(number, place, state, reason, size, mtime_ns, content, width, height)
+        return Picture(number, place, state, reason, size, mtime_ns, content, width, height, offset)
 
-    def _check_picture(self, row: Sequence[Any]) -> None:
-        if row[-1] != checksum(*row[1:-1]):
-            raise self._damage("picture", row[0])
+    def _check_picture(self, row: Row) -> None:
+        number, *fields, offset, stored, _, _ = row
+        if stored != _picture_checksum(fields, offset):
+            raise self._damage("picture", number)
 
     def _check_content(self, row: Row) -> None:
         number, sha256, width, height, vector, stored = row
@@ -537,6 +542,11 @@ def _insert_content(connection: sqlite3.Connection, content: Content) -> None:
     )
 
 
+def _picture_checksum(fields: Sequence[Field], offset: int | None) -> int:
+    """Over the columns that format 1 had, and the offset where there is one."""
+    return checksum(*fields, *(() if offset is None else (offset,)))
+
+
 def _write_entry(connection: sqlite3.Connection, root: int, entry: Entry) -> int:
     """Write a file's state; gives the picture's id."""
     content = None
@@ -552,11 +562,11 @@ def _write_entry(connection: sqlite3.Connection, root: int, entry: Entry) -> int
             "UPDATE pictures SET root_id = ?, path = ? WHERE id = ?", (root, path, entry.moved_from)
         )
     connection.execute(
-        "INSERT INTO pictures (root_id, path, size, mtime_ns, state, reason, content_id, checksum)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (root_id, path) DO UPDATE SET size = excluded.size,"
+        "INSERT INTO pictures (root_id, path, size, mtime_ns, state, reason, content_id, data_offset, checksum)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (root_id, path) DO UPDATE SET size = excluded.size,"
         " mtime_ns = excluded.mtime_ns, state = excluded.state, reason = excluded.reason,"
-        " content_id = excluded.content_id, checksum = excluded.checksum",
-        (*fields, checksum(*fields)),
+        " content_id = excluded.content_id, data_offset = excluded.data_offset, checksum = excluded.checksum",
+        (*fields, entry.offset, _picture_checksum(fields, entry.offset)),
     )
     found = connection.execute("SELECT id FROM pictures WHERE root_id = ? AND path = ?", (root, path))
     return int(found.fetchone()[0])
