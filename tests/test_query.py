@@ -58,6 +58,8 @@ def test_several_pictures_are_the_mean_of_their_composed_vectors() -> None:
 
 def test_pictures_that_cancel_out_are_refused() -> None:
     class Opposite(FakeEncoder):
+        width = 2
+
         def encode_queries(self, sentences: object, texts: object) -> np.ndarray:
             return np.array([[1, 0], [-1, 0]], np.float32)
 

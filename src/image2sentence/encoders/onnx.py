@@ -79,6 +79,8 @@ class OnnxEncoder:
     def encode_queries(self, sentences: Vectors | None, texts: Sequence[str]) -> Vectors:
         """Sentences (n, L, w) and n modifiers -> (n, d) float32 unit rows; texts of one length are read together.
 
+        Sentences may have fewer than L rows: pseudo-words that are left out are not heard.
+
         `sentences=None` is text-to-image search. Raises QueryError where neither picture nor words are given, where
         counts differ, or where a text is longer than the text encoder reads.
         """
@@ -133,10 +135,11 @@ class OnnxEncoder:
         return ids
 
     def _check_sentences(self, sentences: Vectors, texts: int) -> None:
-        expected = (texts, self.config.learner.tokens, self.config.sentence_width)
-        if sentences.shape != expected:
+        most, width = self.config.learner.tokens, self.config.sentence_width
+        shape = sentences.shape
+        if len(shape) != 3 or (shape[0], shape[2]) != (texts, width) or not 1 <= shape[1] <= most:
             raise QueryError(
-                f"expected sentences of shape {expected} for {texts} texts, got {sentences.shape}"
+                f"expected sentences of shape ({texts}, 1 to {most}, {width}) for {texts} texts, got {shape}"
             )
 
     @cached_property

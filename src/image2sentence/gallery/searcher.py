@@ -46,6 +46,13 @@ class VectorSearch(Protocol):
         """Width d of the vectors."""
         ...
 
+    def vectors_of(self, ids: Sequence[Hashable]) -> Vectors:
+        """(n, d) float32 vectors of some ids. Raises QueryError for an id that is not in the gallery."""
+        unknown = next((one for one in ids if one not in self._positions), None)
+        if unknown is not None:
+            raise QueryError(f"id {unknown!r} is not in the gallery")
+        return self._vectors[[self._positions[one] for one in ids]]
+
     def search(
         self,
         queries: Vectors,

@@ -400,6 +400,12 @@ class Gallery:
         rows = self._rows("SELECT id FROM contents WHERE sha256 = ?", sha256)
         return int(rows[0][0]) if rows else None
 
+    def with_content(self, content: int) -> list[int]:
+        """Ids of the ready pictures that have this content, in gallery order."""
+        return [
+            row[0] for row in self._rows("SELECT id FROM pictures WHERE content_id = ? ORDER BY id", content)
+        ]
+
     def gone(self, root: int) -> dict[int, deque[int]]:
         """Ready pictures of other roots that no longer exist: content number -> picture ids."""
         gone: dict[int, deque[int]] = {}

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from image2sentence import __version__
 from image2sentence.errors import GalleryError, Image2SentenceError, ImageError, QueryError
 from image2sentence.gallery.store import Picture
+from image2sentence.query import Result as Ranked
 from image2sentence.server.models import (
     DEEPEST_OFFSET,
     MOST_RESULTS,
@@ -161,17 +162,18 @@ async def search(request: Request, serving: Served) -> SearchAnswer:
     """
     fields, picture = await read_form(request, SearchFields, serving.limits)
     asked = Asked(picture, fields.item, fields.sentence)
-    ranking = await serving.queries.run(serving.service.search, asked, fields.text, fields.k, fields.offset)
+    found = await serving.queries.run(serving.service.search, asked, fields.text, fields.k, fields.offset)
+    answer = found.answer
     return SearchAnswer(
-        sentence=None if ranking.read is None else ranking.read.name,
-        total=ranking.total,
+        sentence=None if found.read is None else found.read.name,
+        total=answer.total,
         offset=fields.offset,
         results=[
-            Result(**_item(found.picture).model_dump(), rank=found.rank, score=round(found.score, 5))
-            for found in ranking.results
+            Result(**_item(result).model_dump(), rank=result.rank, score=round(result.score, 5))
+            for result in answer.results
         ],
-        not_understood=[NotUnderstood(word=u.word, near=list(u.near)) for u in ranking.not_understood],
-        milliseconds=ranking.milliseconds,
+        not_understood=[NotUnderstood(word=u.word, near=list(u.near)) for u in answer.not_understood],
+        milliseconds={stage: round(spent, 1) for stage, spent in answer.milliseconds.items()},
     )
 
 
@@ -219,7 +221,7 @@ async def _jpeg(serving: Serving, number: int, side: int) -> Response:
     return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
 
 
-def _item(picture: Picture) -> Item:
+def _item(picture: Picture | Ranked) -> Item:
     return Item(id=picture.id, width=picture.width, height=picture.height)
 
 

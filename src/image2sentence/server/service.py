@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import time
-from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -17,10 +16,9 @@ from image2sentence.encoders.base import Encoder, Vectors
 from image2sentence.encoders.onnx import Explanation
 from image2sentence.errors import ImageError, QueryError
 from image2sentence.gallery.indexing import AT_LEAST
-from image2sentence.gallery.searcher import Hit, Searcher
 from image2sentence.gallery.store import Gallery, Picture
 from image2sentence.images import decode_image, read_regular
-from image2sentence.query import UnknownWord, words_not_understood
+from image2sentence.query import Answer, Query, QueryEngine, Reference
 from image2sentence.server.recent import Recent
 
 UPLOAD_PIXELS = 64_000_000
@@ -65,22 +63,10 @@ class ReadPicture:
 
 
 class Found(NamedTuple):
-    """One result: `rank` from 1, `score` the dot product (-1 to 1)."""
-
-    rank: int
-    score: float
-    picture: Picture
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """A page of a query's results; `total` counts all pictures that were ranked."""
+    """An answer, and what its reference was read as; None without one."""
 
     read: ReadPicture | None
-    results: tuple[Found, ...]
-    total: int
-    not_understood: tuple[UnknownWord, ...]
-    milliseconds: dict[str, float]
+    answer: Answer
 
 
 @runtime_checkable
@@ -109,16 +95,11 @@ class SearchService:
     """
 
     def __init__(self, encoder: Encoder, gallery: Gallery) -> None:
-        gallery.require(encoder.fingerprint, encoder.width)
+        self.engine = QueryEngine(encoder, gallery)
         self._encoder = encoder
         self._gallery = gallery
-        ids, vectors = gallery.vectors()
-        ready = {picture.id: picture for picture in gallery.pictures("ready")}
-        # An indexing run may commit between the two reads: keep what both have seen.
-        kept = [place for place, number in enumerate(ids.tolist()) if number in ready]
-        self._items = {int(number): ready[int(number)] for number in ids[kept]}
-        self._searcher = Searcher(list(self._items), vectors[kept])
-        self._same = _by_content(self._items)
+        # Read after the engine's vectors: whatever it finds and the gallery still has is among these.
+        self._items = {picture.id: picture for picture in gallery.pictures("ready")}
         self._read: Recent[ReadPicture] = Recent(SENTENCES_KEPT)
         self._jpegs: Recent[bytes] = Recent(JPEG_BYTES_KEPT, len)
 
@@ -168,7 +149,7 @@ class SearchService:
             self._read.put(name, known)
         return known
 
-    def search(self, asked: Asked, words: str, k: int, offset: int = 0) -> Ranking:
+    def search(self, asked: Asked, words: str, k: int, offset: int = 0) -> Found:
         """Results `offset + 1` to `offset + k` for a reference, words, or both.
 
         With words, the reference and its duplicates are left out: who asks for a change does not ask for the
@@ -177,22 +158,12 @@ class SearchService:
         Raises:
             QueryError: neither reference nor words, two references, or words too long; and as `read`.
         """
-        words = words.strip()
         start = time.perf_counter()
         read = None if asked == Asked() else self.read(asked)
-        known = time.perf_counter()
-        query = self._encoder.encode_queries(None if read is None else read.sentence, [words])
-        composed = time.perf_counter()
-        unwanted = self._copies(read, asked.item) if read is not None and words else []
-        hits = self._searcher.search(query, offset + k, exclude=[unwanted])[0][offset:]
-        times = (start, known, composed, time.perf_counter())
-        return Ranking(
-            read,
-            tuple(self._found(offset + place, hit) for place, hit in enumerate(hits, 1)),
-            len(self) - len(unwanted),
-            words_not_understood(self._encoder, words),
-            _milliseconds(("read_ms", "encode_ms", "search_ms"), times),
-        )
+        read_ms = 1000 * (time.perf_counter() - start)
+        references = () if read is None else (_reference(read, asked.item),)
+        answer = self.engine.rank(Query(references=references, words=words.strip(), k=k, offset=offset))
+        return Found(read, replace(answer, milliseconds=answer.milliseconds | {"read_ms": read_ms}))
 
     def jpeg_made(self, number: int, side: int) -> bytes | None:
         """What `jpeg` would give, where it has been made lately. Raises NotThere."""
@@ -240,15 +211,6 @@ class SearchService:
         region = covered(picture.size, self._encoder.config.query_preprocessing)
         return ReadPicture(name, told.tokens[None], told.attention, told.gates, region)
 
-    def _copies(self, read: ReadPicture, item: int | None) -> list[int]:
-        """Ids of the pictures with the reference's content, and of the item itself."""
-        content = self._gallery.find_content(bytes.fromhex(read.name))
-        same = set(self._same.get(content, ())) if content is not None else set()
-        return sorted(same | ({item} if item is not None else set()))
-
-    def _found(self, rank: int, hit: Hit) -> Found:
-        return Found(rank, hit.score, self._items[hit.id])
-
 
 def covered(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[float, float, float, float]:
     """Left, top, width and height of what the query encoder sees, in parts of a picture of this size."""
@@ -258,15 +220,5 @@ def covered(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[float,
     return (1 - width) / 2, (1 - height) / 2, width, height
 
 
-def _by_content(items: dict[int, Picture]) -> dict[int | None, list[int]]:
-    same: dict[int | None, list[int]] = defaultdict(list)
-    for number, picture in items.items():
-        same[picture.content_id].append(number)
-    return dict(same)
-
-
-def _milliseconds(stages: tuple[str, ...], times: tuple[float, ...]) -> dict[str, float]:
-    return {
-        stage: round(1000 * (after - before), 1)
-        for stage, before, after in zip(stages, times[:-1], times[1:], strict=True)
-    }
+def _reference(read: ReadPicture, item: int | None) -> Reference:
+    return Reference(sentence=read.sentence[0], item=item, sha256=bytes.fromhex(read.name))

@@ -1,0 +1,25 @@
+"""Asking a gallery: a `Query` says what is wanted, a `QueryEngine` ranks the gallery by it.
+
+The command line and the server ask through this, and whatever else serves people can: one engine holds a model and
+a gallery, and answers any number of queries.
+"""
+
+from image2sentence.query.answer import Answer, Result
+from image2sentence.query.composition import compose
+from image2sentence.query.description import NEUTRAL, Asked, Query, Reference
+from image2sentence.query.engine import QueryEngine
+from image2sentence.query.vocabulary import KnowsWords, UnknownWord, words_not_understood
+
+__all__ = [
+    "NEUTRAL",
+    "Answer",
+    "Asked",
+    "KnowsWords",
+    "Query",
+    "QueryEngine",
+    "Reference",
+    "Result",
+    "UnknownWord",
+    "compose",
+    "words_not_understood",
+]

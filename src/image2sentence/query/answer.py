@@ -1,0 +1,102 @@
+"""What comes back: ranked pictures, and what there is to say about them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from image2sentence.errors import ImageError
+from image2sentence.gallery.indexing import AT_LEAST
+from image2sentence.images import load_image
+from image2sentence.query.description import Query
+from image2sentence.query.vocabulary import UnknownWord
+
+_PLATE = (228, 228, 231)
+
+
+class Result(NamedTuple):
+    """One ranked picture.
+
+    Attributes:
+        rank: From 1, across pages.
+        score: Dot product of query and picture, -1 to 1.
+        id: The picture's id in the gallery.
+        path: Its file.
+        width: Pixels across; None where the gallery does not know.
+        height: Pixels down.
+        fit: The score in terms of what this query scores in this gallery (see `Background`); None in galleries too
+            small to tell.
+        alike: Ids of near-duplicates hidden behind it.
+        match: Probability that picture and query belong together, by the matching encoder; None where it was not
+            asked.
+    """
+
+    rank: int
+    score: float
+    id: int
+    path: Path
+    width: int | None
+    height: int | None
+    fit: float | None = None
+    alike: tuple[int, ...] = ()
+    match: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """A query's ranked pictures.
+
+    Attributes:
+        query: What was asked.
+        references: The asked pictures, decoded, where pictures were given.
+        results: The page that was asked for.
+        total: Pictures that were ranked: without what was excluded, or does not meet the condition.
+        more: Whether there are results after this page.
+        not_understood: Words that the model does not know.
+        milliseconds: `read_ms` (pictures to sentences), `encode_ms` (sentences and words to a query vector),
+            `search_ms` (ranking, and looking up the results) and, where asked for, `rerank_ms`.
+    """
+
+    query: Query
+    references: tuple[Image.Image, ...]
+    results: tuple[Result, ...]
+    total: int
+    more: bool
+    not_understood: tuple[UnknownWord, ...]
+    milliseconds: dict[str, float]
+
+    @property
+    def words(self) -> str:
+        """The words asked with."""
+        return self.query.words
+
+    @property
+    def fits(self) -> bool | None:
+        """False where nothing in the gallery reaches the cut-off; None where none was asked for."""
+        return None if self.query.min_fit is None else bool(self.results) or self.query.offset > 0
+
+    def draw(self, right: Collection[Path] | None = None) -> Image.Image:
+        """A contact sheet: RGB; `right` are the pictures to tick, for queries whose answers are known."""
+        from image2sentence.sheet import Shown, contact_sheet
+
+        shown = []
+        for result in self.results:
+            picture, caption = _shown(result.path)
+            shown.append(
+                Shown(picture, caption, result.score, None if right is None else result.path in right)
+            )
+        return contact_sheet(self.references, self.words, shown)
+
+
+def _shown(path: Path) -> tuple[Image.Image, str]:
+    """A result's picture and caption; a grey plate where the file is gone or changed since it was indexed."""
+    name = os.path.basename(path)
+    try:
+        return load_image(path, at_least=AT_LEAST), name
+    except ImageError:
+        return Image.new("RGB", (AT_LEAST, AT_LEAST), _PLATE), f"{name} (cannot be read now)"

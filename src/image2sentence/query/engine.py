@@ -1,0 +1,296 @@
+"""The engine that answers queries: a model and a gallery, held ready."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from image2sentence.encoders.base import Encoder, Vectors
+from image2sentence.errors import Image2SentenceError, QueryError
+from image2sentence.gallery.searcher import Hit
+from image2sentence.gallery.store import Gallery, Picture
+from image2sentence.query.answer import Answer, Result
+from image2sentence.query.background import LEAST, Background, Usual
+from image2sentence.query.candidates import Candidates, fetch
+from image2sentence.query.composition import Part, away_from, blend, compose, mix
+from image2sentence.query.description import Asked, Query
+from image2sentence.query.reading import Opened, open_reference
+from image2sentence.query.selection import BLOCK, Placed, hide_near_duplicates, spread_out
+from image2sentence.query.vocabulary import words_not_understood
+
+
+@dataclass(eq=False)
+class _Task:
+    """A query on its way to an answer; what each stage found out."""
+
+    query: Query
+    references: list[Opened] = field(default_factory=list)
+    against: list[Opened] = field(default_factory=list)
+    candidates: Candidates | None = None
+    usual: Usual | None = None
+    answer: Answer | Image2SentenceError | None = None
+
+    @property
+    def opened(self) -> list[Opened]:
+        return [*self.references, *self.against]
+
+
+class QueryEngine:
+    """A model and a gallery, held ready: the gallery's vectors are read once, when the engine is made.
+
+    Args:
+        encoder: The model.
+        gallery: Stays open as long as the engine is used; its owner closes it.
+
+    Raises:
+        GalleryError: the gallery is of another model, or damaged.
+    """
+
+    def __init__(self, encoder: Encoder, gallery: Gallery) -> None:
+        gallery.require(encoder.fingerprint, encoder.width)
+        self.encoder = encoder
+        self.gallery = gallery
+        self.searcher = gallery.searcher()
+        self._ids = np.array(self.searcher.ids, np.int64)
+        self._background = Background(self.searcher)
+        self._forgotten: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def prepare(self, *, pictures: bool = True) -> None:
+        """Load what a query needs of the model, by asking something small; `pictures` False: words only."""
+        blank = [Image.new("RGB", (8, 8))] if pictures else []
+        compose(self.encoder, blank, "a")
+
+    def search(
+        self,
+        pictures: Sequence[Asked] = (),
+        words: str = "",
+        k: int = 10,
+        *,
+        keep_references: bool | None = None,
+    ) -> Answer:
+        """The k best pictures for some pictures, some words, or both: short for `rank` of such a query."""
+        return self.rank(Query.of(pictures, words, k=k, keep_references=keep_references))
+
+    def rank(self, query: Query) -> Answer:
+        """Rank the gallery by a query.
+
+        Raises:
+            ImageError: a picture cannot be read.
+            QueryError: words too long, pictures that cancel out, an unknown id, a condition that cannot be read, or a
+                cut-off in a gallery too small to have one.
+        """
+        (answer,) = self.rank_many([query])
+        if isinstance(answer, Image2SentenceError):
+            raise answer
+        return answer
+
+    def rank_many(self, queries: Sequence[Query]) -> list[Answer | Image2SentenceError]:
+        """The answer of each query, or the error that it alone raised.
+
+        Their pictures go through the light encoder together, their words through the text encoder, and their vectors
+        through the gallery; `Answer.milliseconds` is what all of them took.
+        """
+        tasks = [_Task(query) for query in queries]
+        spent: dict[str, float] = {}
+        with _timed(spent, "read_ms"):
+            _together(tasks, self._read)
+        with _timed(spent, "encode_ms"):
+            _together(tasks, self._encode)
+        with _timed(spent, "search_ms"):
+            _together(tasks, self._fetch)
+            _together(tasks, self._answer)
+        for task in tasks:
+            if isinstance(task.answer, Answer):
+                task.answer.milliseconds.update(spent)
+        return [task.answer for task in tasks if task.answer is not None]
+
+    def _read(self, tasks: Sequence[_Task]) -> None:
+        """Files to pictures to sentences."""
+        for task in tasks:
+            task.references = [open_reference(one, self.gallery) for one in task.query.references]
+            task.against = [open_reference(one, self.gallery) for one in task.query.not_references]
+        unread = [one for task in tasks for one in task.opened if one.sentence is None]
+        pictures = [one.picture for one in unread if one.picture is not None]
+        if pictures:
+            for one, sentence in zip(unread, self.encoder.encode_sentences(pictures), strict=True):
+                one.sentence = sentence
+
+    def _encode(self, tasks: Sequence[_Task]) -> None:
+        """Sentences and words to a query vector each."""
+        wanted = [task for task in tasks if task.query.vector is None]
+        against = [_against(task) for task in tasks]
+        blends = [_wanted(task) for task in wanted] + [blend for blends in against for blend in blends]
+        vectors = iter(mix(self.encoder, blends))
+        given = {id(task): next(vectors) for task in wanted}
+        for task, unwanted in zip(tasks, against, strict=True):
+            vector = given[id(task)] if id(task) in given else self._checked(task.query.vector)
+            vector = away_from(vector, [next(vectors) for _ in unwanted], self._background.usual)
+            task.usual = self._background.usual(vector)
+            task.candidates = Candidates(vector, self._left_out(task), task.query.where)
+
+    def _checked(self, vector: Vectors | None) -> Vectors:
+        assert vector is not None
+        if vector.size != self.encoder.width or vector.ndim > 2:
+            raise QueryError(
+                f"expected a query vector of width {self.encoder.width}, got one of shape {vector.shape}"
+            )
+        return np.asarray(vector.reshape(1, -1) / np.linalg.norm(vector), np.float32)
+
+    def _left_out(self, task: _Task) -> Collection[int]:
+        """Ids that may not appear, among those that the searcher knows."""
+        query = task.query
+        ids = set(query.exclude) | self._forgotten
+        contents = [self.gallery.picture(number).content_id for number in query.exclude]
+        if query.leaves_references_out:
+            ids |= {one.item for one in task.references if one.item is not None}
+            contents += [one.content for one in task.references]
+        for content in contents:
+            ids |= set(self.gallery.with_content(content)) if content is not None else set()
+        return self._known(ids)
+
+    def _known(self, ids: Collection[int]) -> list[int]:
+        wanted = np.fromiter(ids, np.int64, len(ids))
+        places = np.searchsorted(self._ids, wanted)
+        return sorted(wanted[np.isin(wanted, self._ids[places[places < len(self._ids)]])].tolist())
+
+    def _fetch(self, tasks: Sequence[_Task]) -> None:
+        """What most queries need, for all of them in one search."""
+        candidates = [task.candidates for task in tasks if task.candidates is not None]
+        fetch(self.searcher, candidates, max(_depth(task.query) for task in tasks))
+
+    def _answer(self, tasks: Sequence[_Task]) -> None:
+        for task in tasks:
+            task.answer = self._answered(task)
+
+    def _answered(self, task: _Task) -> Answer:
+        query, candidates = task.query, task.candidates
+        assert candidates is not None
+        placed = self._arranged(task, candidates)
+        page = placed[query.offset : query.offset + query.k]
+        pictures = self._pictures(page)
+        if pictures is None:  # an indexing run has forgotten some since the engine read the vectors
+            task.candidates = Candidates(candidates.vector, self._left_out(task), query.where)
+            return self._answered(task)
+        return Answer(
+            query=query,
+            references=tuple(one.picture for one in task.references if one.picture is not None),
+            results=tuple(
+                _result(rank, one, picture, task.usual)
+                for rank, (one, picture) in enumerate(zip(page, pictures, strict=True), query.offset + 1)
+            ),
+            total=self._total(candidates),
+            more=len(placed) > query.offset + query.k,
+            not_understood=words_not_understood(self.encoder, " ".join((query.words, *query.not_words))),
+            milliseconds={},
+        )
+
+    def _arranged(self, task: _Task, candidates: Candidates) -> list[Placed]:
+        """Everything up to the page and one more, where there is as much, in its order."""
+        query = task.query
+        floor = _floor(query, task.usual)
+        depth = wanted = _depth(query)
+        while True:
+            hits = [hit for hit in candidates.best(self.searcher, depth) if hit.score >= floor]
+            placed = self._without_near_duplicates(query, hits)
+            if len(placed) >= wanted or len(hits) < depth:
+                return self._spread_out(query, placed)
+            depth *= 2
+
+    def _without_near_duplicates(self, query: Query, hits: Sequence[Hit]) -> list[Placed]:
+        if query.near_duplicates is None:
+            return [Placed(hit) for hit in hits]
+        behind = hide_near_duplicates(self._vectors(hits), query.near_duplicates)
+        return [Placed(hits[row], tuple(hits[one].id for one in hidden)) for row, hidden in behind.items()]
+
+    def _spread_out(self, query: Query, placed: list[Placed]) -> list[Placed]:
+        if not query.diversity:
+            return placed
+        hits = [one.hit for one in placed]
+        order = spread_out(
+            self._vectors(hits), [hit.score for hit in hits], query.diversity, query.offset + query.k + 1
+        )
+        return [placed[row] for row in order]
+
+    def _vectors(self, hits: Sequence[Hit]) -> Vectors:
+        return self.searcher.vectors_of([hit.id for hit in hits])
+
+    def _pictures(self, page: Sequence[Placed]) -> list[Picture] | None:
+        """The pictures of a page; None where the gallery has forgotten one, which is then left out from now on."""
+        found = []
+        for one in page:
+            try:
+                found.append(self.gallery.picture(int(one.hit.id)))
+            except QueryError:
+                self._forgotten.add(int(one.hit.id))
+        return found if len(found) == len(page) else None
+
+    def _total(self, candidates: Candidates) -> int:
+        if candidates.where is None:
+            return len(self) - len(candidates.exclude)
+        chosen: NDArray[np.int64] = self.gallery.select(candidates.where)
+        return len(np.setdiff1d(chosen, np.array(candidates.exclude, np.int64)))
+
+
+def _together(tasks: Sequence[_Task], step: Callable[[Sequence[_Task]], object]) -> None:
+    """One step for all tasks that are still going; where it fails, one by one, so that only the culprit fails."""
+    going = [task for task in tasks if not isinstance(task.answer, Image2SentenceError)]
+    try:
+        if going:
+            step(going)
+    except Image2SentenceError as error:
+        if len(going) == 1:
+            going[0].answer = error
+            return
+        for task in going:
+            _together([task], step)
+
+
+def _wanted(task: _Task) -> tuple[Part, ...]:
+    sentences = [one.sentence for one in task.references if one.sentence is not None]
+    return blend(sentences, [one.weight for one in task.references], task.query.words, task.query.balance)
+
+
+def _against(task: _Task) -> list[tuple[Part, ...]]:
+    """What is not wanted, each a vector of its own."""
+    pictures = [blend([one.sentence], [1.0], "", 0.5) for one in task.against if one.sentence is not None]
+    return pictures + [blend([], [], words, 0.5) for words in task.query.not_words]
+
+
+def _depth(query: Query) -> int:
+    """Candidates that a query needs at first: its page, one more, and whole blocks where they are reordered."""
+    need = query.offset + query.k + 1
+    return -(-need // BLOCK) * BLOCK if query.diversity else need
+
+
+def _floor(query: Query, usual: Usual | None) -> float:
+    if query.min_fit is None:
+        return -np.inf
+    if usual is None:
+        raise QueryError(
+            f"a cut-off needs a gallery of at least {LEAST} different pictures, to know what is usual: "
+            "leave min_fit out"
+        )
+    return usual.middle + query.min_fit * usual.spread
+
+
+def _result(rank: int, placed: Placed, picture: Picture, usual: Usual | None) -> Result:
+    score = placed.hit.score
+    fit = None if usual is None else (score - usual.middle) / usual.spread
+    size = picture.width, picture.height
+    return Result(rank, score, picture.id, picture.path, *size, fit, placed.alike, placed.match)
+
+
+@contextmanager
+def _timed(spent: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    spent[stage] = 1000 * (time.perf_counter() - start)

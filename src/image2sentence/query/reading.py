@@ -1,0 +1,58 @@
+"""References: from files, contents and gallery items to pictures, once."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from PIL import Image
+
+from image2sentence.encoders.base import Vectors
+from image2sentence.errors import ImageError
+from image2sentence.gallery.indexing import AT_LEAST
+from image2sentence.gallery.store import Gallery
+from image2sentence.images import decode_image, display_path, read_regular
+from image2sentence.query.description import Reference
+
+
+@dataclass(eq=False)
+class Opened:
+    """A reference as it is asked with: a sentence, or a picture that has still to be read into one.
+
+    `content` is the number of its content in the gallery; None where it has none there.
+    """
+
+    weight: float
+    picture: Image.Image | None
+    sentence: Vectors | None
+    item: int | None
+    content: int | None
+
+
+def open_reference(reference: Reference, gallery: Gallery) -> Opened:
+    """Read and decode what a reference needs.
+
+    Raises ImageError naming a picture that cannot be read, and QueryError where the gallery has no such item.
+    """
+    item = None if reference.item is None else gallery.picture(reference.item)
+    picture, sha256 = None, reference.sha256
+    if reference.sentence is None:
+        source = reference.picture if reference.picture is not None or item is None else item.path
+        picture, found = _decoded(source)
+        sha256 = sha256 or found
+    content = gallery.find_content(sha256) if sha256 is not None else None
+    if content is None and item is not None:
+        content = item.content_id
+    return Opened(reference.weight, picture, reference.sentence, reference.item, content)
+
+
+def _decoded(source: object) -> tuple[Image.Image, bytes | None]:
+    if isinstance(source, Image.Image):
+        return source.convert("RGB"), None
+    assert isinstance(source, (bytes, str)) or hasattr(source, "__fspath__")
+    try:
+        data = source if isinstance(source, bytes) else read_regular(source)[0]
+        return decode_image(data, at_least=AT_LEAST).picture, hashlib.sha256(data).digest()
+    except ImageError as error:
+        name = "the picture" if isinstance(source, bytes) else display_path(source)
+        raise ImageError(f"{name}: {error}") from error
