@@ -47,11 +47,8 @@ class VectorSearch(Protocol):
         ...
 
     def vectors_of(self, ids: Sequence[Hashable]) -> Vectors:
-        """(n, d) float32 vectors of some ids. Raises QueryError for an id that is not in the gallery."""
-        unknown = next((one for one in ids if one not in self._positions), None)
-        if unknown is not None:
-            raise QueryError(f"id {unknown!r} is not in the gallery")
-        return self._vectors[[self._positions[one] for one in ids]]
+        """(n, d) float32 vectors of n pictures."""
+        ...
 
     def search(
         self,
@@ -63,10 +60,6 @@ class VectorSearch(Protocol):
         where: str | Filter | None = None,
     ) -> list[list[Hit]]:
         """Rank the gallery for each query; see `Searcher.search`."""
-        ...
-
-    def vectors_of(self, ids: Sequence[Hashable]) -> Vectors:
-        """(n, d) float32 vectors of n pictures."""
         ...
 
 

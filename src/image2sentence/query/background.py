@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from image2sentence.encoders.base import Vectors
-from image2sentence.gallery.searcher import Searcher
+from image2sentence.gallery.searcher import VectorSearch
 
 SAMPLE = 4_096
 LEAST = 30
@@ -31,7 +31,7 @@ class Background:
         searcher: Of the gallery; up to `SAMPLE` of its pictures are drawn, always the same.
     """
 
-    def __init__(self, searcher: Searcher) -> None:
+    def __init__(self, searcher: VectorSearch) -> None:
         ids = searcher.ids
         draw = np.random.default_rng(_SEED).permutation(len(ids))[:SAMPLE]
         self.vectors: Vectors = searcher.vectors_of([ids[place] for place in np.sort(draw).tolist()])

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from image2sentence.encoders.base import Vectors
-from image2sentence.gallery.searcher import Hit, Searcher
-
-if TYPE_CHECKING:
-    from image2sentence.gallery.filters import Filter
+from image2sentence.gallery.filters import Filter
+from image2sentence.gallery.searcher import Hit, VectorSearch
 
 
 class Candidates:
@@ -31,21 +28,20 @@ class Candidates:
         self.complete = False
         self.hits: Sequence[Hit] = ()
 
-    def best(self, searcher: Searcher, count: int) -> Sequence[Hit]:
+    def best(self, searcher: VectorSearch, count: int) -> Sequence[Hit]:
         """The best `count` hits; fewer where there are no more, and then `complete` is set."""
         if count > len(self.hits) and not self.complete:
             fetch(searcher, [self], count)
         return self.hits[:count]
 
 
-def fetch(searcher: Searcher, candidates: Sequence[Candidates], count: int) -> None:
+def fetch(searcher: VectorSearch, candidates: Sequence[Candidates], count: int) -> None:
     """Give candidates their best `count` hits; those with the same condition are searched for together."""
-    by_condition: dict[str | None, list[Candidates]] = defaultdict(list)
+    by_condition: dict[str | Filter | None, list[Candidates]] = defaultdict(list)
     for one in candidates:
-        by_condition[None if one.where is None else str(one.where)].append(one)
-    for group in by_condition.values():
-        condition: dict[str, Any] = {} if group[0].where is None else {"where": group[0].where}
+        by_condition[one.where].append(one)
+    for where, group in by_condition.items():
         vectors = np.concatenate([one.vector for one in group])
-        found = searcher.search(vectors, count, exclude=[one.exclude for one in group], **condition)
+        found = searcher.search(vectors, count, exclude=[one.exclude for one in group], where=where)
         for one, hits in zip(group, found, strict=True):
             one.hits, one.complete = hits, len(hits) < count

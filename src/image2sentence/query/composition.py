@@ -116,21 +116,26 @@ def away_from(
     if not unwanted:
         return vector
     off = np.sum([_in_spreads(one, usual) for one in unwanted], axis=0)
-    turned = _in_spreads(vector, usual) - AWAY * off
-    return np.asarray(turned / np.linalg.norm(turned), np.float32)
+    turned: Vectors = _in_spreads(vector, usual) - AWAY * off
+    return _unit(turned)
 
 
 def _in_spreads(vector: Vectors, usual: Callable[[Vectors], Usual | None]) -> Vectors:
     scores = usual(vector)
-    return vector if scores is None else (vector / scores.spread).astype(np.float32)
+    scaled: Vectors = vector if scores is None else vector / np.float32(scores.spread)
+    return scaled
 
 
 def _mean(vectors: Vectors, weights: Sequence[float]) -> Vectors:
     """(n, d) -> (d,) float32 of length 1; a single vector stays what it is, to the last bit."""
     if len(vectors) == 1:
-        return vectors[0]
+        only: Vectors = vectors[0]
+        return only
     mean = np.average(vectors, axis=0, weights=weights)
-    length = float(np.linalg.norm(mean))
-    if length < _SHORTEST_MEAN:
+    if np.linalg.norm(mean) < _SHORTEST_MEAN:
         raise QueryError("the pictures have nothing in common (their mean is zero): ask with fewer of them")
-    return np.asarray(mean / length, np.float32)
+    return _unit(mean)
+
+
+def _unit(vector: Vectors) -> Vectors:
+    return np.asarray(vector / np.linalg.norm(vector), np.float32)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
 
 from image2sentence.encoders.base import Vectors
 from image2sentence.errors import QueryError
+from image2sentence.gallery.filters import Filter
 from image2sentence.images import PathLike
-
-if TYPE_CHECKING:
-    from image2sentence.gallery.filters import Filter
 
 Asked: TypeAlias = "PathLike | bytes | Image.Image | Reference"
 """A picture to ask with: a file, a file's content, a decoded RGB picture, or a `Reference`."""
@@ -71,7 +69,7 @@ class Query:
         vector: (d,) or (1, d) float32, a ready query vector in place of references, words and balance.
         k: Results wanted, at least 1.
         offset: Results to pass over, for paging.
-        where: Condition on the pictures' metadata.
+        where: A filter that every result fulfils; see `image2sentence.gallery.filters`.
         exclude: Ids of pictures that may not appear, nor their copies.
         keep_references: Whether the asked pictures themselves may be among the results. None: only without words; who
             asks for a change does not ask for the same one.

@@ -13,7 +13,7 @@ from PIL import Image
 
 from image2sentence.encoders.base import Encoder, Vectors
 from image2sentence.errors import Image2SentenceError, QueryError
-from image2sentence.gallery.searcher import Hit
+from image2sentence.gallery.searcher import Hit, VectorSearch
 from image2sentence.gallery.store import Gallery, Picture
 from image2sentence.query.answer import Answer, Result
 from image2sentence.query.background import LEAST, Background, Usual
@@ -56,13 +56,17 @@ class QueryEngine:
         gallery.require(encoder.fingerprint, encoder.width)
         self.encoder = encoder
         self.gallery = gallery
-        self.searcher = gallery.searcher()
-        self._ids = np.array(self.searcher.ids, np.int64)
-        self._background = Background(self.searcher)
-        self._forgotten: set[int] = set()
+        self._read_vectors()
 
     def __len__(self) -> int:
         return len(self._ids)
+
+    def refresh(self) -> bool:
+        """Read the vectors anew if the gallery has changed since they were read; whether it had."""
+        changed = self.gallery.generation() != self._generation
+        if changed:
+            self._read_vectors()
+        return changed
 
     def prepare(self, *, pictures: bool = True) -> None:
         """Load what a query needs of the model, by asking something small; `pictures` False: words only."""
@@ -113,9 +117,18 @@ class QueryEngine:
                 task.answer.milliseconds.update(spent)
         return [task.answer for task in tasks if task.answer is not None]
 
+    def _read_vectors(self) -> None:
+        self._generation = self.gallery.generation()
+        self.searcher: VectorSearch = self.gallery.searcher()
+        self._ids: NDArray[np.int64] = np.array(self.searcher.ids, np.int64)
+        self._background = Background(self.searcher)
+        self._forgotten: set[int] = set()
+
     def _read(self, tasks: Sequence[_Task]) -> None:
         """Files to pictures to sentences."""
         for task in tasks:
+            if task.query.rerank:
+                raise QueryError("the model has no matching encoder to rerank with: leave rerank out")
             task.references = [open_reference(one, self.gallery) for one in task.query.references]
             task.against = [open_reference(one, self.gallery) for one in task.query.not_references]
         unread = [one for task in tasks for one in task.opened if one.sentence is None]
@@ -225,18 +238,16 @@ class QueryEngine:
 
     def _pictures(self, page: Sequence[Placed]) -> list[Picture] | None:
         """The pictures of a page; None where the gallery has forgotten one, which is then left out from now on."""
-        found = []
-        for one in page:
-            try:
-                found.append(self.gallery.picture(int(one.hit.id)))
-            except QueryError:
-                self._forgotten.add(int(one.hit.id))
-        return found if len(found) == len(page) else None
+        ids = [int(one.hit.id) for one in page]
+        found = self.gallery.pictures_of(ids)
+        pictures = [picture for picture in found if picture is not None and picture.state == "ready"]
+        self._forgotten |= set(ids) - {picture.id for picture in pictures}
+        return pictures if len(pictures) == len(page) else None
 
     def _total(self, candidates: Candidates) -> int:
         if candidates.where is None:
             return len(self) - len(candidates.exclude)
-        chosen: NDArray[np.int64] = self.gallery.select(candidates.where)
+        chosen = self.gallery.select(candidates.where)
         return len(np.setdiff1d(chosen, np.array(candidates.exclude, np.int64)))
 
 
