@@ -16,6 +16,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
@@ -114,11 +115,15 @@ def load_image(
 
 
 class Decoded(NamedTuple):
-    """A decoded picture, and its width and height in pixels, upright, before any reduction."""
+    """A decoded picture, its width and height in pixels, upright, before any reduction, and its EXIF date.
+
+    `taken` is the date and time of the original by the camera's clock, `2026-11-21T09:30:00`; None where unknown.
+    """
 
     picture: Image.Image
     width: int
     height: int
+    taken: str | None = None
 
 
 def decode_image(
@@ -139,6 +144,14 @@ def decode_image(
         return _decoded(picture, at_least)
     except _DAMAGE as error:
         raise ImageError(_damage_reason(error)) from error
+
+
+def date_taken(data: bytes) -> str | None:
+    """`Decoded.taken` without decoding; None as well for what is no picture."""
+    try:
+        return _taken(_exif(_reader(data[:_HEAD_BYTES])(io.BytesIO(data))))
+    except (ImageError, *_DAMAGE):
+        return None
 
 
 def content_hash(path: PathLike) -> str:
@@ -261,14 +274,17 @@ def _decoded(picture: ImageFile.ImageFile, at_least: int | None) -> Decoded:
         picture.load()
     if picture.format == "TIFF":
         width, height = picture.size  # Pillow has turned it upright while loading
-    orientation = _orientation(picture)
+    exif = _exif(picture)
+    orientation = exif.get(ExifTags.Base.Orientation, 1)
     rgb = _rgb(picture)
     if at_least is not None and (factor := min(rgb.size) // at_least) > 1:
         rgb = rgb.reduce(factor)
     if orientation in _UPRIGHT:
         rgb = rgb.transpose(_UPRIGHT[orientation])
     rgb.info.clear()
-    return Decoded(rgb, *((height, width) if orientation in _ON_ITS_SIDE else (width, height)))
+    if orientation in _ON_ITS_SIDE:
+        width, height = height, width
+    return Decoded(rgb, width, height, _taken(exif))
 
 
 @contextmanager
@@ -283,13 +299,24 @@ def _size_warnings_off(picture: Image.Image) -> Iterator[None]:
         yield
 
 
-def _orientation(picture: Image.Image) -> int:
-    """EXIF orientation 1 to 8; 1 (upright) where the EXIF block is missing or damaged."""
+def _exif(picture: Image.Image) -> dict[int, object]:
+    """The EXIF fields that are used here; empty where the block is missing or damaged."""
     try:
-        value = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        exif = picture.getexif()
+        return {**exif, **exif.get_ifd(ExifTags.IFD.Exif)} if exif else {}
     except _DAMAGE:
-        return 1
-    return value if isinstance(value, int) else 1
+        return {}
+
+
+def _taken(exif: dict[int, object]) -> str | None:
+    """Date and time of the original; of digitising, or of the last change, where that is all there is."""
+    for tag in (ExifTags.Base.DateTimeOriginal, ExifTags.Base.DateTimeDigitized, ExifTags.Base.DateTime):
+        value = exif.get(tag)
+        try:
+            return datetime.strptime(str(value).strip(" \0"), "%Y:%m:%d %H:%M:%S").isoformat()
+        except ValueError:
+            continue
+    return None
 
 
 def _rgb(picture: Image.Image) -> Image.Image:

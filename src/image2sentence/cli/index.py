@@ -19,6 +19,7 @@ from image2sentence.cli.common import (
 
 if TYPE_CHECKING:
     from image2sentence.gallery.indexing import IndexReport
+    from image2sentence.gallery.metadata_file import MetadataReport
 
 LISTED = 20
 """Unreadable files named one by one; `--json` names all."""
@@ -30,10 +31,21 @@ _COUNTS = ("found", "encoded", "unchanged", "moved", "duplicates", "deleted")
 @click.argument("pictures", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @gallery_option
 @model_option
+@click.option(
+    "--metadata",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="CSV, JSONL or Parquet with a column `file` and values to filter by.",
+)
 @click.option("--retry-failed", is_flag=True, help="Read files again that could not be read before.")
 @json_option
 def index(
-    pictures: Path, gallery: Path | None, model: Path | None, retry_failed: bool, as_json: bool
+    pictures: Path,
+    gallery: Path | None,
+    model: Path | None,
+    metadata: Path | None,
+    retry_failed: bool,
+    as_json: bool,
 ) -> None:
     """Bring a gallery up to date with the pictures below the folder PICTURES.
 
@@ -42,18 +54,24 @@ def index(
     """
     from image2sentence.encoders import load_encoder
     from image2sentence.gallery.indexing import index_pictures
+    from image2sentence.gallery.metadata_file import MetadataFile, apply_metadata
     from image2sentence.gallery.store import Gallery
 
     encoder = load_encoder(model)
     folder = find_gallery(gallery) or Path(GALLERY_NAME)
     with Gallery.open_or_create(folder, encoder.fingerprint, encoder.width) as opened:
+        values = None if metadata is None else MetadataFile(metadata, opened.columns())
         with progress_bar("indexing") as progress:
             report = index_pictures(pictures, opened, encoder, retry_failed=retry_failed, progress=progress)
+        joined = None if values is None else apply_metadata(opened, pictures, values)
         size = len(opened)
     if as_json:
-        print_json({"gallery": str(folder.absolute()), "pictures": size, **report.as_dict()})
-    else:
-        _print_report(report, folder, size)
+        about = {"gallery": str(folder.absolute()), "pictures": size, **report.as_dict()}
+        print_json(about if joined is None else {**about, "metadata": vars(joined)})
+        return
+    _print_report(report, folder, size)
+    if joined is not None:
+        _print_metadata(joined)
 
 
 def _print_report(report: IndexReport, folder: Path, size: int) -> None:
@@ -63,6 +81,16 @@ def _print_report(report: IndexReport, folder: Path, size: int) -> None:
     _print_reasons("could not be read", report.failed)
     _print_reasons("folders that could not be listed", report.unreadable_folders)
     click.echo(f"gallery {folder}: {size:,} pictures")
+
+
+def _print_metadata(joined: MetadataReport) -> None:
+    from image2sentence.images import display_path
+
+    columns = ", ".join(f"{display_path(name)} ({kind})" for name, kind in joined.columns.items())
+    click.echo(f"metadata: {joined.matched:,} rows, {joined.changed:,} pictures changed; columns {columns}")
+    if joined.unmatched:
+        shown = ", ".join(display_path(name) for name in joined.examples)
+        click.echo(f"  {joined.unmatched:,} rows name no picture here: {shown}")
 
 
 def _print_reasons(title: str, reasons: list[tuple[Path, str]]) -> None:
