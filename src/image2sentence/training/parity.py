@@ -1,0 +1,133 @@
+"""Do the files that are served answer like the models that were trained? Measured on real pictures and words.
+
+Three looks, each at what the one before cannot see: cosines between the vectors of both, the share of the ten nearest
+pictures that both name, and a benchmark with known answers asked through both.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from image2sentence.benchmarks.evaluation import COMPOSED, evaluate_attributes
+from image2sentence.benchmarks.labels import load_catalogue
+from image2sentence.catalogue import write_catalogue
+from image2sentence.encoders.base import Encoder
+from image2sentence.errors import ModelError
+
+FLOOR = 0.999
+"""Least cosine of float graphs, stored in 16 bits or not."""
+INT8_FLOOR = 0.99
+"""Least cosine where the text tower computes in int8."""
+STATIC_INT8_FLOORS = (0.8, 0.99)
+"""Least and mean cosine of composed queries where the light encoder's convolutions compute in int8."""
+OVERLAP_FLOOR = 0.9
+"""Share of the ten nearest pictures that both must name."""
+RECALL_FLOOR = -5.0
+"""Largest change of the benchmark's recall@10 allowed, in percentage points."""
+TASK, KEPT, SEED = "colour", ("type", "pattern", "sleeve"), 7
+
+
+class DriftError(ModelError):
+    """An exported graph that answers differently from the torch model."""
+
+
+@dataclass(frozen=True)
+class Floors:
+    """What an export must reach: cosines as (least, mean)."""
+
+    gallery_image: tuple[float, float] = (FLOOR, FLOOR)
+    composed_query: tuple[float, float] = (FLOOR, FLOOR)
+    text_query: tuple[float, float] = (FLOOR, FLOOR)
+    top10_overlap: float = OVERLAP_FLOOR
+    recall: float = RECALL_FLOOR
+
+    @classmethod
+    def of(cls, int8_text: bool, int8_image: bool) -> Floors:
+        """The floors of an export with these parts in int8."""
+        text = (INT8_FLOOR, INT8_FLOOR) if int8_text else (FLOOR, FLOOR)
+        return cls(composed_query=STATIC_INT8_FLOORS if int8_image else text, text_query=text)
+
+
+def measure_parity(
+    reference: Encoder, candidate: Encoder, pictures: Sequence[Image.Image], texts: Sequence[str]
+) -> dict[str, Any]:
+    """Cosines between both encoders' vectors of each kind, and how many of the ten nearest agree.
+
+    Each of the n `pictures` is asked with one of the `texts`, in turn; empty texts are image searches. The ten nearest
+    are those among the pictures themselves.
+    """
+    words = [texts[i % len(texts)] for i in range(len(pictures))]
+    spoken = [text for text in texts if text]
+    galleries = [encoder.encode_images(pictures) for encoder in (reference, candidate)]
+    composed = [e.encode_queries(e.encode_sentences(pictures), words) for e in (reference, candidate)]
+    plain = [encoder.encode_queries(None, spoken) for encoder in (reference, candidate)]
+    scores = [queries @ gallery.T for queries, gallery in zip(composed, galleries, strict=True)]
+    return {
+        "pictures": len(pictures),
+        "gallery_image": _cosines(*galleries),
+        "composed_query": _cosines(*composed),
+        "text_query": _cosines(*plain),
+        "top10_overlap": round(_overlap(*scores), 4),
+    }
+
+
+def benchmark_change(reference: Encoder, candidate: Encoder, count: int) -> dict[str, Any]:
+    """Composed queries for another colour in a drawn catalogue of `count` products, asked through both query sides.
+
+    Both ask the gallery that `candidate` encodes. Recalls in percent; `change` is candidate - reference in percentage
+    points, with the 95 % interval of a paired bootstrap.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        catalogue = load_catalogue(write_catalogue(Path(folder, "drawn"), count, SEED, 224))
+        asked = {"reference": reference, "exported": candidate}
+        evaluation = evaluate_attributes(
+            catalogue, candidate, TASK, KEPT, rows=[COMPOSED], composers=asked, queries_per_image=2
+        )
+    report: dict[str, Any] = {"task": f"drawn: {TASK} (kept: {', '.join(KEPT)})", "pictures": count}
+    report["queries"] = len(evaluation.benchmark.queries)
+    for metric in ("recall@1", "recall@10"):
+        change = evaluation.compare("exported", "reference", metric)
+        report[metric] = {
+            "reference": round(evaluation.row("reference").scores.percent()[metric], 2),
+            "exported": round(evaluation.row("exported").scores.percent()[metric], 2),
+            "change": [round(value, 2) for value in (change.mean, change.low, change.high)],
+        }
+    return report
+
+
+def check_parity(parity: dict[str, Any], floors: Floors) -> None:
+    """Raises DriftError naming the first measure that is below its floor."""
+    for name in ("gallery_image", "composed_query", "text_query"):
+        for measure, floor in zip(("min", "mean"), getattr(floors, name), strict=True):
+            _require(f"{measure} cosine of {name}", parity[name][measure], floor)
+    _require("top10_overlap", parity["top10_overlap"], floors.top10_overlap)
+    if "benchmark" in parity:
+        change = parity["benchmark"]["recall@10"]["change"][0]
+        _require("change of the benchmark's recall@10", change, floors.recall)
+
+
+def _require(name: str, value: float, floor: float) -> None:
+    if not value >= floor:
+        raise DriftError(
+            f"export refused: the graphs drift from torch ({name} is {value:.5g}, its floor {floor:g}); nothing "
+            "written. Try more calibration pictures like those that will be asked with, or without int8 or half"
+        )
+
+
+def _cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> dict[str, float]:
+    cosines = (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
+    return {"min": round(float(cosines.min()), 6), "mean": round(float(cosines.mean()), 6)}
+
+
+def _overlap(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    k = min(10, a.shape[1])
+    first, second = (np.argsort(-scores, axis=1)[:, :k] for scores in (a, b))
+    return float(np.mean([len(set(x) & set(y)) / k for x, y in zip(first, second, strict=True)]))

@@ -1,0 +1,119 @@
+"""Smaller and faster graphs: int8 where it pays, float16 for storage. Whether they still answer alike, parity tells.
+
+Static int8 (ranges fixed from calibration pictures) pays for plain convolutions; dynamic int8 (ranges taken from each
+input) pays for the text tower's matrix products and would slow convolutions down. float16 halves the file and costs
+nothing: ONNX Runtime casts the weights back once, when it loads the graph.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, numpy_helper
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+SMALL = 1024
+"""Tensors of fewer values stay float32: nothing would be saved, and norms and biases live there."""
+_CONVOLUTIONAL = ["Conv", "Relu", "Clip", "Add", "GlobalAveragePool", "AveragePool", "MaxPool", "Concat"]
+
+
+def in_place(path: Path, change: Callable[[Path, Path], None]) -> None:
+    """Runs a change from file to file on one file."""
+    changed = path.with_suffix(".changed")
+    change(path, changed)
+    changed.replace(path)
+
+
+def dynamic_int8(source: Path, target: Path) -> None:
+    """Weights of matrix products in int8 with a scale for each column; what they meet is scaled as it comes."""
+    with _quiet():
+        quantize_dynamic(
+            source, target, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul"], per_channel=True
+        )
+
+
+def static_int8(source: Path, target: Path, pixels: Sequence[NDArray[np.float32]]) -> None:
+    """Convolutions in int8, a scale for each output channel; activations by the ranges that `pixels` give.
+
+    Args:
+        source: A graph with one input.
+        target: Where the changed graph goes.
+        pixels: Inputs of the graph, (1, 3, s, s) each, such as real queries have.
+    """
+    with tempfile.TemporaryDirectory() as name, _quiet():
+        prepared = Path(name, "prepared.onnx")
+        quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            target,
+            _Inputs(onnx.load(prepared).graph.input[0].name, pixels),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=_CONVOLUTIONAL,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+            extra_options={"CalibMovingAverage": True, "CalibMovingAverageConstant": 0.05},
+        )
+
+
+def store_half(source: Path, target: Path) -> None:
+    """Large float32 weights as float16, each with a cast back that ONNX Runtime folds away when it loads the graph."""
+    model = onnx.load(source)
+    casts = []
+    for weight in model.graph.initializer:
+        if weight.data_type != TensorProto.FLOAT or np.prod(weight.dims) < SMALL:
+            continue
+        values = numpy_helper.to_array(weight)
+        if np.abs(values).max() > np.finfo(np.float16).max:
+            continue
+        name = weight.name
+        weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+        casts.append(onnx.helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, target)
+
+
+class _Inputs(CalibrationDataReader):  # type: ignore[misc]
+    """Calibration inputs one by one, as the quantiser asks for them."""
+
+    def __init__(self, name: str, pixels: Sequence[NDArray[np.float32]]) -> None:
+        self.name, self.rest = name, iter(pixels)
+
+    def get_next(self) -> dict[str, Any] | None:
+        """The next input, None after the last."""
+        row = next(self.rest, None)
+        return None if row is None else {self.name: row}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the quantiser's advice on preparing graphs, which goes to the root logger."""
+
+    def not_advice(entry: logging.LogRecord) -> bool:
+        return "pre-processing before quantization" not in entry.getMessage()
+
+    root = logging.getLogger()
+    root.addFilter(not_advice)
+    try:
+        yield
+    finally:
+        root.removeFilter(not_advice)

@@ -1,0 +1,53 @@
+"""The torch models as an `Encoder`: what exported graphs are compared with, in float32 and without shortcuts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from image2sentence.encoders.base import Vectors
+from image2sentence.encoders.preprocess import to_pixels
+from image2sentence.encoders.template import Template
+from image2sentence.training.query_model import QueryModel
+from image2sentence.training.vl.base import VisionLanguageModel
+
+BATCH = 16
+
+
+class TorchEncoder:
+    """A frozen VL model and a trained query side; sentences are (n, L, w + 1), the gates' logarithms last."""
+
+    def __init__(self, vl: VisionLanguageModel, model: QueryModel, template: str) -> None:
+        self.vl, self.model, self.template = vl, model.eval(), Template.parse(template)
+        self.fingerprint, self.width = vl.record.fingerprint, vl.width
+
+    @torch.no_grad()
+    def encode_images(self, images: Sequence[Image.Image]) -> Vectors:
+        """See `Encoder.encode_images`."""
+        pixels = torch.from_numpy(to_pixels(images, self.vl.preprocessing))
+        return _rows([self.vl.encode_images(block).vectors for block in pixels.split(BATCH)])
+
+    @torch.no_grad()
+    def encode_sentences(self, images: Sequence[Image.Image]) -> Vectors:
+        """See `Encoder.encode_sentences`."""
+        pixels = torch.from_numpy(to_pixels(images, self.model.preprocessing))
+        sentences = [self.model(block) for block in pixels.split(BATCH)]
+        return _rows([torch.cat([s.tokens, s.gates.log()[..., None]], -1) for s in sentences])
+
+    @torch.no_grad()
+    def encode_queries(self, sentences: Vectors | None, texts: Sequence[str]) -> Vectors:
+        """See `Encoder.encode_queries`."""
+        if sentences is None:
+            return _rows([self.vl.encode_words(self.vl.words(list(texts)))])
+        both = torch.from_numpy(np.asarray(sentences, np.float32))
+        tokens, gates = both[..., :-1], both[..., -1].exp()
+        return _rows([self.vl.encode_words(self.vl.compose(tokens, gates, list(texts), self.template))])
+
+
+def _rows(blocks: Sequence[Tensor]) -> Vectors:
+    rows: Vectors = torch.cat(list(blocks)).float().numpy()
+    return rows
