@@ -18,10 +18,12 @@ from image2sentence.encoders.folder import WEIGHTS, ModelFolder  # noqa: E402
 from image2sentence.errors import ConfigError, DataError, ModelError  # noqa: E402
 from image2sentence.images import load_image  # noqa: E402
 from image2sentence.training import export as exporting  # noqa: E402
-from image2sentence.training import loop, run, state  # noqa: E402
+from image2sentence.training import loop, quantise, run, state  # noqa: E402
+from image2sentence.training.parity import measure_parity  # noqa: E402
 from image2sentence.training.pictures import collect  # noqa: E402
 from image2sentence.training.query_model import build_query_model  # noqa: E402
 from image2sentence.training.settings import TrainSettings  # noqa: E402
+from image2sentence.training.torch_encoder import TorchEncoder  # noqa: E402
 from image2sentence.training.vl.load import load_vl  # noqa: E402
 from tiny_vl import save_tiny_vl  # noqa: E402
 
@@ -75,7 +77,8 @@ def test_the_model_folder_answers_like_torch(material: Path, trained: Path) -> N
     )
     vl = load_vl(str(material / "vl"))
     model = run.restore(ModelFolder.open(trained / "model"), vl).eval()
-    parity = exporting.measure_parity(vl, model, encoder, pictures, ["in red", "but blue", "", "a mug"])
+    reference = TorchEncoder(vl, model, encoder.config.template)
+    parity = measure_parity(reference, encoder, pictures, ["in red", "but blue", "", "a mug"])
     assert queries.shape == (5, vl.width)
     assert np.allclose(np.linalg.norm(queries, axis=1), 1, atol=1e-5)
     assert parity["gallery_image"]["min"] > 0.999
@@ -189,21 +192,21 @@ def test_export_refuses_drift_and_leaves_the_older_folder(
     options = exporting.ExportOptions(int8_text=False)
     run.export_again(trained / "model", out, pictures, options)
     before = (out / "config.json").read_bytes()
-    half = exporting.store_half
+    half = quantise.store_half
 
     def spoils(source: Path, target: Path) -> None:
         half(source, target)
-        graph = exporting.onnx.load(target)
-        arrays = {w.name: exporting.numpy_helper.to_array(w) for w in graph.graph.initializer}
+        graph = quantise.onnx.load(target)
+        arrays = {w.name: quantise.numpy_helper.to_array(w) for w in graph.graph.initializer}
         floats = [w for w in graph.graph.initializer if arrays[w.name].dtype.kind == "f"]
         weight = max(floats, key=lambda w: arrays[w.name].size)
         noise = np.random.default_rng(0).standard_normal(arrays[weight.name].shape)
         spoilt = noise.astype(arrays[weight.name].dtype)
-        weight.CopyFrom(exporting.numpy_helper.from_array(spoilt, weight.name))
-        exporting.onnx.save(graph, target)
+        weight.CopyFrom(quantise.numpy_helper.from_array(spoilt, weight.name))
+        quantise.onnx.save(graph, target)
 
-    monkeypatch.setattr(exporting, "store_half", spoils)
-    with pytest.raises(ModelError, match="drifts from torch"):
+    monkeypatch.setattr(quantise, "store_half", spoils)
+    with pytest.raises(ModelError, match="drift from torch"):
         run.export_again(trained / "model", out, pictures, options)
     assert (out / "config.json").read_bytes() == before
 

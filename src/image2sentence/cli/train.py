@@ -90,24 +90,36 @@ def train(
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, metavar="DIR")
 @click.option("--pictures", type=click.Path(file_okay=False, path_type=Path), required=True, metavar="DIR")
 @click.option(
+    "--calibrate",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="The light encoder's convolutions in 8 bits, with ranges from these pictures.",
+)
+@click.option(
     "--int8/--no-int8", default=True, show_default=True, help="The text graph's matrices in 8 bits."
 )
 @click.option("--half/--no-half", default=True, show_default=True, help="Weights stored in 16 bits.")
-def export(model: Path, out: Path, pictures: Path, int8: bool, half: bool) -> None:
+@click.option(
+    "--benchmark",
+    type=click.IntRange(min=0),
+    default=400,
+    show_default=True,
+    help="Ask both about this many drawn products; 0: not.",
+)
+def export(
+    model: Path, out: Path, pictures: Path, calibrate: Path | None, int8: bool, half: bool, benchmark: int
+) -> None:
     """Write a trained MODEL folder's graphs anew and report how far they are from torch.
 
-    The comparison runs on up to 64 of the pictures in --pictures. A graph that drifts too far is refused.
+    The comparison runs on up to 64 of the pictures in --pictures, and on a drawn benchmark. Graphs that drift too far
+    are refused. The report is printed, and lies in the new folder as parity.json.
     """
     with training_extra():
         from image2sentence.training import run
         from image2sentence.training.export import ExportOptions
-        from image2sentence.training.pictures import find_pictures
 
-    from image2sentence.images import load_image
-
-    files = find_pictures(pictures)[: run.PARITY_PICTURES]
-    shown = [load_image(pictures / file.path) for file in files]
-    parity = run.export_again(model, out, shown, ExportOptions(int8_text=int8, half=half))
+    options = ExportOptions(int8_text=int8, half=half, benchmark=benchmark)
+    parity = run.export_and_compare(model, out, pictures, calibrate, options)
     click.echo(json.dumps(parity, indent=2))
 
 

@@ -25,7 +25,8 @@ WEIGHTS = "model.safetensors"
 QUERY_IMAGE = "onnx/query_image.onnx"
 QUERY_TEXT = "onnx/query_text.onnx"
 GALLERY_IMAGE = "onnx/gallery_image.onnx"
-RUNTIME_FILES = (TOKENIZER, QUERY_IMAGE, QUERY_TEXT, GALLERY_IMAGE)
+GRAPHS = (QUERY_IMAGE, QUERY_TEXT, GALLERY_IMAGE)
+RUNTIME_FILES = (TOKENIZER, *GRAPHS)
 CARD = "README.md"
 
 

@@ -1,29 +1,24 @@
 """A trained query side and its frozen VL model -> a model folder: ONNX graphs, tokenizer, weights, config, card.
 
 Every graph is compared with the torch model on real pictures and words before anything is written to its place; a
-graph that drifts further than its floor allows is an error, not a file.
+graph that drifts further than its floor allows is an error, not a file. What was measured lies in parity.json.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-import logging
 import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import torch
-from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
-from onnxruntime.quantization import QuantType, quantize_dynamic
 from PIL import Image
 from torch import Tensor, nn
 
@@ -34,18 +29,16 @@ from image2sentence.encoders.onnx import OnnxEncoder
 from image2sentence.encoders.preprocess import to_pixels
 from image2sentence.encoders.template import Template
 from image2sentence.errors import ModelError
-from image2sentence.training import state
+from image2sentence.training import quantise, state
+from image2sentence.training.parity import Floors, benchmark_change, check_parity, measure_parity
 from image2sentence.training.query_model import QueryModel
 from image2sentence.training.settings import TrainSettings
-from image2sentence.training.vl.base import VisionLanguageModel, Words, insert
+from image2sentence.training.torch_encoder import TorchEncoder
+from image2sentence.training.vl.base import TextTower, VisionLanguageModel, Words, insert
 
-FLOOR = 0.999
-INT8_FLOOR = 0.99
+PARITY = "parity.json"
 _OPSET = 17
-
-
-class DriftError(ModelError):
-    """An exported graph that answers differently from the torch model."""
+_LEARNER = "/model/learner/"  # its nodes in the graph of query_image
 
 
 class GalleryImageGraph(nn.Module):
@@ -77,23 +70,42 @@ class QueryImageGraph(nn.Module):
 class QueryTextGraph(nn.Module):
     """sentence (n, L, w or w + 1) and token ids (n, T), all rows of one length -> vectors (n, d). L may be 0."""
 
-    def __init__(self, vl: VisionLanguageModel, head: int, gated: bool) -> None:
+    def __init__(self, tower: TextTower, word_width: int, head: int, gated: bool) -> None:
         super().__init__()
-        self.vl, self.head, self.gated = vl, head, gated
+        self.tower, self.word_width, self.head, self.gated = tower, word_width, head, gated
 
     def forward(self, sentence: Tensor, ids: Tensor) -> Tensor:
-        words = Words(self.vl.embed(ids), torch.zeros_like(ids, dtype=torch.float32))
-        width = self.vl.word_width
-        gates = sentence[..., width].exp() if self.gated else torch.ones_like(sentence[..., 0])
-        return self.vl.encode_words(insert(sentence[..., :width], gates, words, self.head))
+        words = Words(self.tower.embed(ids), torch.zeros_like(ids, dtype=torch.float32))
+        gates = sentence[..., self.word_width].exp() if self.gated else torch.ones_like(sentence[..., 0])
+        pseudo = self.tower.enter(sentence[..., : self.word_width])
+        vectors: Tensor = self.tower(insert(pseudo, gates, words, self.head), masked=self.gated)
+        return vectors
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """`int8_text` quantises the text graph's matrices; `half` stores weights as float16, computing in float32."""
+    """How the graphs are stored and computed, and how closely that is looked at.
+
+    `int8_text` quantises the text graph's matrices; `half` stores other weights as float16, computing in float32.
+    `calibration` are RGB pictures like those that will be asked with: the light encoder's convolutions are quantised
+    by the ranges that they give; without any it stays float. `benchmark` is the number of drawn products on which
+    torch and the graphs answer the same queries; 0 leaves that out.
+    """
 
     int8_text: bool = True
     half: bool = True
+    calibration: Sequence[Image.Image] = ()
+    benchmark: int = 0
+
+    @property
+    def precision(self) -> dict[str, str]:
+        """What each graph computes in, or stores its weights in."""
+        stored = "float16" if self.half else "float32"
+        return {
+            "query_image": "int8" if self.calibration else stored,
+            "query_text": "int8" if self.int8_text else stored,
+            "gallery_image": stored,
+        }
 
 
 def export(
@@ -126,61 +138,33 @@ def export(
         config = _config(vl, model, light, settings, record, vl_name)
         config = _with_files(config, draft)
         _write_config(draft, config)
-        parity = measure_parity(vl, model, OnnxEncoder(ModelFolder.open(draft)), pictures, texts)
-        check_parity(parity, options)
+        reference = TorchEncoder(vl, model, settings.template)
+        parity = _parity(reference, OnnxEncoder(ModelFolder.open(draft)), pictures, texts, options)
         _write_config(draft, replace(config, parity=parity))
+        (draft / PARITY).write_text(json.dumps(parity, indent=2) + "\n", encoding="utf-8")
         _replace_folder(draft, out)
     return parity
 
 
-def measure_parity(
-    vl: VisionLanguageModel,
-    model: QueryModel,
-    encoder: OnnxEncoder,
+def _parity(
+    reference: TorchEncoder,
+    exported: OnnxEncoder,
     pictures: Sequence[Image.Image],
     texts: Sequence[str],
+    options: ExportOptions,
 ) -> dict[str, Any]:
-    """Cosines between torch's and the runtime's vectors for each graph, and how many of the ten nearest agree."""
-    template = Template.parse(encoder.config.template)
-    words = [texts[i % len(texts)] for i in range(len(pictures))]
-    spoken = [text for text in texts if text]
-    with torch.no_grad():
-        gallery = vl.encode_images(torch.from_numpy(to_pixels(pictures, vl.preprocessing))).vectors.numpy()
-        sentence = model(torch.from_numpy(to_pixels(pictures, model.preprocessing)))
-        composed = vl.encode_words(vl.compose(sentence.tokens, sentence.gates, words, template)).numpy()
-        plain = vl.encode_words(vl.words(spoken)).numpy()
-    ours = encoder.encode_images(pictures)
-    queries = encoder.encode_queries(encoder.encode_sentences(pictures), words)
-    return {
-        "pictures": len(pictures),
-        "gallery_image": _cosines(gallery, ours),
-        "composed_query": _cosines(composed, queries),
-        "text_query": _cosines(plain, encoder.encode_queries(None, spoken)),
-        "top10_overlap": round(_overlap(composed @ gallery.T, queries @ ours.T), 4),
+    """The parity report. Raises DriftError where it is below a floor."""
+    floors = Floors.of(options.int8_text, bool(options.calibration))
+    parity = measure_parity(reference, exported, pictures, texts)
+    if options.benchmark:
+        parity["benchmark"] = benchmark_change(reference, exported, options.benchmark)
+    check_parity(parity, floors)
+    sizes = {name: (exported.folder.path / name).stat().st_size for name in names.GRAPHS}
+    return parity | {
+        "precision": options.precision,
+        "bytes": sizes,
+        "floors": json.loads(json.dumps(dataclasses.asdict(floors))),
     }
-
-
-def check_parity(parity: dict[str, Any], options: ExportOptions) -> None:
-    """Raises DriftError naming the first graph whose least cosine is below its floor."""
-    text_floor = INT8_FLOOR if options.int8_text else FLOOR
-    for name, floor in (("gallery_image", FLOOR), ("composed_query", text_floor), ("text_query", text_floor)):
-        least = parity[name]["min"]
-        if not least >= floor:
-            raise DriftError(
-                f"export refused: {name} drifts from torch (least cosine {least:.5f}, floor {floor}); nothing written. "
-                "Try without int8 or half"
-            )
-
-
-def _cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> dict[str, float]:
-    cosines = (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
-    return {"min": round(float(cosines.min()), 6), "mean": round(float(cosines.mean()), 6)}
-
-
-def _overlap(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    k = min(10, a.shape[1])
-    first, second = (np.argsort(-scores, axis=1)[:, :k] for scores in (a, b))
-    return float(np.mean([len(set(x) & set(y)) / k for x, y in zip(first, second, strict=True)]))
 
 
 # --- graphs ---------------------------------------------------------------------------------------------------------
@@ -197,7 +181,7 @@ def _write_graphs(
     light, large = (torch.rand(2, 3, p.size, p.size) for p in (model.preprocessing, vl.preprocessing))
     (draft / "onnx").mkdir()
     rows = {0: "rows"}
-    _trace(
+    trace(
         GalleryImageGraph(vl),
         (large,),
         draft / names.GALLERY_IMAGE,
@@ -206,7 +190,7 @@ def _write_graphs(
         {"pixels": rows},
     )
     outputs = ["sentence", "attention", "gates"]
-    _trace(
+    trace(
         QueryImageGraph(model, gated),
         (light,),
         draft / names.QUERY_IMAGE,
@@ -215,16 +199,26 @@ def _write_graphs(
         {"pixels": rows},
     )
     dynamic = {"sentence": {0: "rows", 1: "tokens"}, "ids": {0: "rows", 1: "words"}}
-    text = QueryTextGraph(vl, head, gated)
-    _trace(text, (sentence, ids), draft / names.QUERY_TEXT, ["sentence", "ids"], ["vectors"], dynamic)
+    text = QueryTextGraph(vl.text_tower(), vl.word_width, head, gated)
+    trace(text, (sentence, ids), draft / names.QUERY_TEXT, ["sentence", "ids"], ["vectors"], dynamic)
+    _compress(draft, model, options)
+
+
+def _compress(draft: Path, model: QueryModel, options: ExportOptions) -> None:
+    """Quantises and halves the graphs in place, as the options say."""
     if options.int8_text:
-        _in_place(draft / names.QUERY_TEXT, _quantise)
+        quantise.in_place(draft / names.QUERY_TEXT, quantise.dynamic_int8)
+    if options.calibration:
+        shown = [to_pixels([image], model.preprocessing) for image in options.calibration]
+        quantise.in_place(
+            draft / names.QUERY_IMAGE, lambda old, new: quantise.static_int8(old, new, shown, keep=_LEARNER)
+        )
     if options.half:
-        for name in (names.GALLERY_IMAGE, names.QUERY_IMAGE, names.QUERY_TEXT):
-            _in_place(draft / name, store_half)
+        for name in names.GRAPHS:
+            quantise.in_place(draft / name, quantise.store_half)
 
 
-def _trace(
+def trace(
     module: nn.Module,
     inputs: tuple[Tensor, ...],
     path: Path,
@@ -232,7 +226,10 @@ def _trace(
     output_names: list[str],
     dynamic: dict[str, dict[int, str]],
 ) -> None:
-    """Through the TorchScript exporter: dynamic quantisation fails on the other one's text graph (MEASURED)."""
+    """One module's graph at `path`, its axes free where `dynamic` names them, and the first axis of every output.
+
+    Through the TorchScript exporter: dynamic quantisation fails on the text graph that the other one writes.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's remarks on constants, and its own deprecation
         torch.onnx.export(
@@ -245,43 +242,6 @@ def _trace(
             opset_version=_OPSET,
             dynamo=False,
         )
-
-
-def _in_place(path: Path, change: Callable[[Path, Path], None]) -> None:
-    changed = path.with_suffix(".changed")
-    change(path, changed)
-    changed.replace(path)
-
-
-def _not_preprocessing_advice(entry: logging.LogRecord) -> bool:
-    """Drops the quantiser's advice to optimise the graph first, which is for static quantisation."""
-    return "run pre-processing before quantization" not in entry.getMessage()
-
-
-def _quantise(source: Path, target: Path) -> None:
-    logging.getLogger().addFilter(_not_preprocessing_advice)
-    quantize_dynamic(
-        source, target, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul"], per_channel=True
-    )
-
-
-def store_half(source: Path, target: Path) -> None:
-    """Large float32 weights as float16, each with a cast back that ONNX Runtime folds away when it loads the graph."""
-    model = onnx.load(source)
-    casts = []
-    for weight in model.graph.initializer:
-        if weight.data_type != TensorProto.FLOAT or np.prod(weight.dims) < 1024:
-            continue
-        values = numpy_helper.to_array(weight)
-        if np.abs(values).max() > np.finfo(np.float16).max:
-            continue
-        name = weight.name
-        weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
-        casts.append(onnx.helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
-    nodes = [*casts, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    onnx.save(model, target)
 
 
 # --- the folder -----------------------------------------------------------------------------------------------------

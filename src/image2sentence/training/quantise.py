@@ -48,21 +48,24 @@ def dynamic_int8(source: Path, target: Path) -> None:
         )
 
 
-def static_int8(source: Path, target: Path, pixels: Sequence[NDArray[np.float32]]) -> None:
+def static_int8(source: Path, target: Path, pixels: Sequence[NDArray[np.float32]], keep: str = "") -> None:
     """Convolutions in int8, a scale for each output channel; activations by the ranges that `pixels` give.
 
     Args:
         source: A graph with one input.
         target: Where the changed graph goes.
         pixels: Inputs of the graph, (1, 3, s, s) each, such as real queries have.
+        keep: Nodes whose names contain this stay float; empty: none.
     """
     with tempfile.TemporaryDirectory() as name, _quiet():
         prepared = Path(name, "prepared.onnx")
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        graph = onnx.load(prepared).graph
         quantize_static(
             prepared,
             target,
-            _Inputs(onnx.load(prepared).graph.input[0].name, pixels),
+            _Inputs(graph.input[0].name, pixels),
+            nodes_to_exclude=[node.name for node in graph.node if keep and keep in node.name],
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=_CONVOLUTIONAL,
             per_channel=True,

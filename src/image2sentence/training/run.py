@@ -12,12 +12,14 @@ from PIL import Image
 
 from image2sentence.config import ModelConfig, from_dict, read_json, to_dict
 from image2sentence.encoders.folder import CONFIG, WEIGHTS, ModelFolder, bundled
-from image2sentence.errors import ConfigError, ModelError
+from image2sentence.errors import ConfigError, DataError, ModelError
+from image2sentence.gallery.indexing import AT_LEAST
 from image2sentence.images import load_image
 from image2sentence.training import phrases, state
-from image2sentence.training.export import DriftError, ExportOptions, export
+from image2sentence.training.export import ExportOptions, export
 from image2sentence.training.loop import Trainer
-from image2sentence.training.pictures import collect
+from image2sentence.training.parity import DriftError
+from image2sentence.training.pictures import collect, find_pictures
 from image2sentence.training.query_model import QueryModel, build_query_model
 from image2sentence.training.settings import TrainSettings
 from image2sentence.training.vl.base import VisionLanguageModel
@@ -25,6 +27,7 @@ from image2sentence.training.vl.load import load_vl
 
 BUNDLED_VL = "bundled"
 PARITY_PICTURES = 64
+CALIBRATION_PICTURES = 200
 PARITY_TEXTS = (
     "in red",
     "but with long sleeves",
@@ -113,6 +116,30 @@ def export_again(
         options,
         config.vl.name,
     )
+
+
+def export_and_compare(
+    model: Path, out: Path, pictures: Path, calibrate: Path | None, options: ExportOptions
+) -> dict[str, Any]:
+    """`export_again` on folders: compared on some of `pictures`, calibrated with other ones of `calibrate`."""
+    compared = _spread([pictures / file.path for file in find_pictures(pictures)], PARITY_PICTURES)
+    if calibrate is not None:
+        others = [path for f in find_pictures(calibrate) if (path := calibrate / f.path) not in compared]
+        if not others:
+            raise DataError(f"{calibrate} has no pictures but those compared on: give more to calibrate with")
+        chosen = _load(_spread(others, CALIBRATION_PICTURES))
+        options = dataclasses.replace(options, calibration=chosen)
+    return export_again(model, out, _load(compared), options)
+
+
+def _spread(paths: Sequence[Path], count: int) -> list[Path]:
+    """Up to `count` of the paths, evenly spread over all."""
+    count = min(count, len(paths))
+    return [paths[i * len(paths) // count] for i in range(count)]
+
+
+def _load(paths: Sequence[Path]) -> list[Image.Image]:
+    return [load_image(path, at_least=AT_LEAST) for path in paths]
 
 
 def restore(folder: ModelFolder, vl: VisionLanguageModel) -> QueryModel:

@@ -133,6 +133,10 @@ class VisionLanguageModel(nn.Module, ABC):
         """How many tokens stand before the sentence: the start token, where there is one, and the prefix."""
         return self.start_tokens + len(self.tokenizer.encode(template.prefix, add_special_tokens=False).ids)
 
+    def text_tower(self) -> TextTower:
+        """The text encoder as it is exported: the vectors of `encode_words`, in the form that is fastest."""
+        return WholeTextTower(self)
+
     def word_vectors(self, sentences: Tensor) -> Tensor:
         """Each pseudo-word of sentences (B, L, w), read on its own -> (B, L, d) unit rows."""
         alone = sentences.flatten(0, 1)[:, None]
@@ -142,6 +146,38 @@ class VisionLanguageModel(nn.Module, ABC):
     @property
     def _device(self) -> torch.device:
         return next(self.parameters()).device
+
+
+class TextTower(nn.Module):
+    """A text encoder as the exported graph has it: words in, unit rows (B, d) out.
+
+    `forward` takes `masked=False` where every bias is known to be zero.
+    """
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token ids (B, T) -> word rows (B, T, v), v being the tower's own width of words."""
+        raise NotImplementedError
+
+    def enter(self, sentences: Tensor) -> Tensor:
+        """Pseudo-words (B, L, w) of the VL model's word-embedding space -> word rows (B, L, v)."""
+        return sentences
+
+    def forward(self, words: Words, masked: bool = True) -> Tensor:
+        raise NotImplementedError
+
+
+class WholeTextTower(TextTower):
+    """A VL model's text tower as it is."""
+
+    def __init__(self, vl: VisionLanguageModel) -> None:
+        super().__init__()
+        self.vl = vl
+
+    def embed(self, ids: Tensor) -> Tensor:
+        return self.vl.embed(ids)
+
+    def forward(self, words: Words, masked: bool = True) -> Tensor:
+        return self.vl.encode_words(words)
 
 
 def insert(sentences: Tensor, gates: Tensor, words: Words, head: int) -> Words:

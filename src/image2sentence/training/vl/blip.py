@@ -10,7 +10,8 @@ from torch.nn import functional
 from transformers import BlipForImageTextRetrieval
 
 from image2sentence.config import Preprocessing
-from image2sentence.training.vl.base import ImageFeatures, VisionLanguageModel, Words
+from image2sentence.training.vl.base import ImageFeatures, TextTower, VisionLanguageModel, Words
+from image2sentence.training.vl.lean_text import LeanTextTower
 
 
 class BlipVL(VisionLanguageModel):
@@ -47,6 +48,9 @@ class BlipVL(VisionLanguageModel):
 
     def encode_words(self, words: Words) -> Tensor:
         return functional.normalize(self.model.text_proj(self._read(words)), dim=-1)
+
+    def text_tower(self) -> TextTower:
+        return LeanTextTower(self.model)
 
     def match(self, words: Words, patches: Tensor) -> Tensor:
         scores: Tensor = self.model.itm_head(self._read(words, encoder_hidden_states=patches))

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from image2sentence.training.vl.base import Words
+from image2sentence.training.vl.base import TextTower, Words
 
 
-class LeanTextTower(nn.Module):
+class LeanTextTower(TextTower):
     """`BlipForImageTextRetrieval`'s text side: words -> (B, d) unit rows."""
 
     def __init__(self, model: Any) -> None:
@@ -26,8 +26,11 @@ class LeanTextTower(nn.Module):
         layers = list(model.text_encoder.encoder.layer)
         self.layers = nn.ModuleList(LeanLayer(layer, layer is layers[-1]) for layer in layers)
 
+    def embed(self, ids: Tensor) -> Tensor:
+        embedded: Tensor = self.embeddings.word_embeddings(ids)
+        return embedded
+
     def forward(self, words: Words, masked: bool = True) -> Tensor:
-        """`masked` False: every bias is known to be zero, and attention adds none."""
         states = self.embeddings(inputs_embeds=words.embeddings.clone())  # BLIP adds positions in place
         mask = words.bias[:, None, None, :] if masked else None
         for layer in self.layers:
