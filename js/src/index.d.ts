@@ -1,0 +1,144 @@
+/** image2sentence in the browser: a picture and words become a query vector on the device itself. */
+
+/** How a picture becomes the encoder's input; it belongs to the weights. See docs/formats.md. */
+export interface Preprocessing {
+  size: number;
+  fit: "squash" | "crop";
+  resample: "bilinear" | "bicubic" | "lanczos";
+  mean: [number, number, number];
+  std: [number, number, number];
+}
+
+/** The model folder's config.json. See docs/formats.md. */
+export interface ModelConfig {
+  format: number;
+  vl: { name: string; revision: string; kind: string; fingerprint: string };
+  light: string;
+  learner: {
+    kind: string;
+    tokens: number;
+    softmax: string;
+    blocks: number;
+    heads: number;
+    width: number;
+    gates: boolean;
+  };
+  template: string;
+  gallery_preprocessing: Preprocessing;
+  query_preprocessing: Preprocessing;
+  /** d, width of gallery and query vectors. */
+  width: number;
+  word_width: number;
+  word_norm: number;
+  head_length: number;
+  max_length: number;
+  /** Identity of the vector space: a gallery that was indexed with another one cannot be searched. */
+  fingerprint: string;
+  query_fingerprint: string;
+  training: Record<string, unknown>;
+  parity: Record<string, unknown>;
+  files: Record<string, string>;
+}
+
+/**
+ * A picture file (JPEG, PNG, WebP, GIF or BMP, as Blob, File or bytes), or pixels. Bytes given to an encoder in a
+ * worker are copied.
+ */
+export type Picture = Blob | ArrayBuffer | ArrayBufferView | ImageData | ImageBitmap;
+
+/** What a picture says: L pseudo-words, and why. Keep it, to ask about the same picture again with other words. */
+export interface Sentence {
+  /** (L, w) float32, row by row. */
+  tokens: Float32Array;
+  /** [L, w] */
+  dims: [number, number];
+  /** (L, H, W) float32 maps, each of sum 1: where each pseudo-word looks. */
+  attention: Float32Array;
+  /** [L, H, W] */
+  attentionDims: [number, number, number];
+  /** (L,) float32 from 0 (muted) to 1 (fully heard). */
+  gates: Float32Array;
+}
+
+/** How far a file has come. `total` is null where the server does not tell it. */
+export interface Progress {
+  /** config.json, tokenizer.json, onnx/query_image.onnx or onnx/query_text.onnx */
+  file: string;
+  /** Bytes so far. */
+  loaded: number;
+  total: number | null;
+  /** Whether the browser had kept the file. */
+  cached: boolean;
+}
+
+export interface LoadOptions {
+  /**
+   * Where the files of onnxruntime-web/dist are served (ort.wasm.bundle.min.mjs and ort-wasm-simd-threaded.wasm are
+   * fetched), or the module onnxruntime-web itself (not in a worker). Default: as a bundler resolves it.
+   */
+  runtime?: string | URL | typeof import("onnxruntime-web");
+  /** Encode in a worker, so that the page stays quick. Default: false. */
+  worker?: boolean;
+  /**
+   * Threads of WebAssembly, where the page is cross-origin isolated (elsewhere there is one). Takes effect with the
+   * first encoder of a page or worker. Default: half the cores, at most 4.
+   */
+  threads?: number;
+  /** Keep the files in the browser (Cache API), under their checksums. Default: true. */
+  cache?: boolean;
+  /** Headers for the model folder's files, such as Authorization. */
+  headers?: Record<string, string>;
+  /** Stops loading; the promise is rejected with an AbortError. */
+  signal?: AbortSignal;
+  /** Called while files arrive. */
+  progress?: (progress: Progress) => void;
+}
+
+/** The query side of a model, as Python's OnnxEncoder. */
+export interface QueryEncoder {
+  readonly config: ModelConfig;
+
+  /**
+   * A picture's sentence.
+   * @throws {ImageError} it is damaged, too large (120 million pixels), or of a format this browser does not read
+   */
+  encodeSentence(picture: Picture): Promise<Sentence>;
+
+  /**
+   * The query vector: (d,) float32 of length 1. Without sentence it is text-to-image search; with empty words, image
+   * search. Nothing in the words is special.
+   * @throws {QueryError} neither picture nor words, words too long, or a sentence of another model
+   */
+  encodeQuery(sentence: Sentence | null, words: string): Promise<Float32Array>;
+
+  /**
+   * Any number of pictures and words -> (d,) float32 of length 1; each picture is composed with the words, and the
+   * query is their mean.
+   * @throws {ImageError | QueryError}
+   */
+  compose(pictures: Picture[], words: string): Promise<Float32Array>;
+
+  /** The words that are not in the model's vocabulary, as written, in order, once each. */
+  unknownWords(words: string): Promise<string[]>;
+
+  /** Gives the memory back (and ends the worker). */
+  release(): Promise<void>;
+}
+
+/**
+ * The query side of the model folder at a URL. Its config.json is asked for each time, and every other file fetched
+ * when its checksum there is new; without network, what was kept is used.
+ * @throws {ModelError} the folder cannot be reached, or is incomplete, damaged, of another format or tokenizer
+ */
+export function loadEncoder(url: string | URL, options?: LoadOptions): Promise<QueryEncoder>;
+
+/** Base of every error that this module throws on purpose. */
+export class Image2SentenceError extends Error {}
+/** A model folder that cannot be reached, is incomplete, damaged, or of another format version. */
+export class ModelError extends Image2SentenceError {}
+/** A picture that cannot be read. */
+export class ImageError extends Image2SentenceError {}
+/** A query that cannot be answered: empty, or too long. */
+export class QueryError extends Image2SentenceError {}
+/** A setting with an impossible value. */
+export class ConfigError extends Image2SentenceError {}

@@ -1,0 +1,149 @@
+// Pictures that anyone may have made -> RGBA pixels: upright, first frame, transparency on white.
+
+import { ImageError } from "./errors.js";
+import { reduce } from "./resample.js";
+
+/** @typedef {import("./resample.js").Pixels} Pixels */
+/** @typedef {import("./index.js").Picture} Picture */
+
+/** Largest picture read, in pixels: above the 108 megapixels of large phone cameras. */
+const MAX_PIXELS = 120_000_000;
+
+/** Python reads references no larger than they are needed, too: see image2sentence.query. */
+const AT_LEAST = 512;
+
+const JPEG_SCALES = [8, 4, 2, 1];
+
+/**
+ * The pixels of a picture, reduced by a whole factor that leaves both sides 512 pixels or more, as Python does it.
+ * Colour profiles are not applied.
+ * @param {Picture} picture
+ * @returns {Promise<Pixels>}
+ * @throws {ImageError} not a picture that this browser reads, or too large
+ */
+export async function readPicture(picture) {
+  if (isImageData(picture)) return reduced(onWhite(picture), false);
+  if (isBitmap(picture)) return reduced(drawn(picture), false);
+  const blob = asBlob(picture);
+  const bitmap = await decoded(blob);
+  try {
+    return reduced(drawn(bitmap), await isJpeg(blob));
+  } finally {
+    bitmap.close();
+  }
+}
+
+/** @param {unknown} picture @returns {picture is ImageData} */
+function isImageData(picture) {
+  return typeof ImageData !== "undefined" && picture instanceof ImageData;
+}
+
+/** @param {unknown} picture @returns {picture is ImageBitmap} */
+function isBitmap(picture) {
+  return typeof ImageBitmap !== "undefined" && picture instanceof ImageBitmap;
+}
+
+/**
+ * @param {unknown} picture
+ * @returns {Blob}
+ */
+function asBlob(picture) {
+  if (picture instanceof Blob) return picture;
+  if (picture instanceof ArrayBuffer || ArrayBuffer.isView(picture)) {
+    return new Blob([/** @type {BufferSource} */ (picture)]);
+  }
+  throw new ImageError(
+    `expected a picture as Blob or File, its bytes, ImageData or ImageBitmap; got ${Object.prototype.toString.call(picture)}`,
+  );
+}
+
+/** @param {Blob} blob */
+async function decoded(blob) {
+  if (!blob.size) throw new ImageError("the file is empty");
+  try {
+    return await createImageBitmap(blob, {
+      imageOrientation: "from-image",
+      premultiplyAlpha: "none",
+      colorSpaceConversion: "none",
+    });
+  } catch (error) {
+    throw new ImageError("the file is damaged, or not of a format that this browser reads (JPEG, PNG, WebP, GIF, BMP)", {
+      cause: error,
+    });
+  }
+}
+
+/** @param {Blob} blob */
+async function isJpeg(blob) {
+  const [first, second, third] = new Uint8Array(await blob.slice(0, 3).arrayBuffer());
+  return first === 0xff && second === 0xd8 && third === 0xff;
+}
+
+/**
+ * @param {ImageBitmap} bitmap
+ * @returns {Pixels}
+ */
+function drawn(bitmap) {
+  const { width, height } = bitmap;
+  checkSize(width, height);
+  // In software: graphics cards scale colours, and blend, in ways of their own.
+  const context = canvas(width, height).getContext("2d", { willReadFrequently: true, colorSpace: "srgb" });
+  if (!context) throw new ImageError(`this browser has no canvas of ${width} x ${height} pixels: send it smaller`);
+  context.fillStyle = "white";
+  context.fillRect(0, 0, width, height);
+  context.drawImage(bitmap, 0, 0);
+  return context.getImageData(0, 0, width, height);
+}
+
+/**
+ * @param {number} width @param {number} height
+ * @returns {OffscreenCanvas}
+ */
+function canvas(width, height) {
+  if (typeof OffscreenCanvas !== "undefined") return new OffscreenCanvas(width, height);
+  const made = document.createElement("canvas");
+  Object.assign(made, { width, height });
+  return /** @type {any} */ (made);
+}
+
+/** @param {number} width @param {number} height */
+function checkSize(width, height) {
+  if (width * height <= MAX_PIXELS) return;
+  throw new ImageError(`${width} x ${height} pixels, more than the limit of ${MAX_PIXELS.toLocaleString("en")}`);
+}
+
+/**
+ * As Pillow pastes a picture on white through its own transparency.
+ * @param {ImageData} pixels
+ * @returns {Pixels}
+ */
+function onWhite({ width, height, data }) {
+  checkSize(width, height);
+  const out = new Uint8ClampedArray(data.length);
+  for (let place = 0; place < data.length; place += 4) {
+    const alpha = data[place + 3];
+    for (let channel = place; channel < place + 3; channel++) {
+      const sum = 255 * (255 - alpha) + data[channel] * alpha + 128;
+      out[channel] = (sum + (sum >> 8)) >> 8;
+    }
+    out[place + 3] = 255;
+  }
+  return { width, height, data: out };
+}
+
+/**
+ * Python has the JPEG decoder do the first reduction, by 2, 4 or 8.
+ * @param {Pixels} pixels @param {boolean} jpeg
+ * @returns {Pixels}
+ */
+function reduced(pixels, jpeg) {
+  const factor = room(pixels);
+  const scale = jpeg ? JPEG_SCALES.find((one) => one <= factor) : 1;
+  const smaller = reduce(pixels, scale ?? 1);
+  return reduce(smaller, room(smaller));
+}
+
+/** @param {Pixels} pixels */
+function room({ width, height }) {
+  return Math.max(1, Math.floor(Math.min(width, height) / AT_LEAST));
+}

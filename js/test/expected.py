@@ -1,0 +1,195 @@
+"""What Python makes of pictures, words and pixels, for the JavaScript tests to compare with.
+
+    python js/test/expected.py FOLDER
+
+writes the pictures, and expected.json: sentences, vectors, tokens. Raw arrays lie beside it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+from tokenizers import Tokenizer
+
+from image2sentence.catalogue import draw, sample
+from image2sentence.config import Preprocessing
+from image2sentence.encoders import OnnxEncoder, load_encoder
+from image2sentence.encoders.preprocess import fit, to_pixels
+from image2sentence.gallery.indexing import AT_LEAST
+from image2sentence.images import decode_image
+from image2sentence.query import compose, words_not_understood
+
+WORDS = (
+    "in red",
+    "",
+    "but with long sleeves and on a white background",
+    "costs $20, [SEP] {sentence}",
+    "Periwinkle ÜNÏCÖDÉ 赤い xyzzy xyzzy\u00ad!",
+)
+
+
+def drawn(seed: int, width: int, height: int | None = None) -> Image.Image:
+    """A drawn product, stretched where it is not to be square."""
+    picture = draw(sample(random.Random(seed)), min(width, 512))
+    return picture if height is None else picture.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def encoded(picture: Image.Image, kind: str, **how: Any) -> bytes:
+    """The picture as a file of this format."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **how)
+    return buffer.getvalue()
+
+
+def turned(orientation: int) -> Image.Exif:
+    """EXIF data that says how a picture is to be turned."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    return exif
+
+
+def with_alpha(picture: Image.Image) -> Image.Image:
+    """More and more transparent from left to right."""
+    ramp = Image.linear_gradient("L").rotate(90).resize(picture.size)
+    return Image.merge("RGBA", (*picture.split(), ramp))
+
+
+def files() -> Iterator[tuple[str, bytes]]:
+    """Named pictures of every kind that browsers and Python both read."""
+    picture = drawn(1, 220, 180)
+    yield "plain.png", encoded(picture, "PNG")
+    yield "small.png", encoded(drawn(2, 40), "PNG")
+    yield "one-pixel.png", encoded(Image.new("RGB", (1, 1), (9, 99, 199)), "PNG")
+    yield "tall.png", encoded(drawn(3, 90, 700), "PNG")
+    yield "wide.png", encoded(drawn(4, 700, 60), "PNG")
+    yield "large.png", encoded(drawn(5, 1111, 1603), "PNG")
+    yield "alpha.png", encoded(with_alpha(picture), "PNG")
+    yield "grey.png", encoded(picture.convert("L"), "PNG")
+    yield "grey-alpha.png", encoded(with_alpha(picture).convert("LA"), "PNG")
+    yield "palette.png", encoded(picture.quantize(60), "PNG", transparency=3)
+    yield "one-bit.png", encoded(picture.convert("1"), "PNG")
+    yield "deep-grey.png", encoded(Image.fromarray(np.asarray(picture.convert("L"), np.uint16) * 200), "PNG")
+    yield "photo.jpg", encoded(drawn(6, 640, 480), "JPEG", quality=85)
+    yield "fine.jpg", encoded(picture, "JPEG", quality=95, subsampling=0)
+    yield "progressive.jpg", encoded(picture, "JPEG", progressive=True)
+    yield "grey.jpg", encoded(picture.convert("L"), "JPEG")
+    yield "cmyk.jpg", encoded(ImageOps.invert(picture).convert("CMYK"), "JPEG", quality=95)
+    yield "large.jpg", encoded(drawn(7, 2400, 1700), "JPEG", quality=85)
+    for orientation in range(1, 9):
+        yield f"turned-{orientation}.jpg", encoded(picture, "JPEG", quality=95, exif=turned(orientation))
+    yield "turned.png", encoded(picture, "PNG", exif=turned(6))
+    yield "turned.webp", encoded(picture, "WEBP", lossless=True, exif=turned(6))
+    yield "lossy.webp", encoded(picture, "WEBP", quality=80)
+    yield "alpha.webp", encoded(with_alpha(picture), "WEBP", lossless=True)
+    yield (
+        "moving.gif",
+        encoded(picture.quantize(200), "GIF", save_all=True, append_images=[drawn(8, 220, 180)]),
+    )
+    yield "plain.bmp", encoded(picture, "BMP")
+
+
+def pictures(encoder: OnnxEncoder, folder: Path) -> list[dict[str, Any]]:
+    """Each picture's file, its sentence, and its query vectors with all words."""
+    found = []
+    for name, content in files():
+        (folder / name).write_bytes(content)
+        picture = decode_image(content, at_least=AT_LEAST).picture
+        seen = np.asarray(fit(picture, encoder.config.query_preprocessing).convert("RGBA"))
+        told = encoder.explain(picture)
+        queries = encoder.encode_queries(np.repeat(told.tokens[None], len(WORDS), 0), WORDS)
+        parts = {"seen": seen, "tokens": told.tokens, "attention": told.attention, "gates": told.gates}
+        found.append({"name": name, **{key: part.ravel().tolist() for key, part in parts.items()}})
+        found[-1]["queries"] = queries.tolist()
+    return found
+
+
+def resizings(folder: Path) -> list[dict[str, Any]]:
+    """Noise, where a difference in rounding shows most, as RGBA files: before, fitted, normalised, reduced."""
+    rng = np.random.default_rng(0)
+    found = []
+    for number in range(36):
+        width, height = (int(side) for side in rng.integers(1, 500 if number % 3 else 40, 2))
+        noise = rng.integers(0, 256, (height, width, 3), np.uint8)
+        picture = Image.fromarray(np.where(noise > 127, 255, 0).astype(np.uint8) if number % 2 else noise)
+        resample, way = ("bilinear", "bicubic", "lanczos")[number % 3], ("squash", "crop")[number // 3 % 2]
+        how = Preprocessing(size=int(rng.integers(1, 200)), fit=way, resample=resample)
+        factor = int(rng.integers(2, 9))
+        for kind, array in {
+            "before": np.asarray(picture.convert("RGBA")),
+            "fitted": np.asarray(fit(picture, how).convert("RGBA")),
+            "pixels": to_pixels([picture], how),
+            "reduced": np.asarray(picture.reduce(factor).convert("RGBA")),
+        }.items():
+            array.tofile(folder / f"{number}.{kind}")
+        found.append({"width": width, "height": height, "factor": factor, "how": vars(how)})
+    return found
+
+
+def odd_texts(words: list[str]) -> Iterator[str]:
+    """Known words, their capitals, and characters from everywhere, with and without spaces between."""
+    rng = random.Random(0)
+    planes = [
+        (0x20, 0x7F),
+        (0x20, 0x600),
+        (0x600, 0x3400),
+        (0xA000, 0xD800),
+        (0xE000, 0x10000),
+        (0x10000, 0x1FFFF),
+    ]
+
+    def odd() -> str:
+        return "".join(chr(rng.randrange(*rng.choice(planes))) for _ in range(rng.randrange(1, 9)))
+
+    for _ in range(4000):
+        parts = (rng.choice([str.lower, str.upper, lambda _: odd()])(rng.choice(words)) for _ in range(5))
+        yield "".join(part + rng.choice([" ", " ", "", "\u00a0", "\t"]) for part in parts)
+    for point in [*range(0xD800), *range(0xE000, 0x20000)]:
+        if not 0x3400 <= point < 0xAC00:
+            yield f"red{chr(point)}blue"
+    yield "x" * 64 + " " + "x" * 65
+
+
+def tokens(encoder: OnnxEncoder) -> list[list[Any]]:
+    """Texts, their ids, and the words in them that are not known."""
+    tokenizer = Tokenizer.from_str(encoder.folder.read("tokenizer.json").decode())
+    tokenizer.encode_special_tokens = True
+    words = sorted(word for word in tokenizer.get_vocab() if word.isalpha())
+    return [[text, tokenizer.encode(text).ids, encoder.unknown_words(text)] for text in odd_texts(words)]
+
+
+def spellings(encoder: OnnxEncoder) -> list[list[Any]]:
+    """Misspelt words with the known ones that are near."""
+    texts = ["purpel", "blouze", "strypes", "sneeker", "wihte", "Jumpr", "zzzzzz", "shooes", "a", "handbgs"]
+    return [
+        [text, [[one.word, list(one.near)] for one in words_not_understood(encoder, text)]] for text in texts
+    ]
+
+
+def main(folder: Path) -> None:
+    """Write everything."""
+    encoder = load_encoder(threads=1)
+    folder.mkdir(parents=True, exist_ok=True)
+    expected = {
+        "words": WORDS,
+        "pictures": pictures(encoder, folder),
+        "resizings": resizings(folder),
+        "tokens": tokens(encoder),
+        "spellings": spellings(encoder),
+        "texts": [text for text in WORDS if text],
+        "text_queries": encoder.encode_queries(None, [text for text in WORDS if text]).tolist(),
+    }
+    two = [decode_image((folder / name).read_bytes()).picture for name in ("plain.png", "photo.jpg")]
+    expected["composed"] = compose(encoder, two, "in red")[0].tolist()
+    (folder / "expected.json").write_text(json.dumps(expected), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

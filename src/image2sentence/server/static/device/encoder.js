@@ -1,0 +1,185 @@
+// The query side of a model folder through onnxruntime-web: picture -> sentence -> query vector.
+
+import { sentenceWidth } from "./config.js";
+import { ModelError, QueryError } from "./errors.js";
+import { ModelFolder, QUERY_IMAGE, QUERY_TEXT, TOKENIZER, json } from "./folder.js";
+import { readPicture } from "./picture.js";
+import { toPixels } from "./preprocess.js";
+import { loadRuntime } from "./runtime.js";
+import { Template, strip } from "./template.js";
+import { Tokenizer } from "./tokenizer.js";
+
+/** @typedef {import("./index.js").LoadOptions} LoadOptions */
+/** @typedef {import("./index.js").Picture} Picture */
+/** @typedef {import("./index.js").QueryEncoder} QueryEncoder */
+/** @typedef {import("./index.js").Sentence} Sentence */
+/** @typedef {import("onnxruntime-web")} Runtime */
+/** @typedef {import("onnxruntime-web").InferenceSession} Session */
+/** @typedef {import("onnxruntime-web").Tensor} Tensor */
+
+const SHORTEST_MEAN = 1e-4;
+
+/** A model's query side in this thread. @implements {QueryEncoder} */
+export class LocalEncoder {
+  /**
+   * @param {ModelFolder} folder @param {Tokenizer} tokenizer @param {Runtime} runtime
+   * @param {Session} image @param {Session} text
+   */
+  constructor(folder, tokenizer, runtime, image, text) {
+    this.config = folder.config;
+    this.tokenizer = tokenizer;
+    this.runtime = runtime;
+    this.image = image;
+    this.text = text;
+    this.template = Template.parse(this.config.template);
+    /** @type {Promise<unknown>} */
+    this.last = Promise.resolve();
+  }
+
+  /**
+   * @param {string | URL} address @param {LoadOptions} options
+   * @returns {Promise<LocalEncoder>}
+   */
+  static async load(address, options) {
+    const folder = await ModelFolder.open(address, options);
+    const [runtime, files] = await Promise.all([loadRuntime(options), folder.readAll()]);
+    const where = (/** @type {string} */ name) => new URL(name, folder.url).href;
+    const tokenizer = new Tokenizer(json(files[TOKENIZER], folder.url, TOKENIZER), where(TOKENIZER));
+    // One after the other: the runtime starts itself with the first.
+    const image = await session(runtime, files[QUERY_IMAGE], where(QUERY_IMAGE));
+    const text = await session(runtime, files[QUERY_TEXT], where(QUERY_TEXT));
+    return new LocalEncoder(folder, tokenizer, runtime, image, text);
+  }
+
+  /**
+   * @param {Picture} picture
+   * @returns {Promise<Sentence>}
+   */
+  async encodeSentence(picture) {
+    const how = this.config.query_preprocessing;
+    const pixels = toPixels(await readPicture(picture), how);
+    const feed = { pixels: new this.runtime.Tensor("float32", pixels, [1, 3, how.size, how.size]) };
+    const [tokens, attention, gates] = await this.run(this.image, feed);
+    return {
+      tokens: floats(tokens),
+      dims: [tokens.dims[1], tokens.dims[2]],
+      attention: floats(attention),
+      attentionDims: [attention.dims[1], attention.dims[2], attention.dims[3]],
+      gates: floats(gates),
+    };
+  }
+
+  /**
+   * @param {Sentence | null} sentence @param {string} text
+   * @returns {Promise<Float32Array>}
+   */
+  async encodeQuery(sentence, text) {
+    if (!sentence && !strip(text)) throw new QueryError("expected a picture, words, or both; got neither");
+    const width = sentenceWidth(this.config);
+    const tokens = sentence ? this.checkedTokens(sentence) : new Float32Array(0);
+    const length = tokens.length / width;
+    const ids = this.checkedIds(sentence ? this.template.words(text) : text, length, text);
+    const { Tensor } = this.runtime;
+    const [vector] = await this.run(this.text, {
+      sentence: new Tensor("float32", tokens, [1, length, width]),
+      ids: new Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]),
+    });
+    return unit(floats(vector));
+  }
+
+  /**
+   * @param {Picture[]} pictures @param {string} words
+   * @returns {Promise<Float32Array>}
+   */
+  async compose(pictures, words) {
+    if (!pictures.length) return this.encodeQuery(null, words);
+    const sum = new Float32Array(this.config.width);
+    for (const picture of pictures) {
+      const vector = await this.encodeQuery(await this.encodeSentence(picture), words);
+      vector.forEach((value, place) => (sum[place] += value));
+    }
+    if (Math.hypot(...sum) / pictures.length < SHORTEST_MEAN) {
+      throw new QueryError("the pictures have nothing in common (their mean is zero): ask with fewer of them");
+    }
+    return unit(sum);
+  }
+
+  /** @param {string} text */
+  async unknownWords(text) {
+    return this.tokenizer.unknownWords(text);
+  }
+
+  async release() {
+    await this.last;
+    await Promise.all([this.image.release(), this.text.release()]);
+  }
+
+  /**
+   * @param {Sentence} sentence
+   * @returns {Float32Array}
+   */
+  checkedTokens({ tokens, dims }) {
+    const expected = [this.config.learner.tokens, sentenceWidth(this.config)];
+    if (dims.join() !== expected.join() || tokens.length !== expected[0] * expected[1]) {
+      throw new QueryError(`expected a sentence of shape ${expected.join(" x ")}, got ${dims.join(" x ")}; is it of another model?`);
+    }
+    return tokens;
+  }
+
+  /**
+   * @param {string} words @param {number} extra @param {string} text
+   */
+  checkedIds(words, extra, text) {
+    const ids = this.tokenizer.encode(words);
+    const room = this.config.max_length - extra;
+    if (ids.length > room) {
+      throw new QueryError(
+        `the words are too long: ${ids.length} tokens, room for ${room}; shorten ${JSON.stringify(text.slice(0, 60))}`,
+      );
+    }
+    return ids;
+  }
+
+  /**
+   * A graph's outputs in order. One at a time: the runtime's sessions share one thread and its memory.
+   * @param {Session} graph @param {Record<string, Tensor>} feed
+   * @returns {Promise<Tensor[]>}
+   */
+  async run(graph, feed) {
+    const mine = this.last.then(() => graph.run(feed));
+    this.last = mine.catch(() => undefined); // told to whoever asked
+    const outputs = await mine;
+    return graph.outputNames.map((name) => outputs[name]);
+  }
+}
+
+/**
+ * @param {Runtime} runtime @param {Uint8Array} content @param {string} where
+ * @returns {Promise<Session>}
+ */
+async function session(runtime, content, where) {
+  try {
+    return await runtime.InferenceSession.create(content, { executionProviders: ["wasm"], logSeverityLevel: 3 });
+  } catch (error) {
+    throw new ModelError(`onnxruntime-web cannot load ${where}: ${error instanceof Error ? error.message : error}`, {
+      cause: error,
+    });
+  }
+}
+
+/**
+ * A tensor's values, out of the runtime's memory.
+ * @param {Tensor} tensor
+ */
+function floats(tensor) {
+  return Float32Array.from(/** @type {Float32Array} */ (tensor.data));
+}
+
+/**
+ * @param {Float32Array} vector
+ * @returns {Float32Array} of length 1
+ */
+function unit(vector) {
+  const length = Math.hypot(...vector);
+  return vector.map((value) => value / length);
+}
