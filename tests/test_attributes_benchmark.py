@@ -24,6 +24,8 @@ from image2sentence.benchmarks.report import (
     ModelDescription,
     as_text,
     compare_documents,
+    compare_runs,
+    differing_facts,
     facts,
     write_document,
 )
@@ -350,6 +352,27 @@ def test_a_distortion_changes_references_and_not_the_gallery(folder):
     assert hits["4.png"] == hits["5.png"] == 0.0
 
 
+def test_a_distorted_run_takes_gallery_and_weight_over_from_the_clean_one(folder):
+    encoder = WordEncoder()
+    reported, tuning = reported_and_tuning(load_catalogue(folder), "colour", "type", "val")
+
+    def opener(file: str) -> Image.Image:
+        return Image.open(folder / file).convert("RGB")
+
+    clean = evaluate(reported, encoder, opener, tuning=tuning)
+    before = encoder.large
+    distorted = evaluate(reported, encoder, opener, distort=lambda image: image, clean=clean)
+    assert encoder.large - before == len({query.reference for query in reported.queries})
+    assert distorted.weight == clean.weight
+    assert distorted.tuned_on == clean.tuned_on
+    for name in ("image + text sum", "composed"):
+        assert distorted.row(name).scores.percent() == clean.row(name).scores.percent()
+    with pytest.raises(ModelError, match="another vector space"):
+        evaluate(reported, WordEncoder("other"), opener, clean=clean)
+    with pytest.raises(DataError, match="another gallery"):
+        evaluate(tuning, encoder, opener, clean=clean)
+
+
 @pytest.mark.parametrize(("texts", "hit"), [(("red",), 0.0), (("red", "cap"), 1.0)])
 def test_several_phrasings_are_averaged(folder, texts, hit):
     benchmark = attribute_queries(load_catalogue(folder), "colour", "type", "val")
@@ -420,10 +443,64 @@ def test_written_runs_can_be_compared(folder, tmp_path):
     assert difference.mean == pytest.approx(100.0 - deaf)
     with pytest.raises(DataError, match="no row 'sum'"):
         compare_documents(tmp_path / "good.json", tmp_path / "deaf.json", "sum")
-    document["facts"]["split"] = "test"
-    (tmp_path / "deaf.json").write_text(json.dumps(document))
-    with pytest.raises(DataError, match="differ in split"):
-        compare_documents(tmp_path / "good.json", tmp_path / "deaf.json", "composed")
+
+
+def write_run(catalogue, path: Path, keep: str = "type", obeys: bool = True, **settings: object) -> Path:
+    """A written report of the composed row and the image alone."""
+    rows = ["image only", "composed"]
+    encoder = WordEncoder(obeys=obeys)
+    write_document(
+        path, evaluate_attributes(catalogue, encoder, "colour", keep, "val", rows=rows, **settings), MODEL
+    )
+    return path
+
+
+def test_runs_are_compared_in_all_rows_and_metrics_they_share(folder, tmp_path):
+    catalogue = load_catalogue(folder)
+    good, deaf = (write_run(catalogue, tmp_path / f"{obeys}.json", obeys=obeys) for obeys in (True, False))
+    compared = {(one.row, one.metric): one for one in compare_runs(good, deaf)}
+    assert len(compared) == 2 * 4
+    assert compared["image only", "recall@1"].difference.mean == 0
+    best = compared["composed", "recall@1"]
+    assert (best.first, best.first - best.second) == (100.0, pytest.approx(best.difference.mean))
+    ((own,),) = [compare_runs(good, good, [("composed", "image only")], ["recall@1"])]
+    assert own.difference.mean == pytest.approx(100.0 - compared["image only", "recall@1"].first)
+    with pytest.raises(DataError, match=r"no values of 'mAP@5'; metrics: recall@1"):
+        compare_runs(good, deaf, metrics=["mAP@5"])
+
+
+def test_what_two_runs_say_differently_of_themselves_is_listed(folder, tmp_path):
+    catalogue = load_catalogue(folder)
+    plain = write_run(catalogue, tmp_path / "plain.json")
+    other = write_run(catalogue, tmp_path / "other.json", template="please in {value}")
+    assert differing_facts(plain, other) == {"modifier template": ("in {value}", "please in {value}")}
+
+
+@pytest.mark.parametrize(
+    ("fact", "value", "message"),
+    [
+        ("split", "test", "differ in split"),
+        ("gallery size", "7", "differ in gallery size"),
+        ("keep", "gender", "differ in keep"),
+        ("reference", "kept in the ranking", "differ in reference"),
+    ],
+)
+def test_runs_of_other_tasks_are_not_compared(folder, tmp_path, fact, value, message):
+    first = write_run(load_catalogue(folder), tmp_path / "first.json")
+    document = json.loads(first.read_text())
+    document["facts"][fact] = value
+    (tmp_path / "second.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match=message):
+        compare_documents(first, tmp_path / "second.json", "composed")
+
+
+def test_a_report_that_lost_a_value_is_damaged(folder, tmp_path):
+    path = write_run(load_catalogue(folder), tmp_path / "run.json")
+    document = json.loads(path.read_text())
+    document["rows"][0]["values"]["mAP@10"].pop()
+    (tmp_path / "short.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match="one value of mAP@10 per query"):
+        compare_runs(path, tmp_path / "short.json", [("image only", "image only")])
 
 
 # Real labels

@@ -299,6 +299,48 @@ def test_evaluate_attributes_prints_all_rows_and_writes_the_report(run: Run, tmp
     assert report["facts"]["queries per image"] == "2"
 
 
+def test_evaluate_attributes_adds_rows_of_other_models_and_draws(run: Run, tmp_path: Path) -> None:
+    run("catalogue", "shop", "--count", "24", "--seed", "1", "--size", "48")
+    asked = ("evaluate", "attributes", "--data", "shop", "--change", "colour", "--keep", "background")
+    result = run(
+        *asked, "--also", "mapper = m1", "--also", "symmetric=m2", "--pictures", "p", "--json", "r.json"
+    )
+    assert result.stdout.count("\nmapper ") == result.stdout.count("\nsymmetric ") == 1
+    assert "row mapper: a light model, L = 2" in result.stdout
+    names = {path.name for path in (tmp_path / "p").iterdir()}
+    assert {"mapper-wrong.png", "symmetric-wrong.png", "composed-wrong.png"} <= names
+    compared = run(
+        "evaluate", "compare", "r.json", "r.json", "--row", "composed", "--other-row", "mapper"
+    ).stdout
+    assert "composed | mapper  mAP@10" in compared
+    assert "+0.0 [+0.0, +0.0]" in compared
+
+
+@pytest.mark.parametrize(
+    ("also", "message"),
+    [
+        (["mapper"], "expected ROW=DIR"),
+        (["=m1"], "expected ROW=DIR"),
+        (["composed=m1"], "row 'composed' is there already"),
+        (["mapper=m1", "mapper=m2"], "row 'mapper' is there already"),
+    ],
+)
+def test_other_models_are_named_once_each(run: Run, also: list[str], message: str) -> None:
+    asked = ("evaluate", "attributes", "--data", ".", "--change", "colour", "--keep", "type")
+    options = [part for text in also for part in ("--also", text)]
+    assert message in run(*asked, *options, code=2).stderr
+
+
+def test_comparing_what_is_no_report(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{}", encoding="utf-8")
+    assert "expected a report of format 1" in run("evaluate", "compare", "a.json", "a.json", code=1).stderr
+    assert "cannot be read" in run("evaluate", "compare", "b.json", "b.json", code=1).stderr
+    assert (
+        "--other-row needs --row"
+        in run("evaluate", "compare", "a.json", "a.json", "--other-row", "x", code=2).stderr
+    )
+
+
 def test_evaluate_attributes_with_an_unknown_column(run: Run) -> None:
     run("catalogue", "shop", "--count", "5", "--seed", "1", "--size", "48")
     asked = ("evaluate", "attributes", "--data", "shop", "--change", "shape", "--keep", "type")

@@ -178,6 +178,12 @@ def test_features_that_are_not_finite_are_named(two_queries, bad):
         attempt(two_queries, queries=queries)
 
 
+def test_lengths_are_right_for_very_large_and_very_small_values(two_queries):
+    for scale in (1e25, 1e-25):
+        gallery = (at_angles(ANGLES.values()) * scale).astype(np.float32)
+        assert attempt(two_queries, gallery=gallery) == {"recall@1": 100.0}
+
+
 def test_zero_rows_and_wrong_shapes_are_refused(two_queries):
     with pytest.raises(DataError, match="query '1', '2' are all zero"):
         attempt(two_queries, queries=np.zeros((2, 2)))

@@ -25,6 +25,7 @@ _HEADING = 56
 _CAPTION = 50
 _RULE = 2 * _GAP + 1
 _CORNER = 14
+_FRAME = 4
 _SMOOTH = 4
 
 _PAPER = (255, 255, 255)
@@ -48,12 +49,23 @@ _NO_CHARACTER = "\U0010fffe"
 
 
 class Shown(NamedTuple):
-    """One result on a sheet; `right` True draws a tick, for results that are known to be asked for."""
+    """One result on a sheet; `right` True frames and ticks it, for results that are known to be asked for.
+
+    `rank` is the number below it where that is not its place on the sheet.
+    """
 
     picture: Image.Image
     caption: str
     score: float
     right: bool | None = None
+    rank: int | None = None
+
+
+class Panel(NamedTuple):
+    """One picture of a grid, with a few words below it."""
+
+    picture: Image.Image
+    caption: str
 
 
 def contact_sheet(
@@ -89,7 +101,7 @@ def contact_sheet(
     for place, result in enumerate(shown):
         line, column = divmod(place, columns)
         corner = (left + column * (TILE + _GAP), _HEADING + _GAP + line * (TILE + _CAPTION))
-        _result(sheet, corner, place + 1, result)
+        _result(sheet, corner, place + 1 if result.rank is None else result.rank, result)
     if not shown:
         _text(sheet, (left, _HEADING + _GAP + TILE // 2), "no results", 16, _MUTED)
     return sheet
@@ -109,6 +121,20 @@ def stack_sheets(sheets: Sequence[Image.Image]) -> Image.Image:
         stack.paste(sheet, (0, top))
         top += sheet.height
     return stack
+
+
+def panel_sheet(lines: Sequence[Sequence[Panel]]) -> Image.Image:
+    """Pictures in a grid on white, a line each; at least one line."""
+    across = max(len(line) for line in lines)
+    size = (2 * _MARGIN + across * (TILE + _GAP) - _GAP, 2 * _MARGIN + len(lines) * (TILE + _CAPTION) - _GAP)
+    sheet = Image.new("RGB", size, _PAPER)
+    for down, line in enumerate(lines):
+        for place, panel in enumerate(line):
+            corner = (_MARGIN + place * (TILE + _GAP), _MARGIN + down * (TILE + _CAPTION))
+            _tile(sheet, panel.picture, corner, TILE)
+            below = (corner[0], corner[1] + TILE + 22)
+            _text(sheet, below, panel.caption, 15, _MUTED, room=TILE)
+    return sheet
 
 
 def _heading(sheet: Image.Image, words: str) -> None:
@@ -136,6 +162,7 @@ def _result(sheet: Image.Image, corner: tuple[int, int], rank: int, result: Show
     x, y = corner
     _tile(sheet, result.picture, corner, TILE)
     if result.right:
+        sheet.paste(_GREEN, (*corner, corner[0] + TILE, corner[1] + TILE), _outline())
         _tick(sheet, (x + TILE - 36, y + 8))
     baseline = y + TILE + 22
     used = 10 + _text(sheet, (x, baseline), str(rank), 17, _INK)
@@ -158,6 +185,16 @@ def _rounded(size: tuple[int, int]) -> Image.Image:
     large = Image.new("L", (width, height), 0)
     ImageDraw.Draw(large).rounded_rectangle((0, 0, width - 1, height - 1), _CORNER * _SMOOTH, fill=255)
     return large.resize(size, Image.Resampling.LANCZOS)
+
+
+@lru_cache(maxsize=1)
+def _outline() -> Image.Image:
+    """Mask of a tile's frame, mode L."""
+    side = TILE * _SMOOTH
+    large = Image.new("L", (side, side), 0)
+    box = (0, 0, side - 1, side - 1)
+    ImageDraw.Draw(large).rounded_rectangle(box, _CORNER * _SMOOTH, outline=255, width=_FRAME * _SMOOTH)
+    return large.resize((TILE, TILE), Image.Resampling.LANCZOS)
 
 
 def _tick(sheet: Image.Image, corner: tuple[int, int]) -> None:

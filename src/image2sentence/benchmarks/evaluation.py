@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +15,7 @@ from image2sentence.benchmarks.attributes import reported_and_tuning
 from image2sentence.benchmarks.labels import Catalogue
 from image2sentence.benchmarks.metrics import Difference, Scores, paired_difference
 from image2sentence.benchmarks.protocol import Benchmark, named
+from image2sentence.benchmarks.ranking import Rankings, rank
 from image2sentence.benchmarks.scoring import require_answers, score_vectors
 from image2sentence.encoders.base import Encoder, Vectors
 from image2sentence.errors import ConfigError, DataError, ModelError
@@ -41,17 +42,18 @@ Distortion = Callable[[Image.Image], Image.Image]
 
 @dataclass(frozen=True)
 class Row:
-    """One way to answer the queries, with its per-query values."""
+    """One way to answer the queries, with its per-query values and its query vectors (q, d)."""
 
     name: str
     scores: Scores
     note: str = ""
+    vectors: Vectors | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """All rows of one benchmark. `weight` is the share of the text in the sum, None where no sum was run, and
-    `tuned_on` names the queries it was chosen on.
+    `tuned_on` names the queries it was chosen on; `searcher` holds the gallery.
     """
 
     benchmark: Benchmark
@@ -60,6 +62,7 @@ class Evaluation:
     rows: tuple[Row, ...]
     weight: float | None = None
     tuned_on: str = ""
+    searcher: Searcher | None = field(default=None, repr=False, compare=False)
 
     def row(self, name: str) -> Row:
         """A row by its name."""
@@ -72,6 +75,13 @@ class Evaluation:
         """Paired bootstrap of two rows, first - second, in percentage points."""
         a, b = (self.row(name).scores.values[metric] for name in (first, second))
         return paired_difference(100 * a, 100 * b)
+
+    def rankings(self, name: str, depth: int) -> Rankings:
+        """The first `depth` picture ids of every query as a row ranks them, best first."""
+        vectors = self.row(name).vectors
+        if self.searcher is None or vectors is None:
+            raise DataError(f"row {name!r} was kept without its vectors: run the evaluation again")
+        return rank(self.searcher, self.benchmark, vectors, depth)
 
 
 def folder_opener(benchmark: Benchmark, root: Path | str) -> Opener:
@@ -100,6 +110,7 @@ def evaluate(
     rows: Sequence[str] | None = None,
     composers: Mapping[str, Encoder] | None = None,
     distort: Distortion | None = None,
+    clean: Evaluation | None = None,
 ) -> Evaluation:
     """Scores every row of `rows` (None: all that the benchmark allows) on the benchmark's queries.
 
@@ -113,21 +124,34 @@ def evaluate(
     - full text of the right answer: the query's caption, where labels give one.
 
     `open_image` gives the RGB picture of an id; it serves `tuning` as well. `distort` changes every reference
-    (blur, noise) and leaves the gallery as it is. Raises DataError for hidden answers or missing captions,
-    ConfigError for unknown rows, ModelError for a composer of another vector space.
+    (blur, noise) and leaves the gallery as it is; from `clean`, an evaluation of the same gallery without it, the
+    gallery's vectors and the weight of the sum are taken over, so that the references alone differ.
+
+    Raises DataError for hidden answers or missing captions, ConfigError for unknown rows, ModelError for a composer
+    or `clean` evaluation of another vector space.
     """
     require_answers(benchmark)
     chosen = _chosen_rows(benchmark, rows)
     composing = {COMPOSED: encoder} if composers is None else composers
     _require_one_space(encoder, composing)
     features = _Features(benchmark, encoder, open_image, distort)
-    weight = None
-    if SUM in chosen:
+    weight, source = None, _tuning_source(benchmark, tuning)
+    if clean is not None:
+        features.take_gallery(clean)
+        weight, source = clean.weight, clean.tuned_on
+    if SUM in chosen and weight is None:
         other = features if tuning is None else _Features(tuning, encoder, open_image, distort)
         weight = _best_weight(other)
     results = [row for name in chosen for row in _run(name, features, weight, composing)]
-    size, source = len(features.gallery), _tuning_source(benchmark, tuning)
-    return Evaluation(benchmark, size, encoder.fingerprint, tuple(results), weight, source)
+    return Evaluation(
+        benchmark,
+        len(features.gallery),
+        encoder.fingerprint,
+        tuple(results),
+        weight,
+        source,
+        features.searcher,
+    )
 
 
 def evaluate_attributes(
@@ -173,6 +197,16 @@ class _Features:
         self._references = tuple(names)
         at = {name: row for row, name in enumerate(names)}
         self._reference_of = np.array([at[query.reference] for query in benchmark.queries])
+
+    def take_gallery(self, other: Evaluation) -> None:
+        """Use the gallery of an evaluation in place of encoding it again."""
+        if other.searcher is None or other.fingerprint != self._encoder.fingerprint:
+            raise ModelError(
+                "the clean evaluation is of another vector space, or without vectors: run it again"
+            )
+        if set(other.searcher.ids) != set(self.gallery):
+            raise DataError(f"the clean evaluation of {other.benchmark.name} has another gallery")
+        self._gallery_vectors = other.searcher.vectors_of(self.gallery)
 
     @cached_property
     def searcher(self) -> Searcher:
@@ -241,24 +275,27 @@ def _best_weight(features: _Features) -> float:
 
 
 def _score_sum(features: _Features, weight: float) -> Scores:
-    """Scores of the normalised (1 - weight) * image + weight * text."""
-    mixed = (1 - weight) * features.images + weight * features.texts
-    return score_vectors(features.benchmark, features.searcher, _unit(mixed))
+    return score_vectors(features.benchmark, features.searcher, _sum(features, weight))
+
+
+def _sum(features: _Features, weight: float) -> Vectors:
+    """The normalised (1 - weight) * image + weight * text."""
+    return _unit((1 - weight) * features.images + weight * features.texts)
 
 
 def _run(name: str, features: _Features, weight: float | None, composers: Mapping[str, Encoder]) -> list[Row]:
-    def scored(vectors: Vectors) -> Scores:
-        return score_vectors(features.benchmark, features.searcher, vectors)
+    def row(label: str, vectors: Vectors, note: str = "") -> Row:
+        return Row(label, score_vectors(features.benchmark, features.searcher, vectors), note, vectors)
 
     if name == IMAGE_ONLY:
-        return [Row(name, scored(features.images), "large encoder")]
+        return [row(name, features.images, "large encoder")]
     if name == TEXT_ONLY:
-        return [Row(name, scored(features.texts))]
+        return [row(name, features.texts)]
     if name == SUM and weight is not None:
-        return [Row(name, _score_sum(features, weight), f"large encoder, text weight {weight:.2f}")]
+        return [row(name, _sum(features, weight), f"large encoder, text weight {weight:.2f}")]
     if name == FULL_TEXT:
-        return [Row(name, scored(features.full_texts), "oracle")]
-    return [Row(label, scored(features.composed(encoder))) for label, encoder in composers.items()]
+        return [row(name, features.full_texts, "oracle")]
+    return [row(label, features.composed(encoder)) for label, encoder in composers.items()]
 
 
 def _chosen_rows(benchmark: Benchmark, rows: Sequence[str] | None) -> tuple[str, ...]:

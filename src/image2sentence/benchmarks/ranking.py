@@ -79,7 +79,8 @@ def unit_rows(rows: ArrayLike, ids: Sequence[str], what: str) -> Vectors:
         )
     finite = np.asarray(np.isfinite(matrix).all(axis=1))
     _refuse(~finite, ids, f"the features of {what} {{}} are not finite")
-    lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
+    # In float64: the squares of finite float32 values overflow or vanish in float32.
+    lengths = np.sqrt(np.einsum("nd,nd->n", matrix, matrix, dtype=np.float64))[:, None]
     _refuse(lengths[:, 0] == 0, ids, f"the features of {what} {{}} are all zero")
     return np.asarray(matrix / lengths, dtype=np.float32)
 

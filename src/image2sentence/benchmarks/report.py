@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,8 @@ from image2sentence.errors import DataError
 
 NOT_STATED = "not stated"
 FORMAT = 1
+SAME_TASK = ("dataset", "split", "gallery size", "change", "keep", "reference", "gallery")
+"""Facts in which two runs have to agree for their figures to be compared."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class ModelDescription:
     prompt_template: str = NOT_STATED
     preprocessing: str = NOT_STATED
     checkpoint: str = NOT_STATED
+    others: Mapping[str, str] = field(default_factory=dict)
+    """Rows answered by other models of the same vector space: row -> what that model is."""
 
 
 def facts(evaluation: Evaluation, model: ModelDescription) -> dict[str, str]:
@@ -49,6 +53,7 @@ def facts(evaluation: Evaluation, model: ModelDescription) -> dict[str, str]:
         "gallery fingerprint": evaluation.fingerprint,
         "interval": "95 % bootstrap over queries",
         "ties": "gallery order",
+        **{f"row {name}": other for name, other in model.others.items()},
     }
     if evaluation.weight is not None:
         stated["text weight of the sum"] = f"{evaluation.weight:.2f}"
@@ -87,21 +92,94 @@ def write_document(path: Path | str, evaluation: Evaluation, model: ModelDescrip
     Path(path).write_text(json.dumps(as_document(evaluation, model), indent=1) + "\n", encoding="utf-8")
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """One row and metric of two runs, in percent: both means, and the paired difference first - second."""
+
+    row: str
+    other_row: str
+    metric: str
+    first: float
+    second: float
+    difference: Difference
+
+
 def compare_documents(
     first: Path | str, second: Path | str, row: str, metric: str = "mAP@10", other_row: str | None = None
 ) -> Difference:
     """Paired bootstrap, in percentage points, of one row's metric between two written runs: first - second.
 
-    `other_row` names the second run's row where it is called differently. Runs of another dataset, split or
-    set of queries are a DataError: their figures must not share a table.
+    `other_row` names the second run's row where it is called differently. Runs that differ in what they ask
+    (`SAME_TASK`, queries) are a DataError: their figures must not share a table.
     """
-    a, b = _read_document(Path(first)), _read_document(Path(second))
-    for name in ("dataset", "split"):
-        if a.part("facts").text(name) != b.part("facts").text(name):
-            raise DataError(f"{a.path} and {b.path} differ in {name}: their figures cannot be compared")
+    a, b = _same_task(Path(first), Path(second))
+    return _compared(a, b, row, other_row or row, metric).difference
+
+
+def compare_runs(
+    first: Path | str,
+    second: Path | str,
+    rows: Sequence[tuple[str, str]] | None = None,
+    metrics: Sequence[str] | None = None,
+) -> list[Comparison]:
+    """As `compare_documents`, for pairs of rows (None: rows of the same name) and metrics (None: all of both)."""
+    a, b = _same_task(Path(first), Path(second))
+    shared = [name for name in _rows(a) if name in _rows(b)]
+    pairs = [(name, name) for name in shared] if rows is None else rows
+    if not pairs:
+        raise DataError(f"{a.path} and {b.path} have no row in common: name one of each")
+    return [
+        _compared(a, b, row, other, metric)
+        for row, other in pairs
+        for metric in (_shared_metrics(a, b, row, other) if metrics is None else metrics)
+    ]
+
+
+def differing_facts(first: Path | str, second: Path | str) -> dict[str, tuple[str, str]]:
+    """What two written runs say differently of themselves: name -> both values."""
+    a, b = (_read_document(Path(path)).part("facts").fields for path in (first, second))
+    return {
+        name: (str(a.get(name, NOT_STATED)), str(b.get(name, NOT_STATED)))
+        for name in dict.fromkeys([*a, *b])
+        if a.get(name) != b.get(name)
+    }
+
+
+def _same_task(first: Path, second: Path) -> tuple[Record, Record]:
+    a, b = _read_document(first), _read_document(second)
+    for name in SAME_TASK:
+        one, other = (document.part("facts").fields.get(name) for document in (a, b))
+        if one != other:
+            raise DataError(
+                f"{a.path} and {b.path} differ in {name} ({one} and {other}): their figures cannot be compared"
+            )
     if a.texts("queries") != b.texts("queries"):
         raise DataError(f"{a.path} and {b.path} asked different queries: they cannot be compared")
-    return paired_difference(_values(a, row, metric), _values(b, other_row or row, metric))
+    return a, b
+
+
+def _compared(a: Record, b: Record, row: str, other_row: str, metric: str) -> Comparison:
+    first, second = _values(a, row, metric), _values(b, other_row, metric)
+    if len(first) != len(a.texts("queries")) or len(second) != len(first):
+        raise DataError(f"{a.path} or {b.path} is damaged: expected one value of {metric} per query")
+    means = float(np.mean(first)), float(np.mean(second))
+    return Comparison(row, other_row, metric, *means, paired_difference(first, second))
+
+
+def _rows(document: Record) -> dict[str, Record]:
+    return {entry.text("name"): entry for entry in document.parts("rows")}
+
+
+def _shared_metrics(a: Record, b: Record, row: str, other: str) -> list[str]:
+    names = [_row_of(document, name).part("values").fields for document, name in ((a, row), (b, other))]
+    return [name for name in names[0] if name in names[1]]
+
+
+def _row_of(document: Record, row: str) -> Record:
+    rows = _rows(document)
+    if row not in rows:
+        raise DataError(f"{document.path} has no row {row!r}; rows: {', '.join(rows)}")
+    return rows[row]
 
 
 def _main_metrics(evaluation: Evaluation) -> list[str]:
@@ -145,10 +223,9 @@ def _read_document(path: Path) -> Record:
 
 
 def _values(document: Record, row: str, metric: str) -> list[float]:
-    rows: Mapping[str, Record] = {entry.text("name"): entry for entry in document.parts("rows")}
-    if row not in rows:
-        raise DataError(f"{document.path} has no row {row!r}; rows: {', '.join(rows)}")
-    values = rows[row].part("values").get(metric)
+    own = _row_of(document, row).part("values")
+    values = own.fields.get(metric)
     if not isinstance(values, list):
-        raise document.problem(f"row {row!r} has no values of {metric!r}")
+        known = ", ".join(own.fields) or "none"
+        raise document.problem(f"row {row!r} has no values of {metric!r}; metrics: {known}")
     return [float(value) for value in values]

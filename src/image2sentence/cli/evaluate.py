@@ -1,7 +1,8 @@
-"""`image2sentence evaluate`: measure a model on data with known answers."""
+"""`image2sentence evaluate`: measure a model on data with known answers, and compare what was measured."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import click
 from image2sentence.cli.common import model_option
 
 if TYPE_CHECKING:
-    from image2sentence.benchmarks.report import ModelDescription
+    from image2sentence.benchmarks.report import Comparison, ModelDescription
     from image2sentence.encoders import OnnxEncoder
 
 
@@ -41,11 +42,23 @@ def evaluate() -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="Draws the changes.")
 @model_option
 @click.option(
+    "--also",
+    multiple=True,
+    metavar="ROW=DIR",
+    help="A row of another model folder of the same vision-language model; may be repeated.",
+)
+@click.option(
     "--json",
     "json_file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="OUT",
     help="Write the report with every query's values to this file too.",
+)
+@click.option(
+    "--pictures",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Draw right and wrong cases, and what the pseudo-words look at, into this folder.",
 )
 def attributes(
     data: Path,
@@ -56,40 +69,69 @@ def attributes(
     template: str | None,
     seed: int,
     model: Path | None,
+    also: Sequence[str],
     json_file: Path | None,
+    pictures: Path | None,
 ) -> None:
     """Change some attributes of labelled pictures, keep others, and see whether a right answer is found.
 
     Prints R@1, R@10, R@50 and mAP@10 with 95 % intervals for image only, text only, their best weighted sum,
-    the composed query, and the full text of the right answer.
+    the composed query, that of other models named with --also (a single-word mapper, the symmetric model), and
+    the full text of the right answer.
     """
-    from image2sentence.benchmarks.evaluation import evaluate_attributes
+    from image2sentence.benchmarks.evaluation import COMPOSED, evaluate_attributes
     from image2sentence.benchmarks.labels import load_catalogue
+    from image2sentence.benchmarks.pictures import write_pictures
     from image2sentence.benchmarks.report import as_text, write_document
     from image2sentence.encoders import load_encoder
+    from image2sentence.images import load_image
 
+    others = {row: load_encoder(folder) for row, folder in _other_models(also).items()}
     encoder = load_encoder(model)
+    composers = {COMPOSED: encoder, **others}
+    catalogue = load_catalogue(data)
     evaluation = evaluate_attributes(
-        load_catalogue(data),
+        catalogue,
         encoder,
         change,
         keep,
         split,
         seed,
+        composers=composers,
         queries_per_image=queries_per_image,
         template=template,
     )
-    description = describe_model(encoder)
+    description = describe_model(encoder, others)
     click.echo(as_text(evaluation, description))
-    if json_file is not None:
-        try:
+    try:
+        if json_file is not None:
             write_document(json_file, evaluation, description)
-        except OSError as error:
-            raise click.ClickException(f"cannot write the report {json_file}: {error.strerror}") from error
+        if pictures is not None:
+            for file in write_pictures(
+                evaluation, composers, lambda name: load_image(catalogue.path(name)), pictures, seed=seed
+            ):
+                click.echo(f"wrote {file}", err=True)
+    except OSError as error:
+        raise click.ClickException(f"cannot write {error.filename}: {error.strerror}") from error
 
 
-def describe_model(encoder: OnnxEncoder) -> ModelDescription:
-    """What a report says about a model."""
+def _other_models(also: Sequence[str]) -> dict[str, Path]:
+    """ "ROW=DIR" texts as row -> model folder."""
+    from image2sentence.benchmarks.evaluation import ROWS
+
+    folders: dict[str, Path] = {}
+    for text in also:
+        row, equals, folder = (part.strip() for part in text.partition("="))
+        if not (row and equals and folder):
+            raise click.BadParameter(f"expected ROW=DIR, such as mapper=runs/mapper/model, got {text!r}")
+        if row in folders or row in ROWS:
+            raise click.BadParameter(f"row {row!r} is there already: call {folder} something else")
+        folders[row] = Path(folder)
+    return folders
+
+
+def describe_model(encoder: OnnxEncoder, others: Mapping[str, OnnxEncoder] | None = None) -> ModelDescription:
+    """What a report says about a model, and in short about those of other rows."""
     from image2sentence.benchmarks.report import ModelDescription
 
     config = encoder.config
@@ -102,4 +144,57 @@ def describe_model(encoder: OnnxEncoder) -> ModelDescription:
         prompt_template=config.template,
         preprocessing=f"gallery {shown[0]}; query {shown[1]}",
         checkpoint=config.query_fingerprint or config.fingerprint,
+        others={row: _in_short(other) for row, other in (others or {}).items()},
     )
+
+
+def _in_short(encoder: OnnxEncoder) -> str:
+    config = encoder.config
+    kind = "" if config.learner.kind == "adaptive" else f", {config.learner.kind}"
+    return (
+        f"{config.light}, L = {config.learner.tokens}{kind}, prompt template {config.template}, "
+        f"checkpoint {config.query_fingerprint or config.fingerprint}"
+    )
+
+
+@evaluate.command()
+@click.argument("first", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("second", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--row", help="Compare this row only. Default: every row that both runs have.")
+@click.option("--other-row", help="What the row is called in SECOND. Default: the same.")
+@click.option(
+    "--metric", multiple=True, help="Compare this metric only; may be repeated. Default: all of both."
+)
+def compare(first: Path, second: Path, row: str | None, other_row: str | None, metric: Sequence[str]) -> None:
+    """Compare two reports of `evaluate attributes --json`, query by query.
+
+    Prints both means in percent, and FIRST - SECOND in percentage points with its 95 % interval and p value (paired
+    bootstrap: both are resampled with the same queries). FIRST and SECOND may be one file, to compare two of its rows.
+    """
+    from image2sentence.benchmarks.report import compare_runs, differing_facts
+
+    if other_row is not None and row is None:
+        raise click.UsageError("--other-row needs --row, the row of FIRST that it is compared with")
+    pairs = None if row is None else [(row, other_row or row)]
+    compared = compare_runs(first, second, pairs, metric or None)
+    for name, (one, other) in differing_facts(first, second).items():
+        click.echo(f"{name}: {one} | {other}")
+    for line in _comparison_lines(compared):
+        click.echo(line)
+
+
+def _comparison_lines(compared: Sequence[Comparison]) -> list[str]:
+    head = ("row", "metric", "first", "second", "difference", "p")
+    cells = [head, *(_comparison_cells(one) for one in compared)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    ]
+
+
+def _comparison_cells(one: Comparison) -> tuple[str, ...]:
+    name = one.row if one.row == one.other_row else f"{one.row} | {one.other_row}"
+    gap = one.difference
+    shown = f"{gap.mean:+.1f} [{gap.low:+.1f}, {gap.high:+.1f}]"
+    return (name, one.metric, f"{one.first:.1f}", f"{one.second:.1f}", shown, f"{gap.p:.3f}")
