@@ -22,6 +22,7 @@ from image2sentence import images
 from image2sentence.encoders.base import Vectors
 from image2sentence.errors import ConfigError, GalleryError, ModelError
 from image2sentence.gallery.indexing import IndexReport, index_pictures
+from image2sentence.gallery.pipeline import ReadAhead
 from image2sentence.gallery.store import Gallery
 
 
@@ -355,6 +356,92 @@ def test_settings_below_one_are_refused(tmp_path: Path, name: str) -> None:
     write_photos(tmp_path / "p", 1)
     with pytest.raises(ConfigError, match=f"{name} must be at least 1, got 0"):
         run(tmp_path / "p", tmp_path / "g", None, **{name: 0})
+
+
+class Preparing(FakeEncoder):
+    """Takes pictures prepared in the reading threads, several batches at once."""
+
+    parallel = 2
+
+    def prepare(self, image: Image.Image) -> Vectors:
+        return super().encode_images([image])[0]
+
+    def encode_prepared(self, rows: Sequence[Vectors]) -> Vectors:
+        time.sleep(0.002 * (len(self.batches) % 3))
+        return np.stack(rows)
+
+    def encode_images(self, images: Sequence[Image.Image]) -> Vectors:
+        raise AssertionError("prepared pictures are not encoded as pictures")
+
+
+def test_an_encoder_that_prepares_gives_the_same_gallery(tmp_path: Path) -> None:
+    write_photos(tmp_path / "p", 30)
+    shutil.copy(tmp_path / "p" / "003.jpg", tmp_path / "p" / "copy.jpg")
+    shutil.copy(tmp_path / "p" / "003.jpg", tmp_path / "p" / "003 copy.jpg")
+    report = run(tmp_path / "p", tmp_path / "g", Preparing())
+    assert (report.encoded, report.duplicates) == (30, 2)
+    assert state(tmp_path / "g") == undisturbed(tmp_path / "p", tmp_path / "fresh")
+    assert list(state(tmp_path / "g")) == sorted(state(tmp_path / "g"))
+
+
+def test_the_exif_date_is_kept_and_follows_the_file(tmp_path: Path) -> None:
+    def dated(seed: int, year: int | None) -> bytes:
+        exif = Image.Exif()
+        if year is not None:
+            exif[0x0132] = f"{year}:01:02 03:04:05"
+        return encoded(photo(seed), "JPEG", exif=exif)
+
+    def years() -> dict[str, str | None]:
+        with Gallery.open(tmp_path / "g") as gallery:
+            pictures = gallery.pictures()
+            found = zip(pictures, gallery.metadata([picture.id for picture in pictures]), strict=True)
+            return {picture.path.stem: str(values.get("taken"))[:4] for picture, values in found}
+
+    folder = tmp_path / "p"
+    folder.mkdir()
+    for name, year in (("a", 2001), ("b", None), ("c", 2003)):
+        (folder / f"{name}.jpg").write_bytes(dated(ord(name), year))
+    run(folder, tmp_path / "g")
+    assert years() == {"a": "2001", "b": "None", "c": "2003"}
+    (folder / "a.jpg").write_bytes(dated(7, None))
+    (folder / "b.jpg").write_bytes(dated(8, 2008))
+    shutil.copy(folder / "c.jpg", folder / "d.jpg")
+    (folder / "c.jpg").rename(folder / "e.jpg")
+    run(folder, tmp_path / "g")
+    assert years() == {"a": "None", "b": "2008", "d": "2003", "e": "2003"}
+    with Gallery.open(tmp_path / "g") as gallery:
+        assert len(gallery.select("taken = '2003-01-02'")) == 2
+
+
+def test_a_column_taken_of_the_users_own_is_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    folder.mkdir()
+    exif = Image.Exif()
+    exif[0x0132] = "2001:01:02 03:04:05"
+    (folder / "a.jpg").write_bytes(encoded(photo(1), "JPEG", exif=exif))
+    with Gallery.create(tmp_path / "g", FakeEncoder.fingerprint, FakeEncoder.width) as gallery:
+        gallery.add_columns({"taken": "text"})
+    run(folder, tmp_path / "g")
+    with Gallery.open(tmp_path / "g") as gallery:
+        assert gallery.metadata([1]) == [{}]
+
+
+@pytest.mark.parametrize(("room", "most"), [(10**9, 12), (25, 5), (0, 3)])
+def test_reading_ahead_stays_within_its_room(room: int, most: int) -> None:
+    taken = 0
+    furthest = 0
+
+    def work(item: int) -> int:
+        nonlocal furthest
+        furthest = max(furthest, item - taken)
+        time.sleep(0.001)
+        return item
+
+    for result in ReadAhead(work, 2, 11, lambda _: 10, room).over(range(60)):
+        assert result == taken
+        time.sleep(0.003)
+        taken += 1
+    assert furthest <= most
 
 
 def test_another_encoder_is_refused(tmp_path: Path) -> None:

@@ -43,3 +43,25 @@ class Encoder(Protocol):
         `sentences=None` gives text-to-image search; an empty modifier gives image search.
         """
         ...
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """An encoder whose `encode_images` is `encode_prepared` of each picture's `prepare`.
+
+    Both are safe to call from several threads at once. What preparing (resizing, normalising) gives is small, whatever
+    the picture's size.
+    """
+
+    @property
+    def parallel(self) -> int:
+        """How many calls of `encode_prepared` at once use the whole machine, at least 1."""
+        ...
+
+    def prepare(self, image: Image.Image) -> NDArray[np.float32]:
+        """Gallery side: an RGB picture -> the encoder's input for it, of one shape for all pictures."""
+        ...
+
+    def encode_prepared(self, rows: Sequence[NDArray[np.float32]]) -> Vectors:
+        """Gallery side: n prepared pictures -> (n, d) float32 unit rows."""
+        ...

@@ -1,4 +1,8 @@
-"""Bringing a gallery up to date with a folder: only what is new or changed is read and encoded."""
+"""Bringing a gallery up to date with a folder: only what is new or changed is read and encoded.
+
+Files are read, hashed, decoded and made the encoder's input in threads; the calling thread sorts the outcomes into
+batches; further threads encode the batches, and one writes them in their order.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +10,24 @@ import hashlib
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from image2sentence.encoders.base import Encoder, Vectors
+from image2sentence.encoders.base import Encoder, Prepares, Vectors
 from image2sentence.errors import ConfigError, GalleryError, ImageError, ModelError
+from image2sentence.gallery.filters import Value
+from image2sentence.gallery.pipeline import EncodeAndWrite, ReadAhead
 from image2sentence.gallery.store import Content, Entry, Gallery, Known
 from image2sentence.gallery.walk import UNSEEN, FoundFile, Walk, walk
-from image2sentence.images import MAX_PIXELS, Decoded, decode_image, display_path, read_regular
+from image2sentence.images import MAX_PIXELS, date_taken, decode_image, display_path, read_regular
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (files dealt with, files to deal with) as the run goes on."""
@@ -29,12 +35,15 @@ Progress: TypeAlias = Callable[[int, int], None]
 AT_LEAST = 512
 """Smallest side in pixels to which large pictures may be reduced while decoding, unless told otherwise."""
 
-_MAX_THREADS = 8
+TAKEN = "taken"
+"""The metadata column that holds the EXIF date."""
+
 _ENTRIES_AT_ONCE = 1_024
+_BATCH_BYTES = 256 << 20
 _NORM_TOLERANCE = 1e-3
 
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
+Input: TypeAlias = Image.Image | NDArray[np.float32]
+"""What the encoder takes: a picture, or what the encoder has prepared of one."""
 
 
 @dataclass(frozen=True)
@@ -100,14 +109,15 @@ def index_pictures(
 
     Files whose size and modification time are as before are not opened. Moved and duplicate files are
     recognised by content and not encoded again. Every batch is committed, so a run that is killed or
-    interrupted loses only the batch at hand and the next run goes on. Decoding runs in threads while the
-    encoder works.
+    interrupted loses only the batches being encoded or written at that moment, and the next run goes on.
+    The EXIF date of each picture is kept as its metadata `taken`.
 
     Args:
         pictures: The folder. A gallery can hold several, none inside another.
         gallery: Opened for writing, made with this encoder.
         encoder: Gives the vectors.
-        batch_size: Pictures encoded and committed at once.
+        batch_size: Pictures encoded and committed at once; fewer where they are so large that they take more
+            than 256 MiB.
         threads: Decoding threads; None takes one per processor core, at most 8.
         at_least: Smallest side the encoder needs, see `load_image`. Vectors depend (slightly) on it: keep it.
         max_pixels: Largest picture decoded, see `load_image`.
@@ -131,30 +141,80 @@ def index_pictures(
     gallery.require(encoder.fingerprint, encoder.width)
     folder = _picture_folder(pictures, gallery)
     found = walk(folder, gallery.folder)
-    run = _Run(folder, gallery, encoder, batch_size, found)
-    changed = [file for file in found.files if run.is_changed(file, retry_failed)]
-    read = partial(_read, folder, gallery, at_least, max_pixels)
-    with closing(_prefetched(read, changed, threads, 2 * batch_size)) as outcomes:
-        for done, outcome in enumerate(outcomes, 1):
-            run.take(outcome)
-            if progress is not None:
-                progress(done, len(changed))
-    run.finish()
+    inputs = _Inputs(encoder)
+    read = partial(_read, folder, gallery, inputs, at_least, max_pixels)
+    ahead = ReadAhead(read, threads, 2 * batch_size, _Outcome.bytes, _BATCH_BYTES)
+    with closing(EncodeAndWrite(inputs.parallel)) as line:
+        run = _Run(folder, gallery, inputs, batch_size, found, line)
+        changed = [file for file in found.files if run.is_changed(file, retry_failed)]
+        with closing(ahead.over(changed)) as outcomes:
+            for done, outcome in enumerate(outcomes, 1):
+                run.take(outcome)
+                if progress is not None:
+                    progress(done, len(changed))
+        run.finish()
     return run.report(time.perf_counter() - start)
+
+
+class _Inputs:
+    """An encoder's input and output: prepared in the reading threads where the encoder can."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._prepares = encoder if isinstance(encoder, Prepares) else None
+        self.parallel = 1 if self._prepares is None else self._prepares.parallel
+
+    def of(self, picture: Image.Image) -> Input:
+        """What is encoded of a picture."""
+        return picture if self._prepares is None else self._prepares.prepare(picture)
+
+    def encoded(self, inputs: Sequence[Input]) -> Vectors:
+        """(n, d) float32 unit vectors of n inputs, checked. Raises ModelError."""
+        if not inputs:
+            return np.empty((0, self._encoder.width), np.float32)
+        if self._prepares is None:
+            vectors = self._encoder.encode_images(cast("Sequence[Image.Image]", inputs))
+        else:
+            vectors = self._prepares.encode_prepared(cast("Sequence[NDArray[np.float32]]", inputs))
+        check_vectors(self._encoder, vectors, len(inputs))
+        return vectors
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """A picture that the gallery lacks: the encoder's input, and its full size in pixels."""
+
+    input: Input
+    width: int
+    height: int
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the input takes."""
+        if isinstance(self.input, Image.Image):
+            return 3 * self.input.width * self.input.height
+        return self.input.nbytes
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """A file after reading: its content's hash and, where the gallery lacks it, the picture; or a reason."""
+    """A file after reading: its content's hash and date, and where the gallery lacks it the picture; or a reason."""
 
     file: FoundFile
     sha256: bytes | None = None
-    decoded: Decoded | None = None
+    decoded: _Decoded | None = None
+    taken: str | None = None
     reason: str | None = None
 
+    def bytes(self) -> int:
+        """Memory that the picture takes."""
+        return 0 if self.decoded is None else self.decoded.bytes
 
-def _read(folder: Path, gallery: Gallery, at_least: int, max_pixels: int, file: FoundFile) -> _Outcome:
-    """Read, hash and decode one file (in a thread)."""
+
+def _read(
+    folder: Path, gallery: Gallery, inputs: _Inputs, at_least: int, max_pixels: int, file: FoundFile
+) -> _Outcome:
+    """Read, hash, decode and prepare one file (in a thread)."""
     try:
         data, status = read_regular(folder / file.path)
     except ImageError as error:
@@ -163,11 +223,12 @@ def _read(folder: Path, gallery: Gallery, at_least: int, max_pixels: int, file: 
     seen = FoundFile(file.path, status.st_size, status.st_mtime_ns)
     sha256 = hashlib.sha256(data).digest()
     if gallery.find_content(sha256) is not None:
-        return _Outcome(seen, sha256)
+        return _Outcome(seen, sha256, taken=date_taken(data))
     try:
-        return _Outcome(seen, sha256, decode_image(data, max_pixels=max_pixels, at_least=at_least))
+        picture, width, height, taken = decode_image(data, max_pixels=max_pixels, at_least=at_least)
     except ImageError as error:
         return _Outcome(seen, reason=str(error))
+    return _Outcome(seen, sha256, _Decoded(inputs.of(picture), width, height), taken)
 
 
 @dataclass
@@ -175,18 +236,26 @@ class _Batch:
     """Outcomes that wait to be encoded and committed."""
 
     entries: list[Entry] = field(default_factory=list)
-    contents: dict[bytes, Decoded] = field(default_factory=dict)
+    contents: dict[bytes, _Decoded] = field(default_factory=dict)
+    bytes: int = 0
 
 
 class _Run:
     """One indexing run: what the gallery knew, what waits, and what has been done."""
 
     def __init__(
-        self, folder: Path, gallery: Gallery, encoder: Encoder, batch_size: int, found: Walk
+        self,
+        folder: Path,
+        gallery: Gallery,
+        inputs: _Inputs,
+        batch_size: int,
+        found: Walk,
+        line: EncodeAndWrite,
     ) -> None:
         self._folder = folder
         self._gallery = gallery
-        self._encoder = encoder
+        self._inputs = inputs
+        self._line = line
         self._batch_size = batch_size
         self._found = found
         self._root = gallery.add_root(folder)
@@ -198,6 +267,8 @@ class _Run:
             if known.content_id is not None:
                 self._movable.setdefault(known.content_id, deque()).append(known.id)
         self._batch = _Batch()
+        self._under_way: deque[set[bytes]] = deque(maxlen=inputs.parallel + 2)
+        self._dates = gallery.columns().get(TAKEN)
         self._counts: Counter[str] = Counter()
         self._failed: list[tuple[Path, str]] = []
         self._relinked = False
@@ -221,12 +292,15 @@ class _Run:
             self._failed.append((self._folder / outcome.file.path, outcome.reason or ""))
         else:
             self._take_content(outcome, outcome.sha256)
-        if len(self._batch.contents) == self._batch_size or len(self._batch.entries) >= _ENTRIES_AT_ONCE:
+        batch = self._batch
+        full = len(batch.contents) == self._batch_size or batch.bytes > _BATCH_BYTES
+        if full or len(batch.entries) >= _ENTRIES_AT_ONCE:
             self._commit()
 
     def finish(self) -> None:
         """Commit what waits and forget the pictures whose files are gone."""
         self._commit()
+        self._line.wait()
         if self._missing or self._relinked:
             self._gallery.delete(sorted(self._missing))
         self._counts["deleted"] = len(self._missing)
@@ -250,8 +324,10 @@ class _Run:
         content = self._gallery.find_content(sha256)
         before = self._known.get(outcome.file.path)
         moved_from = None
-        if content is None and outcome.decoded is not None and sha256 not in self._batch.contents:
+        waiting = sha256 in self._batch.contents or any(sha256 in batch for batch in self._under_way)
+        if content is None and outcome.decoded is not None and not waiting:
             self._batch.contents[sha256] = outcome.decoded
+            self._batch.bytes += outcome.decoded.bytes
             kind = "encoded"
         elif content is not None and before is not None and before.content_id == content:
             kind = "unchanged"
@@ -269,26 +345,45 @@ class _Run:
         before = self._known.get(file.path)
         self._relinked |= before is not None and before.content_id is not None
         self._batch.entries.append(
-            Entry(file.path, file.size, file.mtime_ns, outcome.sha256, outcome.reason, moved_from)
+            Entry(
+                file.path,
+                file.size,
+                file.mtime_ns,
+                outcome.sha256,
+                outcome.reason,
+                moved_from,
+                self._metadata(outcome, known=before is not None),
+            )
         )
+
+    def _metadata(self, outcome: _Outcome, known: bool) -> dict[str, Value | None]:
+        if outcome.taken is not None and self._dates is None:
+            self._gallery.add_columns({TAKEN: "date"})
+            self._dates = "date"
+        # A column of that name and another type is the user's own.
+        changes = outcome.taken is not None or (known and outcome.sha256 is not None)
+        return {TAKEN: outcome.taken} if self._dates == "date" and changes else {}
 
     def _commit(self) -> None:
         batch, self._batch = self._batch, _Batch()
-        contents: list[Content] = []
-        if batch.contents:
-            vectors = _encoded(self._encoder, [decoded.picture for decoded in batch.contents.values()])
-            contents = [
-                Content(sha256, decoded.width, decoded.height, vector)
-                for (sha256, decoded), vector in zip(batch.contents.items(), vectors, strict=True)
-            ]
         if batch.entries:
-            self._gallery.commit(self._root, contents, batch.entries)
+            self._line.submit(
+                lambda: self._inputs.encoded([decoded.input for decoded in batch.contents.values()]),
+                lambda vectors: self._write(batch, vectors),
+            )
+            self._under_way.append(set(batch.contents))
+
+    def _write(self, batch: _Batch, vectors: Vectors) -> None:
+        contents = [
+            Content(sha256, decoded.width, decoded.height, vector)
+            for (sha256, decoded), vector in zip(batch.contents.items(), vectors, strict=True)
+        ]
+        self._gallery.commit(self._root, contents, batch.entries)
 
 
-def _encoded(encoder: Encoder, pictures: list[Image.Image]) -> Vectors:
-    """(n, d) float32 unit vectors of n pictures, checked."""
-    vectors = encoder.encode_images(pictures)
-    expected = (len(pictures), encoder.width)
+def check_vectors(encoder: Encoder, vectors: Vectors, count: int) -> None:
+    """Raise ModelError unless these are `count` float32 unit vectors of the encoder's width."""
+    expected = (count, encoder.width)
     if vectors.shape != expected or vectors.dtype != np.float32:
         raise ModelError(
             f"the encoder {encoder.fingerprint} returned {vectors.dtype} of shape {vectors.shape}, "
@@ -300,7 +395,6 @@ def _encoded(encoder: Encoder, pictures: list[Image.Image]) -> Vectors:
             f"the encoder {encoder.fingerprint} returned vectors of length {lengths.min()} to "
             f"{lengths.max()}, expected length 1"
         )
-    return vectors
 
 
 def _picture_folder(pictures: str | os.PathLike[str], gallery: Gallery) -> Path:
@@ -323,21 +417,3 @@ def _missing(known: dict[str, Known], found: Walk) -> list[Known]:
     present = {file.path for file in found.files}
     hidden = tuple("" if path == "." else os.path.join(path, "") for path, _ in found.unreadable)
     return [entry for path, entry in known.items() if path not in present and not path.startswith(hidden)]
-
-
-def _prefetched(
-    work: Callable[[_Item], _Result], items: Iterable[_Item], threads: int | None, ahead: int
-) -> Generator[_Result, None, None]:
-    """Results in the order of the items, computed in threads at most `ahead` items early."""
-    workers = threads or min(os.cpu_count() or 1, _MAX_THREADS)
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-    waiting: deque[Future[_Result]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
