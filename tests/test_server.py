@@ -28,7 +28,7 @@ from image2sentence.config import Preprocessing
 from image2sentence.encoders.onnx import Explanation
 from image2sentence.errors import GalleryError, ModelError, QueryError
 from image2sentence.gallery import Gallery, index_pictures
-from image2sentence.server.app import create_app
+from image2sentence.server.app import Load, create_app
 from image2sentence.server.models import DEEPEST_OFFSET, LONGEST_TEXT, MOST_RESULTS
 from image2sentence.server.recent import Recent
 from image2sentence.server.security import HEADERS, LOOPBACK, host_name
@@ -229,7 +229,10 @@ def test_a_thumbnail_is_made_once(client: TestClient, shop: Shop) -> None:
         (form(text="red", url="http://127.0.0.1/x.png"), 422, "url: "),
         (form(text="x" * 100_000), 400, "the form cannot be read"),
         ({"files": {"picture": (None, "words")}}, 422, "picture: expected a file"),
-        ({"json": {"text": "red"}}, 415, "multipart/form-data"),
+        ({"content": b"text=red", "headers": {"content-type": "text/plain"}}, 415, "multipart/form-data"),
+        ({"content": b"{", "headers": {"content-type": "application/json"}}, 422, "Invalid JSON"),
+        ({"json": ["red"]}, 422, "the request: "),
+        ({"json": {"text": "red", "picture": "x"}}, 422, "picture: "),
         ({"content": b"--x", "headers": {"content-type": "multipart/form-data"}}, 400, "cannot be read"),
         (
             {"content": b"junk", "headers": {"content-type": "multipart/form-data; boundary=x"}},
@@ -360,7 +363,10 @@ def test_only_its_own_names_reach_a_server_on_the_loopback(shop: Shop) -> None:
 
 def test_past_the_queue_requests_are_told_to_come_back(shop: Shop) -> None:
     waiting = 2
-    with TestClient(create_app(shop.service, waiting=waiting)) as client, ThreadPoolExecutor(8) as pool:
+    with (
+        TestClient(create_app(shop.service, load=Load(waiting=waiting))) as client,
+        ThreadPoolExecutor(8) as pool,
+    ):
         shop.encoder.may_compose.clear()
         asked = [pool.submit(client.post, "/v1/search", **form(text="red")) for _ in range(8)]
         refused = [next_done(asked) for _ in range(8 - 1 - waiting)]

@@ -10,8 +10,13 @@ import click
 from image2sentence.cli.common import gallery_option, model_option, optional_extra, require_gallery
 
 TOKEN_VARIABLE = "IMAGE2SENTENCE_TOKEN"
-SERVER_PACKAGES = frozenset({"fastapi", "multipart", "pydantic", "python_multipart", "starlette", "uvicorn"})
+SERVER_PACKAGES = frozenset(
+    {"fastapi", "multipart", "prometheus_client", "pydantic", "python_multipart", "starlette", "uvicorn"}
+)
 FINISHING_SECONDS = 10
+RATE = 20.0
+WAITING = 32
+BATCH = 32
 
 
 @click.command()
@@ -25,7 +30,38 @@ FINISHING_SECONDS = 10
     metavar="TOKEN",
     help=f"Answer only those who bring this token. Default: ${TOKEN_VARIABLE}.",
 )
-def serve(gallery: Path | None, model: Path | None, host: str, port: int, token: str | None) -> None:
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0),
+    metavar="N",
+    help=f"Queries a second from one client; 0 for any. Default: {RATE:g}, and any on this computer alone.",
+)
+@click.option(
+    "--waiting",
+    type=click.IntRange(min=0),
+    default=WAITING,
+    show_default=True,
+    metavar="N",
+    help="Queries that may wait; one more is answered 429.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    default=BATCH,
+    show_default=True,
+    metavar="N",
+    help="Most waiting queries that the model answers in one call.",
+)
+def serve(
+    gallery: Path | None,
+    model: Path | None,
+    host: str,
+    port: int,
+    token: str | None,
+    rate: float | None,
+    waiting: int,
+    batch: int,
+) -> None:
     """Open a page where a gallery is searched with pictures and words, until Ctrl-C.
 
     Without --host, only this computer can reach it.
@@ -34,7 +70,7 @@ def serve(gallery: Path | None, model: Path | None, host: str, port: int, token:
     with server_extra():
         import uvicorn
 
-        from image2sentence.server.app import create_app
+        from image2sentence.server.app import Load, create_app
         from image2sentence.server.security import LOOPBACK
         from image2sentence.server.service import SearchService
     from image2sentence.encoders import load_encoder
@@ -44,7 +80,10 @@ def serve(gallery: Path | None, model: Path | None, host: str, port: int, token:
         service = SearchService(load_encoder(model), opened)
         service.prepare()
         hosts = LOOPBACK if host in LOOPBACK else None
-        app = create_app(service, token=token, hosts=hosts)
+        allowed = rate if rate is not None else 0.0 if hosts else RATE
+        app = create_app(
+            service, token=token, hosts=hosts, load=Load(waiting=waiting, batch=batch, rate=allowed)
+        )
         if hosts is None and not token:
             click.echo(
                 f"Anyone who can reach {host} can see the pictures; --token keeps strangers out.", err=True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from image2sentence import __version__
 from image2sentence.errors import GalleryError, Image2SentenceError, ImageError, QueryError
 from image2sentence.gallery.store import Picture
-from image2sentence.query import Result as Ranked
+from image2sentence.server.admission import Admission, Busy, Gone, Rates, client_of, unless_gone
+from image2sentence.server.batching import Batcher
+from image2sentence.server.metrics import CONTENT_TYPE, Measured, Metrics
 from image2sentence.server.models import (
     DEEPEST_OFFSET,
     MOST_RESULTS,
@@ -36,16 +39,20 @@ from image2sentence.server.models import (
     SentenceAnswer,
 )
 from image2sentence.server.security import Guard, require_token
-from image2sentence.server.service import Asked, NotThere, ReadPicture, SearchService
-from image2sentence.server.uploads import PICTURE, UploadLimits, first_problem, read_form
-from image2sentence.server.workers import Busy, Workers
+from image2sentence.server.service import Asked, NotThere, Ranking, ReadPicture, SearchService, Wanted
+from image2sentence.server.uploads import FORM, JSON, PICTURE, UploadLimits, first_problem, read_form
+from image2sentence.server.workers import Workers
 
 THUMBNAIL_SIDE = 384
 IMAGE_SIDE = 1_280
-WAITING = 32
-WAITING_FOR_PICTURES = 512
+READERS = 2
+"""Threads that read references. The image graph gains nothing from batches, so each picture is read by itself."""
 
-_STATUS = ((NotThere, 404), (Busy, 429), (QueryError, 422), (ImageError, 422))
+WAITING_FOR_PICTURES = 512
+PICTURE_COST = 0.05
+"""What a picture of the gallery, or a list, costs of a client's rate; a query costs 1."""
+
+_STATUS = ((NotThere, 404), (Busy, 429), (Gone, 499), (QueryError, 422), (ImageError, 422))
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem} for status in (400, 401, 404, 408, 413, 415, 422, 429, 503)
 }
@@ -53,13 +60,66 @@ _log = logging.getLogger("image2sentence.server")
 
 
 @dataclass(frozen=True)
+class Load:
+    """How much at once, and how fast.
+
+    Attributes:
+        waiting: Queries that may be inside beside the one being answered, from before their body is read; one more
+            is answered 429.
+        bodies: Bytes that their bodies may hold together.
+        batch: Most queries answered in one call of the model; 1 answers each alone.
+        rate: Queries a second from one client; 0 counts nobody.
+    """
+
+    waiting: int = 32
+    bodies: int = 100 << 20
+    batch: int = 32
+    rate: float = 0.0
+
+
+@dataclass(frozen=True)
 class Serving:
-    """What every request is answered with: queries go through one thread, pictures are made in two others."""
+    """What every request is answered with."""
 
     service: SearchService
-    queries: Workers
-    pictures: Workers
     limits: UploadLimits
+    admission: Admission
+    rates: Rates
+    readers: Workers
+    queries: Batcher[Wanted, Ranking]
+    pictures: Workers
+    metrics: Metrics
+
+    @classmethod
+    def of(cls, service: SearchService, limits: UploadLimits, load: Load) -> Serving:
+        """The threads, queues and counts around a service."""
+        metrics = Metrics()
+        admission = Admission(1 + load.waiting, load.bodies)
+        metrics.gauge("queries_inside", "Queries waiting or being answered.", lambda: admission.inside)
+        metrics.gauge("body_bytes_held", "Bytes of requests held in memory.", lambda: admission.held)
+        metrics.gauge("gallery_pictures", "Pictures that can be found.", lambda: len(service))
+        return cls(
+            service,
+            limits,
+            admission,
+            Rates(load.rate),
+            Workers(READERS, load.waiting + 1),
+            Batcher(service.search_many, load.batch, metrics.batches.observe),
+            Workers(2, WAITING_FOR_PICTURES),
+            metrics,
+        )
+
+    async def read(self, asked: Asked) -> ReadPicture | None:
+        """The reference as the model reads it; None where none is asked with."""
+        if asked == Asked():
+            return None
+        return self.service.known(asked) or await self.readers.run(self.service.read, asked)
+
+    def close(self) -> None:
+        """Let running calls finish and drop those that wait."""
+        self.queries.close()
+        self.readers.close()
+        self.pictures.close()
 
 
 def create_app(
@@ -68,7 +128,7 @@ def create_app(
     token: str | None = None,
     hosts: Collection[str] | None = None,
     limits: UploadLimits | None = None,
-    waiting: int = WAITING,
+    load: Load | None = None,
 ) -> FastAPI:
     """The server as an ASGI application.
 
@@ -77,7 +137,7 @@ def create_app(
         token: What requests must bring as `Authorization: Bearer TOKEN`; None lets everyone ask.
         hosts: Names the server may be called by (`Host` header); None for any.
         limits: Largest and slowest request body.
-        waiting: Queries that may wait for the model; one more is answered 429.
+        load: How much at once, and how fast.
     """
     app = FastAPI(
         title="image2sentence",
@@ -85,13 +145,12 @@ def create_app(
         summary="Search pictures with a picture plus words.",
         docs_url=None,  # FastAPI's pages load scripts from elsewhere
         redoc_url=None,
-        lifespan=_closing_workers,
+        lifespan=_closing,
     )
     app.state.token = token
-    app.state.serving = Serving(
-        service, Workers(1, waiting), Workers(2, WAITING_FOR_PICTURES), limits or UploadLimits()
-    )
+    app.state.serving = Serving.of(service, limits or UploadLimits(), load or Load())
     app.include_router(open_routes)
+    app.include_router(guarded_routes)
     app.include_router(routes)
     app.mount("/static", StaticFiles(directory=_page_folder()))
     app.add_exception_handler(Image2SentenceError, _on_own_error)
@@ -99,15 +158,15 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(Exception, _on_any_error)
     app.add_middleware(Guard, hosts=hosts)
+    app.add_middleware(Measured, metrics=app.state.serving.metrics)
     return app
 
 
 @asynccontextmanager
-async def _closing_workers(app: FastAPI) -> AsyncIterator[None]:
+async def _closing(app: FastAPI) -> AsyncIterator[None]:
     yield
     serving: Serving = app.state.serving
-    serving.queries.close()
-    serving.pictures.close()
+    serving.close()
 
 
 def _page_folder() -> Path:
@@ -123,16 +182,29 @@ Served = Annotated[Serving, Depends(_serving)]
 PageSize = Annotated[int, Query(ge=1, le=MOST_RESULTS)]
 Offset = Annotated[int, Query(ge=0, le=DEEPEST_OFFSET)]
 
+
+async def _spend_query(request: Request, serving: Served) -> None:
+    serving.rates.spend(client_of(request))
+
+
+async def _spend_picture(request: Request, serving: Served) -> None:
+    serving.rates.spend(client_of(request), PICTURE_COST)
+
+
+ASKS = [Depends(_spend_query)]
+LOOKS = [Depends(_spend_picture)]
 open_routes = APIRouter()
+guarded_routes = APIRouter(dependencies=[Depends(require_token)])
 routes = APIRouter(prefix="/v1", dependencies=[Depends(require_token)], responses=_PROBLEMS)
 
 
 def _form(fields: type[ReferenceFields]) -> dict[str, Any]:
-    """The OpenAPI description of a form that `read_form` reads."""
+    """The OpenAPI description of what `read_form` reads."""
     schema = fields.model_json_schema()
     file = {"type": "string", "format": "binary", "description": "A picture file: JPEG, PNG, WebP, GIF ..."}
-    schema["properties"] = {PICTURE: file, **schema["properties"]}
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+    form = schema | {"properties": {PICTURE: file, **schema["properties"]}}
+    content = {FORM: {"schema": form}, JSON: {"schema": schema}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 @open_routes.get("/", include_in_schema=False)
@@ -154,61 +226,82 @@ async def ready(serving: Served) -> Health:
     return Health(status="ready", pictures=len(serving.service))
 
 
-@routes.post("/search", openapi_extra=_form(SearchFields))
+@guarded_routes.get("/metrics", response_class=Response, responses={401: {"model": Problem}})
+async def metrics(serving: Served) -> Response:
+    """Counts for Prometheus."""
+    return Response(serving.metrics.text(), media_type=CONTENT_TYPE)
+
+
+@routes.post("/search", openapi_extra=_form(SearchFields), dependencies=ASKS)
 async def search(request: Request, serving: Served) -> SearchAnswer:
     """Rank the gallery by a picture, words, or both.
 
     The reference is one of `picture`, `item` and `sentence`. With words, the reference itself is left out.
     """
-    fields, picture = await read_form(request, SearchFields, serving.limits)
-    asked = Asked(picture, fields.item, fields.sentence)
-    found = await serving.queries.run(serving.service.search, asked, fields.text, fields.k, fields.offset)
-    answer = found.answer
+    with serving.admission.place() as place:
+        fields, picture = await read_form(request, SearchFields, serving.limits, place)
+        return await unless_gone(request, _searched(serving, fields, picture))
+
+
+async def _searched(serving: Serving, fields: SearchFields, picture: bytes | None) -> SearchAnswer:
+    start = time.perf_counter()
+    read = await serving.read(Asked(picture, fields.item, fields.sentence))
+    spent = {"read_ms": round(1000 * (time.perf_counter() - start), 1)}
+    wanted = Wanted(read, fields.item, fields.text.strip(), fields.k, fields.offset)
+    ranking = await serving.queries.ask(wanted)
+    spent |= ranking.milliseconds
+    serving.metrics.query(spent)
+    return _answer(ranking, fields.offset, spent)
+
+
+def _answer(ranking: Ranking, offset: int, milliseconds: dict[str, float]) -> SearchAnswer:
     return SearchAnswer(
-        sentence=None if found.read is None else found.read.name,
-        total=answer.total,
-        offset=fields.offset,
+        sentence=None if ranking.read is None else ranking.read.name,
+        total=ranking.total,
+        offset=offset,
         results=[
-            Result(**_item(result).model_dump(), rank=result.rank, score=round(result.score, 5))
-            for result in answer.results
+            Result(**_item(found.picture).model_dump(), rank=found.rank, score=round(found.score, 5))
+            for found in ranking.results
         ],
-        not_understood=[NotUnderstood(word=u.word, near=list(u.near)) for u in answer.not_understood],
-        milliseconds={stage: round(spent, 1) for stage, spent in answer.milliseconds.items()},
+        not_understood=[NotUnderstood(word=u.word, near=list(u.near)) for u in ranking.not_understood],
+        milliseconds=milliseconds,
     )
 
 
-@routes.post("/sentence", openapi_extra=_form(ReferenceFields))
+@routes.post("/sentence", openapi_extra=_form(ReferenceFields), dependencies=ASKS)
 async def sentence(request: Request, serving: Served) -> SentenceAnswer:
     """Where each pseudo-word of a picture's sentence looks.
 
     The reference is one of `picture`, `item` and `sentence`.
     """
-    fields, picture = await read_form(request, ReferenceFields, serving.limits)
-    asked = Asked(picture, fields.item, fields.sentence)
-    read = await serving.queries.run(serving.service.read, asked)
+    with serving.admission.place() as place:
+        fields, picture = await read_form(request, ReferenceFields, serving.limits, place)
+        read = await unless_gone(request, serving.read(Asked(picture, fields.item, fields.sentence)))
+    if read is None:
+        raise QueryError("expected a reference: a picture, an item's id, or a sentence's name")
     return SentenceAnswer(sentence=read.name, pseudo_words=_pseudo_words(read), region=read.region)
 
 
-@routes.get("/items")
+@routes.get("/items", dependencies=LOOKS)
 async def items(serving: Served, k: PageSize = 24, offset: Offset = 0) -> Items:
     """A page of the gallery, in its own order."""
     page = serving.service.items(k, offset)
     return Items(total=len(serving.service), items=[_item(picture) for picture in page])
 
 
-@routes.get("/items/{number}")
+@routes.get("/items/{number}", dependencies=LOOKS)
 async def item(number: int, serving: Served) -> Item:
     """One picture's size."""
     return _item(serving.service.item(number))
 
 
-@routes.get("/items/{number}/thumbnail", response_class=Response)
+@routes.get("/items/{number}/thumbnail", response_class=Response, dependencies=LOOKS)
 async def thumbnail(number: int, serving: Served) -> Response:
     """One picture as a small JPEG."""
     return await _jpeg(serving, number, THUMBNAIL_SIDE)
 
 
-@routes.get("/items/{number}/image", response_class=Response)
+@routes.get("/items/{number}/image", response_class=Response, dependencies=LOOKS)
 async def image(number: int, serving: Served) -> Response:
     """One picture as a JPEG large enough to look at."""
     return await _jpeg(serving, number, IMAGE_SIDE)
@@ -221,7 +314,7 @@ async def _jpeg(serving: Serving, number: int, side: int) -> Response:
     return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
 
 
-def _item(picture: Picture | Ranked) -> Item:
+def _item(picture: Picture) -> Item:
     return Item(id=picture.id, width=picture.width, height=picture.height)
 
 
@@ -243,7 +336,8 @@ async def _on_own_error(request: Request, error: Exception) -> Response:
     """Errors of a request say what is wrong with it; those of model or gallery hold paths, and go to the log."""
     for kind, status in _STATUS:
         if isinstance(error, kind):
-            return _problem(status, str(error), {"Retry-After": "1"} if status == 429 else None)
+            later = {"Retry-After": str(error.seconds)} if isinstance(error, Busy) else None
+            return _problem(status, str(error), later)
     _log.error("%s", error)
     what = "gallery" if isinstance(error, GalleryError) else "model"
     return _problem(503, f"the {what} cannot be used now; the server's log says why")

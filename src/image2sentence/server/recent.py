@@ -46,3 +46,9 @@ class Recent(Generic[V]):
             while self._weight > self._limit:
                 _, oldest = self._values.popitem(last=False)
                 self._weight -= self._weigh(oldest)
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        with self._turn:
+            self._values.clear()
+            self._weight = 0

@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 from fastapi import HTTPException, Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
+
+from image2sentence.server.admission import Gone, Place
 
 PICTURE = "picture"
 LARGEST_BODY = 25 << 20
-LONGEST_FIELD = 16 << 10
-MOST_FIELDS = 8
+LONGEST_FIELD = 32 << 10
+MOST_FIELDS = 64
+FORM, JSON = "multipart/form-data", "application/json"
+
+_DIGITS = 18
 
 Fields = TypeVar("Fields", bound=BaseModel)
 
@@ -29,31 +35,44 @@ class UploadLimits:
 
 
 async def read_form(
-    request: Request, kind: type[Fields], limits: UploadLimits
+    request: Request, kind: type[Fields], limits: UploadLimits, place: Place
 ) -> tuple[Fields, bytes | None]:
-    """The fields of a multipart form, checked, and the content of its picture where it brings one.
+    """The fields of a form, or of JSON, checked, and the content of the form's picture where it brings one.
+
+    The place holds the body's size from when it is announced, or as it arrives.
 
     Raises:
         HTTPException: 400 not a whole form, 408 too slow, 413 too large, 415 not a form, 422 fields that are
             unknown or out of range.
     """
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        raise HTTPException(415, "expected a form: multipart/form-data")
-    _check_announced_size(request, limits)
+    kind_of_body = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind_of_body not in (FORM, JSON):
+        raise HTTPException(415, f"expected a form ({FORM}) or {JSON}")
+    _hold_announced(request, limits, place)
+    stream = _bounded(request, limits, place)
     try:
-        form = await asyncio.wait_for(_parsed(request, limits), limits.seconds)
+        if kind_of_body == JSON:
+            return _validated(kind, await asyncio.wait_for(_whole(stream), limits.seconds)), None
+        form = await asyncio.wait_for(_parsed(request, stream, limits), limits.seconds)
     except asyncio.TimeoutError as error:
-        raise HTTPException(408, f"the form took longer than {limits.seconds:g} seconds to arrive") from error
+        raise HTTPException(
+            408, f"the request took longer than {limits.seconds:g} seconds to arrive"
+        ) from error
     except MultiPartException as error:
         raise HTTPException(400, f"the form cannot be read: {error.message}") from error
+    except ClientDisconnect as error:
+        raise Gone("the client left while sending") from error
     try:
         return await _checked(form, kind)
     finally:
         await form.close()
 
 
-async def _parsed(request: Request, limits: UploadLimits) -> FormData:
-    stream = _bounded(request, limits)
+async def _whole(stream: AsyncGenerator[bytes, None]) -> bytes:
+    return b"".join([chunk async for chunk in stream])
+
+
+async def _parsed(request: Request, stream: AsyncGenerator[bytes, None], limits: UploadLimits) -> FormData:
     parser = MultiPartParser(
         request.headers, stream, max_files=1, max_fields=MOST_FIELDS, max_part_size=LONGEST_FIELD
     )
@@ -62,19 +81,22 @@ async def _parsed(request: Request, limits: UploadLimits) -> FormData:
     return await parser.parse()
 
 
-def _check_announced_size(request: Request, limits: UploadLimits) -> None:
+def _hold_announced(request: Request, limits: UploadLimits, place: Place) -> None:
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limits.body_bytes:
-        raise _too_large(limits)
+    if announced.isascii() and announced.isdecimal():
+        if len(announced) > _DIGITS or int(announced) > limits.body_bytes:
+            raise _too_large(limits)
+        place.hold(int(announced))
 
 
-async def _bounded(request: Request, limits: UploadLimits) -> AsyncGenerator[bytes, None]:
+async def _bounded(request: Request, limits: UploadLimits, place: Place) -> AsyncGenerator[bytes, None]:
     """The body as it arrives; stops reading where it is larger than allowed, whatever was announced."""
     received = 0
     async for chunk in request.stream():
         received += len(chunk)
         if received > limits.body_bytes:
             raise _too_large(limits)
+        place.hold(received)
         yield chunk
 
 
@@ -86,15 +108,26 @@ async def _checked(form: FormData, kind: type[Fields]) -> tuple[Fields, bytes | 
     picture = form.get(PICTURE)
     if picture is not None and not isinstance(picture, UploadFile):
         raise HTTPException(422, f"{PICTURE}: expected a file")
-    texts = {name: value for name, value in form.items() if name != PICTURE}
+    fields = _validated(kind, {name: _value(form, kind, name) for name in form if name != PICTURE})
+    return fields, None if picture is None else await picture.read()
+
+
+def _value(form: FormData, kind: type[BaseModel], name: str) -> object:
+    """A field's text; all of its texts where it is a list, which a form writes by repeating the field."""
+    field = kind.model_fields.get(name)
+    many = field is not None and get_origin(field.annotation) is list
+    return form.getlist(name) if many else form[name]
+
+
+def _validated(kind: type[Fields], values: bytes | dict[str, object]) -> Fields:
     try:
-        fields = kind.model_validate(texts)
+        return kind.model_validate_json(values) if isinstance(values, bytes) else kind.model_validate(values)
     except ValidationError as error:
         raise HTTPException(422, first_problem(error.errors())) from error
-    return fields, None if picture is None else await picture.read()
 
 
 def first_problem(problems: Sequence[Any]) -> str:
     """The first of pydantic's problems in words, without the value that caused it."""
     first = problems[0]
-    return f"{first['loc'][-1]}: {first['msg']}"
+    where = ".".join(str(part) for part in first["loc"]) or "the request"
+    return f"{where}: {first['msg']}"

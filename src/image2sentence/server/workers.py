@@ -8,14 +8,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from image2sentence.errors import Image2SentenceError
+from image2sentence.server.admission import Busy
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class Busy(Image2SentenceError):
-    """The queue is full: come back later."""
 
 
 class Workers:

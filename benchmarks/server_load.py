@@ -1,0 +1,220 @@
+"""A server under load: latency, throughput, and what micro-batching is worth, ours against itself without it.
+
+    python benchmarks/server_load.py GALLERY [--clients 32] [--seconds 60] [--compare-seconds 20]
+
+Starts `image2sentence serve` on this computer, asks it from many connections at once (each sends its next query when
+it has the answer to the last), and prints p50 and p99, throughput, statuses, and memory before and after. Queries are
+the gallery's own pictures by id with drawn words, so the picture's sentence is remembered after its first use, as it
+is on the page. A second run of `--compare-seconds` each with `--batch 32` and `--batch 1` gives the ratio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+COLOURS = [
+    "red",
+    "blue",
+    "green",
+    "black",
+    "white",
+    "yellow",
+    "pink",
+    "navy",
+    "brown",
+    "orange",
+    "purple",
+    "grey",
+]
+PATTERNS = ("", " with stripes", " with dots", " with a checked pattern", " on a white background")
+
+
+class Run(NamedTuple):
+    """What one run of clients saw; seconds of each answered query."""
+
+    statuses: Counter[int]
+    times: list[float]
+    wall: float
+
+    @property
+    def rate(self) -> float:
+        """Answered queries a second."""
+        return len(self.times) / self.wall
+
+    def percentile(self, part: float) -> float:
+        """Milliseconds within which this part of the queries was answered."""
+        ordered = sorted(self.times)
+        return 1000 * ordered[min(len(ordered) - 1, int(part * len(ordered)))]
+
+
+@contextmanager
+def server(gallery: Path, *options: str) -> Iterator[tuple[int, subprocess.Popen[bytes], float]]:
+    """A server process that is ready: its port, the process, and the seconds it took; stopped afterwards."""
+    port = free_port()
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "image2sentence",
+            "serve",
+            "--gallery",
+            str(gallery),
+            "--port",
+            str(port),
+            *options,
+        ],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        wait_until_ready(port, process)
+        yield port, process, time.perf_counter() - start
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def free_port() -> int:
+    """A port nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def wait_until_ready(port: int, process: subprocess.Popen[bytes], seconds: float = 30) -> None:
+    """Return when /ready answers 200."""
+    request = b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with socket.create_connection(("127.0.0.1", port), 5) as connection:
+                connection.sendall(request)
+                if connection.recv(64).startswith(b"HTTP/1.1 200"):
+                    return
+        except OSError:
+            pass
+        time.sleep(0.01)
+    raise click.ClickException("the server did not get ready")
+
+
+def json_request(path: str, fields: dict[str, object]) -> bytes:
+    """A POST with a JSON body, on a connection that stays open."""
+    body = json.dumps(fields).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    return head.encode() + b"\r\n\r\n" + body
+
+
+def queries(ids: list[int], seed: int) -> Iterator[bytes]:
+    """Endless queries: a picture of the gallery, and words."""
+    rng = random.Random(seed)
+    while True:
+        words = f"in {rng.choice(COLOURS)}{rng.choice(PATTERNS)}"
+        yield json_request("/v1/search", {"item": rng.choice(ids), "text": words, "k": 10})
+
+
+async def exchange(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
+) -> tuple[int, bytes]:
+    """Status and body of one request on an open connection."""
+    writer.write(request)
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
+    return int(head[9:12]), await reader.readexactly(length)
+
+
+async def client(
+    port: int, asked: Iterator[bytes], until: float, statuses: Counter[int], times: list[float]
+) -> None:
+    """One client: the next query as soon as the last is answered."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    while time.perf_counter() < until:
+        start = time.perf_counter()
+        status, _ = await exchange(reader, writer, next(asked))
+        statuses[status] += 1
+        if status == 200:
+            times.append(time.perf_counter() - start)
+        elif status == 429:
+            await asyncio.sleep(0.1)
+    writer.close()
+
+
+async def load(port: int, ids: list[int], clients: int, seconds: float) -> Run:
+    """Many clients at once, for some seconds."""
+    statuses: Counter[int] = Counter()
+    times: list[float] = []
+    start = time.perf_counter()
+    asked = (queries(ids, seed) for seed in range(clients))
+    await asyncio.gather(*(client(port, one, start + seconds, statuses, times) for one in asked))
+    return Run(statuses, times, time.perf_counter() - start)
+
+
+async def item_ids(port: int, most: int = 100) -> list[int]:
+    """Ids of the gallery's first pictures."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    _, body = await exchange(
+        reader, writer, f"GET /v1/items?k={most} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    )
+    writer.close()
+    return [item["id"] for item in json.loads(body)["items"]]
+
+
+def resident(process: subprocess.Popen[bytes]) -> float:
+    """MiB of memory that a process holds."""
+    pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def measured(gallery: Path, clients: int, seconds: float, *options: str) -> Run:
+    """One server, warmed up for 2 s, then measured; prints what it saw."""
+    with server(gallery, *options) as (port, process, ready):
+        ids = asyncio.run(item_ids(port))
+        asyncio.run(load(port, ids, clients, 2))
+        before = resident(process)
+        run = asyncio.run(load(port, ids, clients, seconds))
+        after = resident(process)
+    statuses = ", ".join(f"{count:,} × {status}" for status, count in sorted(run.statuses.items()))
+    print(
+        f"{' '.join(options) or 'default':<12} {run.rate:7.0f} queries/s   p50 {run.percentile(0.5):6.1f} ms"
+        f"   p99 {run.percentile(0.99):6.1f} ms   {statuses}   memory {before:.0f} -> {after:.0f} MiB"
+        f"   ready in {ready:.2f} s",
+        flush=True,
+    )
+    return run
+
+
+@click.command()
+@click.argument("gallery", type=click.Path(exists=True, path_type=Path))
+@click.option("--clients", default=32, show_default=True)
+@click.option("--seconds", default=60.0, show_default=True, help="Of the main run; 0 leaves it out.")
+@click.option(
+    "--compare-seconds", default=20.0, show_default=True, help="Of each run with and without batches."
+)
+def main(gallery: Path, clients: int, seconds: float, compare_seconds: float) -> None:
+    """Measure a server over GALLERY."""
+    if seconds:
+        run = measured(gallery, clients, seconds)
+        bad = sum(count for status, count in run.statuses.items() if status not in (200, 429))
+        print(f"errors other than 429: {bad}")
+    if compare_seconds:
+        batched = measured(gallery, clients, compare_seconds, "--batch", "32")
+        alone = measured(gallery, clients, compare_seconds, "--batch", "1")
+        print(f"ratio with / without micro-batching: {batched.rate / alone.rate:.2f}")
+
+
+if __name__ == "__main__":
+    main()

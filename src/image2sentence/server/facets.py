@@ -1,0 +1,52 @@
+"""What the values of a gallery's metadata columns are, for choosing among them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from image2sentence.gallery.filters import ColumnType, Value
+from image2sentence.gallery.store import Gallery
+
+PICTURES_READ = 20_000
+"""Pictures whose values are looked at; a larger gallery's facets are those of its first ones."""
+
+MOST_VALUES = 40
+LONGEST_VALUE = 80
+
+_AT_ONCE = 1_000
+
+
+@dataclass(frozen=True)
+class Facet:
+    """A column's values: of numbers and dates the least and the greatest, of others each and how often it comes.
+
+    `values` are the most frequent ones, most frequent first; empty where a column has so many different ones that a
+    choice among them helps nobody.
+    """
+
+    type: ColumnType
+    least: Value | None = None
+    greatest: Value | None = None
+    values: tuple[tuple[Value, int], ...] = ()
+
+
+def facets_of(gallery: Gallery, ids: Sequence[int]) -> dict[str, Facet]:
+    """The facets of these pictures, by column."""
+    types = gallery.columns()
+    counts: dict[str, Counter[Value]] = {name: Counter() for name in types}
+    ids = ids[:PICTURES_READ] if types else []
+    for start in range(0, len(ids), _AT_ONCE):
+        for row in gallery.metadata(ids[start : start + _AT_ONCE]):
+            for name, value in row.items():
+                counts[name][value] += 1
+    return {name: _facet(kind, counts[name]) for name, kind in types.items()}
+
+
+def _facet(kind: ColumnType, counts: Counter[Value]) -> Facet:
+    if kind in ("number", "date"):
+        ordered = sorted(counts, key=lambda value: (str(value) if kind == "date" else "", value))
+        return Facet(kind, ordered[0], ordered[-1]) if ordered else Facet(kind)
+    short = [(value, count) for value, count in counts.most_common() if len(str(value)) <= LONGEST_VALUE]
+    return Facet(kind, values=tuple(short) if len(short) <= MOST_VALUES else ())

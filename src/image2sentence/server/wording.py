@@ -1,0 +1,80 @@
+"""Which real words a pseudo-word is nearest to, in what the text encoder makes of both."""
+
+from __future__ import annotations
+
+import threading
+from typing import NamedTuple
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from image2sentence.encoders.base import Encoder, Vectors
+from image2sentence.encoders.folder import TOKENIZER, ModelFolder
+from image2sentence.query import KnowsWords
+
+MOST_WORDS = 4_096
+"""Words compared with, those with the lowest token ids: BERT's vocabulary has its words in the order of their use."""
+
+_AT_ONCE = 64
+
+
+class NearWord(NamedTuple):
+    """A real word, and the cosine of its meaning and the pseudo-word's, -1 to 1."""
+
+    word: str
+    nearness: float
+
+
+class Wording:
+    """Words and pseudo-words as vectors of the text encoder, each without the mean of all words.
+
+    A pseudo-word is asked as a sentence of its own. Nearness in the word-embedding table says less: the light side is
+    trained for what the text encoder makes of its sentences, not for where they lie in that table.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._turn = threading.Lock()
+        self._ready: tuple[list[str], Vectors, Vectors] | None = None
+
+    def prepare(self) -> None:
+        """Encode the vocabulary, once."""
+        if isinstance(self._encoder, KnowsWords):
+            self._vocabulary(self._encoder)
+
+    def nearest(self, sentence: Vectors, count: int) -> list[list[NearWord]]:
+        """(1, L, w) -> for each of the L pseudo-words its `count` nearest words, nearest first.
+
+        Empty for an encoder whose words are not known.
+        """
+        if not isinstance(self._encoder, KnowsWords):
+            return []
+        words, vectors, mean = self._vocabulary(self._encoder)
+        alone = np.swapaxes(sentence, 0, 1)  # (L, 1, w): L sentences of one pseudo-word
+        asked = _centred(self._encoder.encode_queries(alone, [""] * len(alone)), mean)
+        return [
+            [NearWord(words[place], float(row[place])) for place in np.argsort(-row, kind="stable")[:count]]
+            for row in asked @ vectors.T
+        ]
+
+    def _vocabulary(self, encoder: KnowsWords) -> tuple[list[str], Vectors, Vectors]:
+        with self._turn:
+            if self._ready is None:
+                words = _words(encoder.folder)
+                blocks = (words[start : start + _AT_ONCE] for start in range(0, len(words), _AT_ONCE))
+                vectors = np.concatenate([self._encoder.encode_queries(None, block) for block in blocks])
+                mean = vectors.mean(axis=0, keepdims=True)
+                self._ready = words, _centred(vectors, mean), mean
+            return self._ready
+
+
+def _words(folder: ModelFolder) -> list[str]:
+    """Whole words of the vocabulary that have a meaning of their own: letters only, more than one."""
+    vocabulary = Tokenizer.from_str(folder.read(TOKENIZER).decode("utf-8")).get_vocab()
+    words = sorted((number, word) for word, number in vocabulary.items() if word.isalpha() and len(word) > 1)
+    return [word for _, word in words[:MOST_WORDS]]
+
+
+def _centred(vectors: Vectors, mean: Vectors) -> Vectors:
+    moved = vectors - mean
+    return np.asarray(moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-6), np.float32)
