@@ -469,7 +469,7 @@ def test_serve_runs_the_app_on_the_loopback(shop: Shop, monkeypatch: pytest.Monk
     from image2sentence import encoders
 
     started: list[dict[str, Any]] = []
-    monkeypatch.setattr(encoders, "load_encoder", lambda folder=None: shop.encoder)
+    monkeypatch.setattr(encoders, "load_encoder", lambda folder=None, threads=0: shop.encoder)
     monkeypatch.setattr(uvicorn, "run", lambda app, **options: started.append(options))
     quiet = CliRunner().invoke(cli, ["serve", "--gallery", str(shop.gallery.folder)])
     assert (quiet.exit_code, quiet.stderr) == (0, "")

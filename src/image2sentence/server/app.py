@@ -178,17 +178,17 @@ def _serving(request: Request) -> Serving:
     return serving
 
 
-Served = Annotated[Serving, Depends(_serving)]
 PageSize = Annotated[int, Query(ge=1, le=MOST_RESULTS)]
 Offset = Annotated[int, Query(ge=0, le=DEEPEST_OFFSET)]
 
 
-async def _spend_query(request: Request, serving: Served) -> None:
-    serving.rates.spend(client_of(request))
+# Coroutines, as all that requests go through: FastAPI sends plain functions to a thread, which costs more than they do.
+async def _spend_query(request: Request) -> None:
+    _serving(request).rates.spend(client_of(request))
 
 
-async def _spend_picture(request: Request, serving: Served) -> None:
-    serving.rates.spend(client_of(request), PICTURE_COST)
+async def _spend_picture(request: Request) -> None:
+    _serving(request).rates.spend(client_of(request), PICTURE_COST)
 
 
 ASKS = [Depends(_spend_query)]
@@ -214,33 +214,38 @@ async def page() -> FileResponse:
 
 
 @open_routes.get("/health")
-async def health(serving: Served) -> Health:
+async def health(request: Request) -> Health:
     """Whether the server answers at all."""
+    serving = _serving(request)
     return Health(status="ok", pictures=len(serving.service))
 
 
 @open_routes.get("/ready", responses={503: {"model": Problem}})
-async def ready(serving: Served) -> Health:
+async def ready(request: Request) -> Health:
     """Whether queries can be answered: the model is loaded and the gallery can be read."""
+    serving = _serving(request)
     await serving.pictures.run(serving.service.check)
     return Health(status="ready", pictures=len(serving.service))
 
 
 @guarded_routes.get("/metrics", response_class=Response, responses={401: {"model": Problem}})
-async def metrics(serving: Served) -> Response:
+async def metrics(request: Request) -> Response:
     """Counts for Prometheus."""
+    serving = _serving(request)
     return Response(serving.metrics.text(), media_type=CONTENT_TYPE)
 
 
-@routes.post("/search", openapi_extra=_form(SearchFields), dependencies=ASKS)
-async def search(request: Request, serving: Served) -> SearchAnswer:
+@routes.post("/search", response_model=SearchAnswer, openapi_extra=_form(SearchFields), dependencies=ASKS)
+async def search(request: Request) -> Response:
     """Rank the gallery by a picture, words, or both.
 
     The reference is one of `picture`, `item` and `sentence`. With words, the reference itself is left out.
     """
+    serving = _serving(request)
     with serving.admission.place() as place:
         fields, picture = await read_form(request, SearchFields, serving.limits, place)
-        return await unless_gone(request, _searched(serving, fields, picture))
+        answer = await unless_gone(request, _searched(serving, fields, picture))
+    return Response(answer.model_dump_json(), media_type=JSON)  # checked when it was made; not once more
 
 
 async def _searched(serving: Serving, fields: SearchFields, picture: bytes | None) -> SearchAnswer:
@@ -260,7 +265,13 @@ def _answer(ranking: Ranking, offset: int, milliseconds: dict[str, float]) -> Se
         total=ranking.total,
         offset=offset,
         results=[
-            Result(**_item(found.picture).model_dump(), rank=found.rank, score=round(found.score, 5))
+            Result(
+                id=found.picture.id,
+                width=found.picture.width,
+                height=found.picture.height,
+                rank=found.rank,
+                score=round(found.score, 5),
+            )
             for found in ranking.results
         ],
         not_understood=[NotUnderstood(word=u.word, near=list(u.near)) for u in ranking.not_understood],
@@ -269,11 +280,12 @@ def _answer(ranking: Ranking, offset: int, milliseconds: dict[str, float]) -> Se
 
 
 @routes.post("/sentence", openapi_extra=_form(ReferenceFields), dependencies=ASKS)
-async def sentence(request: Request, serving: Served) -> SentenceAnswer:
+async def sentence(request: Request) -> SentenceAnswer:
     """Where each pseudo-word of a picture's sentence looks.
 
     The reference is one of `picture`, `item` and `sentence`.
     """
+    serving = _serving(request)
     with serving.admission.place() as place:
         fields, picture = await read_form(request, ReferenceFields, serving.limits, place)
         read = await unless_gone(request, serving.read(Asked(picture, fields.item, fields.sentence)))
@@ -283,27 +295,31 @@ async def sentence(request: Request, serving: Served) -> SentenceAnswer:
 
 
 @routes.get("/items", dependencies=LOOKS)
-async def items(serving: Served, k: PageSize = 24, offset: Offset = 0) -> Items:
+async def items(request: Request, k: PageSize = 24, offset: Offset = 0) -> Items:
     """A page of the gallery, in its own order."""
+    serving = _serving(request)
     page = serving.service.items(k, offset)
     return Items(total=len(serving.service), items=[_item(picture) for picture in page])
 
 
 @routes.get("/items/{number}", dependencies=LOOKS)
-async def item(number: int, serving: Served) -> Item:
+async def item(number: int, request: Request) -> Item:
     """One picture's size."""
+    serving = _serving(request)
     return _item(serving.service.item(number))
 
 
 @routes.get("/items/{number}/thumbnail", response_class=Response, dependencies=LOOKS)
-async def thumbnail(number: int, serving: Served) -> Response:
+async def thumbnail(number: int, request: Request) -> Response:
     """One picture as a small JPEG."""
+    serving = _serving(request)
     return await _jpeg(serving, number, THUMBNAIL_SIDE)
 
 
 @routes.get("/items/{number}/image", response_class=Response, dependencies=LOOKS)
-async def image(number: int, serving: Served) -> Response:
+async def image(number: int, request: Request) -> Response:
     """One picture as a JPEG large enough to look at."""
+    serving = _serving(request)
     return await _jpeg(serving, number, IMAGE_SIDE)
 
 

@@ -72,7 +72,7 @@ def host_name(header: str) -> str:
     return header.partition(":")[0].lower()
 
 
-def require_token(request: Request) -> None:
+async def require_token(request: Request) -> None:
     """Raise HTTPException 401 unless the request brings the server's token, where it has one."""
     token: str | None = request.app.state.token
     if token is None:
