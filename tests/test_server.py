@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import builtins
 import hashlib
 import io
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -19,21 +22,29 @@ from PIL import Image
 
 pytest.importorskip("fastapi", reason="the server needs the [server] extra")
 
+from fastapi import Request
 from fastapi.testclient import TestClient
+from tokenizers import Tokenizer
 
 from fakes import FakeEncoder, encoded, model_config, photo, png_bomb, rotated_jpeg
 from image2sentence.cli.app import cli
 from image2sentence.cli.serve import address, server_extra
 from image2sentence.config import Preprocessing
+from image2sentence.encoders import load_encoder
+from image2sentence.encoders.folder import bundled
 from image2sentence.encoders.onnx import Explanation
 from image2sentence.errors import GalleryError, ModelError, QueryError
 from image2sentence.gallery import Gallery, index_pictures
-from image2sentence.server.app import Load, create_app
-from image2sentence.server.models import DEEPEST_OFFSET, LONGEST_TEXT, MOST_RESULTS
+from image2sentence.server.admission import Admission, Busy, Gone, Rates, client_of, unless_gone
+from image2sentence.server.app import RUNTIME_FILES, create_app
+from image2sentence.server.batching import Batcher
+from image2sentence.server.models import DEEPEST_OFFSET, LONGEST_TEXT, MOST_RESULTS, SearchFields
 from image2sentence.server.recent import Recent
-from image2sentence.server.security import HEADERS, LOOPBACK, host_name
+from image2sentence.server.security import LOOPBACK, host_name, security_headers
 from image2sentence.server.service import SearchService, covered
+from image2sentence.server.serving import Load
 from image2sentence.server.uploads import UploadLimits
+from image2sentence.server.wording import Wording
 
 COLOURS = ("red", "blue", "green", "white", "purple")
 CONFIG = model_config(query_preprocessing=Preprocessing(32, fit="crop"))
@@ -74,14 +85,22 @@ class Shop:
         self.encoder = Reader()
         self.gallery = Gallery.create(folder / "gallery", self.encoder.fingerprint, self.encoder.width)
         index_pictures(self.pictures, self.gallery, self.encoder)
-        self.service = SearchService(self.encoder, self.gallery)
         self.names = {picture.id: picture.path.stem for picture in self.gallery.pictures()}
         self.ids = {name: number for number, name in self.names.items()}
+        self.gallery.add_columns({"name": "text", "hue": "number"})
+        self.gallery.set_metadata((number, values_of(name)) for number, name in self.names.items())
+        self.service = SearchService(self.encoder, self.gallery)
 
     def found(self, answer: Any) -> list[str]:
         """The names of the pictures that a search found, best first."""
         assert answer.status_code == 200, answer.text
         return [self.names[result["id"]] for result in answer.json()["results"]]
+
+
+def values_of(name: str) -> dict[str, Any]:
+    """Metadata of the picture of a colour: what it is called, and its hue where it has one."""
+    hues = {"red": 0, "zz-red-again": 0, "blue": 240, "green": 120, "purple": 300}
+    return {"name": name} | ({"hue": hues[name]} if name in hues else {})
 
 
 def plate(colour: str) -> bytes:
@@ -158,7 +177,7 @@ def test_pages_follow_one_another(client: TestClient) -> None:
 
 def test_a_sentence_says_where_each_pseudo_word_looks(client: TestClient, shop: Shop) -> None:
     answer = client.post("/v1/sentence", **form(plate("red"))).json()
-    assert answer["pseudo_words"] == [{"attention": [[0.25, 0.25], [0.25, 0.25]], "gate": 0.5}]
+    assert answer["pseudo_words"] == [{"attention": [[0.25, 0.25], [0.25, 0.25]], "gate": 0.5, "near": []}]
     assert answer["region"] == pytest.approx([1 / 6, 0, 2 / 3, 1])  # the middle square of 60 x 40
     assert answer["sentence"] == hashlib.sha256(plate("red")).hexdigest()
 
@@ -176,12 +195,160 @@ def test_the_region_is_what_the_query_encoder_sees() -> None:
     assert covered((40, 80), Preprocessing(32, fit="crop")) == (0, 0.25, 1, 0.5)
 
 
+def asked_as_json(client: TestClient, **fields: Any) -> Any:
+    return client.post("/v1/search", json=fields)
+
+
+def test_a_ready_vector_asks_like_what_it_was_made_of(client: TestClient, shop: Shop) -> None:
+    (vector,) = shop.encoder.encode_queries(None, ["green"])
+    by_words = client.post("/v1/search", **form(text="green")).json()
+    written = base64.b64encode(vector.astype("<f4").tobytes()).decode()
+    for answer in (
+        client.post("/v1/search", **form(vector=written)),
+        asked_as_json(client, vector=written),
+        asked_as_json(client, vector=vector.tolist()),
+    ):
+        assert shop.found(answer) == [shop.names[one["id"]] for one in by_words["results"]]
+    for wrong in ("not base64", [1.0, float(10**40)], [], [0.0] * 49, [1.0] * 3, "AAAA" * 7):
+        refused = asked_as_json(client, vector=wrong)
+        assert refused.status_code == 422, refused.text
+        assert "vector" in refused.json()["error"]
+
+
+def test_a_condition_keeps_to_what_meets_it(client: TestClient, shop: Shop) -> None:
+    answer = client.post("/v1/search", **form(text="red", where="hue > 100"))
+    assert set(shop.found(answer)) == {"blue", "green", "purple"}
+    assert answer.json()["total"] == 3
+    assert {"name": "blue", "hue": 240} in [result["metadata"] for result in answer.json()["results"]]
+    listed = client.get("/v1/items", params={"where": "hue = 0"}).json()
+    assert (listed["total"], [item["metadata"]["name"] for item in listed["items"]]) == (
+        2,
+        ["red", "zz-red-again"],
+    )
+    for refused in (
+        client.post("/v1/search", **form(text="red", where="hoe > 1")),
+        client.get("/v1/items", params={"where": "hue >"}),
+    ):
+        assert refused.status_code == 422
+        assert not leaks(refused.text, shop)
+
+
+def test_columns_are_described(client: TestClient) -> None:
+    about = client.get("/v1/gallery").json()
+    columns = {column["name"]: column for column in about["columns"]}
+    assert (about["pictures"], about["device"]) == (6, False)
+    assert (columns["hue"]["least"], columns["hue"]["greatest"]) == (0, 300)
+    assert ["blue", 1] in columns["name"]["values"]
+
+
+def test_what_is_not_wanted_is_pushed_back(client: TestClient, shop: Shop) -> None:
+    def score(name: str, **fields: Any) -> float:
+        results = asked_as_json(client, text="red purple", **fields).json()["results"]
+        return next(one["score"] for one in results if one["id"] == shop.ids[name])
+
+    assert score("purple") > score("purple", not_text=["purple"]) + 0.1
+    assert score("purple") > score("purple", not_item=[shop.ids["purple"]]) + 0.1
+    repeated = [("text", (None, "red purple")), ("not_text", (None, "purple")), ("not_text", (None, "blue"))]
+    by_form = client.post("/v1/search", files=repeated).json()["results"]
+    assert by_form == asked_as_json(client, text="red purple", not_text=["purple", "blue"]).json()["results"]
+    assert asked_as_json(client, text="red", not_text=[" "]).status_code == 422
+    assert asked_as_json(client, text="red", not_item=[999]).status_code == 404
+
+
+def test_the_balance_goes_from_the_picture_to_the_words(client: TestClient, shop: Shop) -> None:
+    def best(balance: float) -> str:
+        return shop.found(asked_as_json(client, item=shop.ids["white"], text="blue", balance=balance))[0]
+
+    assert best(1.0) == "blue"
+    picture = client.post("/v1/search", **form(item=shop.ids["white"], k=2))
+    assert best(0.0) == shop.found(picture)[1]
+    assert asked_as_json(client, text="blue", balance=1.1).status_code == 422
+
+
+def test_a_pseudo_word_that_is_switched_off_is_not_asked(client: TestClient, shop: Shop) -> None:
+    words = asked_as_json(client, text="green").json()["results"]
+    muted = asked_as_json(client, item=shop.ids["red"], text="green", muted=[1]).json()["results"]
+    assert muted == words
+    assert asked_as_json(client, item=shop.ids["red"], text="green").json()["results"] != words
+    assert asked_as_json(client, item=shop.ids["red"], muted=[1]).status_code == 422
+    assert asked_as_json(client, item=shop.ids["red"], text="green", muted=[2]).status_code == 422
+
+
+def test_pictures_indexed_meanwhile_are_found(
+    client: TestClient, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("image2sentence.server.service.LOOKS_FOR_CHANGES", 0.0)
+    (shop.pictures / "yellow.png").write_bytes(plate("yellow"))
+    index_pictures(shop.pictures, shop.gallery, shop.encoder)
+    found = client.post("/v1/search", **form(text="yellow")).json()
+    assert found["total"] == len(COLOURS) + 2
+    assert found["results"][0]["id"] not in shop.names
+
+
+def test_the_page_s_own_encoder_is_handed_out_only_where_it_is_wanted(tmp_path: Path, shop: Shop) -> None:
+    for name in RUNTIME_FILES:
+        (tmp_path / name).write_bytes(b"runtime")
+    (tmp_path / "other.js").write_bytes(b"private")
+    service = SearchService(load_encoder(), real_gallery(tmp_path))
+    names = ["config.json", "tokenizer.json", "onnx/query_image.onnx", "onnx/query_text.onnx"]
+    with TestClient(create_app(service)) as client:
+        assert client.get("/v1/model/config.json").status_code == 404
+        assert client.get("/runtime/ort.wasm.bundle.min.mjs").status_code == 404
+        assert "wasm" not in client.get("/").headers["content-security-policy"]
+    with TestClient(create_app(service, runtime=tmp_path)) as client:
+        for name in names:
+            content = client.get(f"/v1/model/{name}").content
+            assert content == (bundled() / name).read_bytes()
+        for name in (
+            "onnx/gallery_image.onnx",
+            "README.md",
+            "../default/config.json",
+            "vl/model.safetensors",
+        ):
+            assert client.get(f"/v1/model/{name}").status_code == 404
+        assert (
+            client.get("/runtime/ort-wasm-simd-threaded.wasm").headers["content-type"] == "application/wasm"
+        )
+        assert client.get("/runtime/other.js").status_code == 404
+        assert "'wasm-unsafe-eval'" in client.get("/").headers["content-security-policy"]
+
+
+def real_gallery(folder: Path) -> Gallery:
+    """An empty gallery of the bundled model."""
+    encoder = load_encoder()
+    return Gallery.create(folder / "real", encoder.fingerprint, encoder.width)
+
+
+def test_pseudo_words_are_near_real_words_of_the_same_meaning() -> None:
+    encoder = load_encoder(threads=1)
+    wording = Wording(encoder)
+    onnx = pytest.importorskip("onnx")
+    tokenizer = Tokenizer.from_file(str(bundled() / "tokenizer.json"))
+    table = next(
+        onnx.numpy_helper.to_array(one)
+        for one in onnx.load(bundled() / "onnx" / "query_text.onnx").graph.initializer
+        if "word_embeddings" in one.name
+    )
+    words = ["umbrella", "red"]
+    rows = np.stack([table[tokenizer.token_to_id(word)] for word in words]).astype(np.float32)
+    near = wording.nearest(rows[None], 3)
+    assert [one[0].word for one in near] == words
+    assert near[0][0].nearness > near[0][1].nearness > near[0][2].nearness
+    assert near[0][0].nearness == pytest.approx(1, abs=0.01)
+    assert Wording(FakeEncoder()).nearest(np.zeros((1, 1, 49), np.float32), 3) == []
+
+
 def test_items_are_listed_and_described(client: TestClient, shop: Shop) -> None:
     page = client.get("/v1/items", params={"k": 2, "offset": 1}).json()
     assert page["total"] == len(COLOURS) + 1
     assert [item["id"] for item in page["items"]] == sorted(shop.names)[1:3]
     one = client.get(f"/v1/items/{shop.ids['green']}").json()
-    assert one == {"id": shop.ids["green"], "width": 60, "height": 40}
+    assert one == {
+        "id": shop.ids["green"],
+        "width": 60,
+        "height": 40,
+        "metadata": {"hue": 120, "name": "green"},
+    }
 
 
 def test_pictures_are_shown_small_upright_and_without_metadata(tmp_path: Path) -> None:
@@ -322,7 +489,7 @@ def test_uploads_are_never_written_to_disk(client: TestClient, monkeypatch: pyte
 @pytest.mark.parametrize("path", ["/", "/static/app.js", "/health", "/v1/items", "/v1/items/999", "/nothing"])
 def test_every_answer_has_the_security_headers(client: TestClient, path: str) -> None:
     headers = client.get(path).headers
-    assert {name: headers.get(name) for name in HEADERS} == HEADERS
+    assert {name: headers.get(name) for name in security_headers()} == security_headers()
     policy = headers["content-security-policy"]
     assert "unsafe" not in policy
     assert "default-src 'none'" in policy
@@ -359,6 +526,155 @@ def test_only_its_own_names_reach_a_server_on_the_loopback(shop: Shop) -> None:
         refused = client.get("/v1/items", headers={"Host": "127.0.0.1.example.org"})
     assert (refused.status_code, "x-frame-options" in refused.headers) == (400, True)
     assert host_name("LOCALHOST:1") == "localhost"
+
+
+def test_a_full_server_refuses_before_it_reads_a_body(shop: Shop) -> None:
+    read = []
+
+    def body() -> Iterator[bytes]:
+        read.append(1)
+        yield b"x"
+
+    with TestClient(create_app(shop.service, load=Load(waiting=0))) as client, ThreadPoolExecutor(1) as pool:
+        shop.encoder.may_compose.clear()
+        first = pool.submit(client.post, "/v1/search", **form(text="red"))
+        while not client.app.state.serving.admission.inside:  # type: ignore[attr-defined]
+            time.sleep(0.01)
+        headers = {"content-type": "multipart/form-data; boundary=x"}
+        refused = client.post("/v1/search", content=body(), headers=headers)
+        shop.encoder.may_compose.set()
+        assert first.result().status_code == 200
+    assert refused.status_code == 429
+
+
+def test_bodies_share_a_bounded_memory() -> None:
+    admission = Admission(places=2, body_bytes=100)
+    with admission.place() as first, admission.place() as second:
+        first.hold(60)
+        first.hold(50)
+        assert admission.held == 60
+        with pytest.raises(Busy, match="pictures are being sent"):
+            second.hold(41)
+        second.hold(40)
+        with pytest.raises(Busy, match="waiting"), admission.place():
+            pass
+    assert (admission.inside, admission.held) == (0, 0)
+
+
+def test_an_announced_body_without_room_is_refused(shop: Shop) -> None:
+    with TestClient(create_app(shop.service, load=Load(bodies=50_000))) as client:
+        assert client.post("/v1/search", **form(bytes(60_000))).status_code == 429
+        assert client.post("/v1/search", **form(plate("red"))).status_code == 200
+
+
+def test_each_client_has_a_rate_of_its_own() -> None:
+    now = [0.0]
+    rates = Rates(2.0, lambda: now[0])
+    for _ in range(4):
+        rates.spend("a")
+    with pytest.raises(Busy) as refused:
+        rates.spend("a", 2.0)
+    assert refused.value.seconds == 1
+    rates.spend("b")
+    now[0] = 0.5
+    rates.spend("a")
+    with pytest.raises(Busy):
+        rates.spend("a")
+    Rates(0.0).spend("a", 10**9)
+
+
+def test_a_client_that_asks_too_fast_is_slowed_down(shop: Shop) -> None:
+    with TestClient(create_app(shop.service, load=Load(rate=1.0))) as client:
+        statuses = [client.post("/v1/search", **form(text="red")).status_code for _ in range(3)]
+        assert statuses == [200, 200, 429]
+        assert client.get("/health").status_code == 200
+
+
+def test_an_ipv6_network_is_one_client() -> None:
+    def asking(host: str) -> str:
+        return client_of(Request({"type": "http", "client": (host, 1), "headers": []}))
+
+    assert asking("2001:db8::1") == asking("2001:db8::ffff") != asking("2001:db8:0:1::1")
+    assert asking("10.0.0.1") != asking("10.0.0.2")
+    assert asking("testclient") == "testclient"
+
+
+def test_queries_that_wait_together_are_answered_in_one_call() -> None:
+    sizes: list[int] = []
+    free = threading.Event()
+
+    def answer(queries: list[int]) -> list[int | Exception]:
+        assert free.wait(20)
+        return [QueryError("odd") if query % 2 else 10 * query for query in queries]
+
+    async def ask() -> list[Any]:
+        batcher: Batcher[int, int] = Batcher(answer, 3, sizes.append)
+        asked = [asyncio.ensure_future(batcher.ask(query)) for query in range(8)]
+        await asyncio.sleep(0.01)
+        asked[2].cancel()  # gave up while waiting
+        asked[0].cancel()  # gave up while being answered
+        free.set()
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        batcher.close()
+        return answers
+
+    answers = asyncio.run(ask())
+    assert sizes == [1, 3, 3]
+    assert [answers[4], answers[6]] == [40, 60]
+    assert [type(answers[n]) for n in (0, 1, 2, 3)] == [
+        asyncio.CancelledError,
+        QueryError,
+        asyncio.CancelledError,
+        QueryError,
+    ]
+
+
+def test_what_breaks_a_batch_breaks_all_of_it_and_nothing_else() -> None:
+    async def ask() -> list[Any]:
+        batcher: Batcher[int, float] = Batcher(lambda queries: [1 / query for query in queries], 4)
+        broken = await asyncio.gather(batcher.ask(0), return_exceptions=True)
+        fine = await batcher.ask(2)
+        batcher.close()
+        return [*broken, fine]
+
+    broken, fine = asyncio.run(ask())
+    assert (type(broken), fine) == (ZeroDivisionError, 0.5)
+
+
+def test_a_client_that_leaves_is_not_answered(shop: Shop) -> None:
+    done = []
+
+    async def work() -> None:
+        await asyncio.sleep(20)
+        done.append(1)
+
+    async def leaves() -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+    async def ask() -> None:
+        with pytest.raises(Gone):
+            await unless_gone(Request({"type": "http", "headers": []}, leaves), work())
+
+    asyncio.run(ask())
+    assert not done
+
+
+def test_metrics_count_requests_by_route(client: TestClient, shop: Shop) -> None:
+    client.post("/v1/search", **form(text="red"))
+    client.get(f"/v1/items/{shop.ids['red']}/thumbnail")
+    client.get("/nothing/that/exists")
+    text = client.get("/metrics").text
+    for line in (
+        'image2sentence_requests_total{route="/v1/search",status="200"} 1.0',
+        'image2sentence_requests_total{route="/v1/items/{number}/thumbnail",status="200"} 1.0',
+        'image2sentence_requests_total{route="none",status="404"} 1.0',
+        'image2sentence_query_stage_seconds_count{stage="search"} 1.0',
+        "image2sentence_batch_queries_count 1.0",
+        "image2sentence_gallery_pictures 6.0",
+    ):
+        assert line in text
+    with TestClient(create_app(shop.service, token="secret")) as guarded:
+        assert guarded.get("/metrics").status_code == 401
 
 
 def test_past_the_queue_requests_are_told_to_come_back(shop: Shop) -> None:
@@ -416,7 +732,7 @@ def test_health_and_readiness(client: TestClient) -> None:
 def test_openapi_describes_the_form(client: TestClient) -> None:
     described = client.get("/openapi.json").json()["paths"]["/v1/search"]["post"]["requestBody"]
     fields = described["content"]["multipart/form-data"]["schema"]["properties"]
-    assert set(fields) == {"picture", "item", "sentence", "text", "k", "offset"}
+    assert set(fields) == {"picture", *SearchFields.model_fields}
 
 
 def test_a_service_refuses_the_gallery_of_another_model(shop: Shop) -> None:

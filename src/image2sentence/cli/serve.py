@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -63,6 +64,12 @@ SWITCH_SECONDS = 0.0005
     metavar="N",
     help="Threads of one call of the model; 0 for one per core. More answer a lone query of a large model sooner.",
 )
+@click.option(
+    "--browser-runtime",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    metavar="DIR",
+    help="onnxruntime-web's dist folder: lets the page encode queries on the visitor's device.",
+)
 def serve(
     gallery: Path | None,
     model: Path | None,
@@ -73,6 +80,7 @@ def serve(
     waiting: int,
     batch: int,
     threads: int,
+    browser_runtime: Path | None,
 ) -> None:
     """Open a page where a gallery is searched with pictures and words, until Ctrl-C.
 
@@ -83,9 +91,10 @@ def serve(
     with server_extra():
         import uvicorn
 
-        from image2sentence.server.app import Load, create_app
+        from image2sentence.server.app import RUNTIME_FILES, create_app
         from image2sentence.server.security import LOOPBACK
         from image2sentence.server.service import SearchService
+        from image2sentence.server.serving import Load
     from image2sentence.encoders import load_encoder
     from image2sentence.gallery.store import Gallery
 
@@ -93,9 +102,14 @@ def serve(
         service = SearchService(load_encoder(model, threads), opened)
         service.prepare()
         hosts = LOOPBACK if host in LOOPBACK else None
+        _require_runtime(browser_runtime, RUNTIME_FILES)
         allowed = rate if rate is not None else 0.0 if hosts else RATE
         app = create_app(
-            service, token=token, hosts=hosts, load=Load(waiting=waiting, batch=batch, rate=allowed)
+            service,
+            token=token,
+            hosts=hosts,
+            load=Load(waiting=waiting, batch=batch, rate=allowed),
+            runtime=browser_runtime,
         )
         if hosts is None and not token:
             click.echo(
@@ -120,6 +134,16 @@ def _share_cores() -> None:
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is first imported
     sys.setswitchinterval(SWITCH_SECONDS)
+
+
+def _require_runtime(folder: Path | None, files: Iterable[str]) -> None:
+    missing = [name for name in files if folder is not None and not (folder / name).is_file()]
+    if missing:
+        raise click.BadParameter(
+            f"{folder} has no {missing[0]}: give node_modules/onnxruntime-web/dist after "
+            "`npm install onnxruntime-web`",
+            param_hint="--browser-runtime",
+        )
 
 
 def address(host: str, port: int) -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,107 +17,43 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 
 from image2sentence import __version__
 from image2sentence.errors import GalleryError, Image2SentenceError, ImageError, QueryError
-from image2sentence.gallery.store import Picture
-from image2sentence.server.admission import Admission, Busy, Gone, Rates, client_of, unless_gone
-from image2sentence.server.batching import Batcher
-from image2sentence.server.metrics import CONTENT_TYPE, Measured, Metrics
+from image2sentence.gallery.filters import LONGEST_FILTER
+from image2sentence.server.admission import Busy, Gone, client_of, unless_gone
+from image2sentence.server.metrics import CONTENT_TYPE, Measured
 from image2sentence.server.models import (
     DEEPEST_OFFSET,
     MOST_RESULTS,
+    About,
     Health,
     Item,
     Items,
-    NotUnderstood,
     Problem,
-    PseudoWord,
     ReferenceFields,
-    Result,
     SearchAnswer,
     SearchFields,
     SentenceAnswer,
 )
-from image2sentence.server.security import Guard, require_token
-from image2sentence.server.service import Asked, NotThere, Ranking, ReadPicture, SearchService, Wanted
+from image2sentence.server.security import Guard, require_token, security_headers
+from image2sentence.server.service import NotThere, SearchService
+from image2sentence.server.serving import Load, Serving
 from image2sentence.server.uploads import FORM, JSON, PICTURE, UploadLimits, first_problem, read_form
-from image2sentence.server.workers import Workers
 
 THUMBNAIL_SIDE = 384
 IMAGE_SIDE = 1_280
-READERS = 2
-"""Threads that read references. The image graph gains nothing from batches, so each picture is read by itself."""
-
-WAITING_FOR_PICTURES = 512
 PICTURE_COST = 0.05
 """What a picture of the gallery, or a list, costs of a client's rate; a query costs 1."""
+
+RUNTIME_FILES = {
+    "ort.wasm.bundle.min.mjs": "text/javascript",
+    "ort-wasm-simd-threaded.wasm": "application/wasm",
+}
+"""Of onnxruntime-web's `dist` folder: what a browser loads to encode queries itself."""
 
 _STATUS = ((NotThere, 404), (Busy, 429), (Gone, 499), (QueryError, 422), (ImageError, 422))
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem} for status in (400, 401, 404, 408, 413, 415, 422, 429, 503)
 }
 _log = logging.getLogger("image2sentence.server")
-
-
-@dataclass(frozen=True)
-class Load:
-    """How much at once, and how fast.
-
-    Attributes:
-        waiting: Queries that may be inside beside the one being answered, from before their body is read; one more
-            is answered 429.
-        bodies: Bytes that their bodies may hold together.
-        batch: Most queries answered in one call of the model; 1 answers each alone.
-        rate: Queries a second from one client; 0 counts nobody.
-    """
-
-    waiting: int = 32
-    bodies: int = 100 << 20
-    batch: int = 32
-    rate: float = 0.0
-
-
-@dataclass(frozen=True)
-class Serving:
-    """What every request is answered with."""
-
-    service: SearchService
-    limits: UploadLimits
-    admission: Admission
-    rates: Rates
-    readers: Workers
-    queries: Batcher[Wanted, Ranking]
-    pictures: Workers
-    metrics: Metrics
-
-    @classmethod
-    def of(cls, service: SearchService, limits: UploadLimits, load: Load) -> Serving:
-        """The threads, queues and counts around a service."""
-        metrics = Metrics()
-        admission = Admission(1 + load.waiting, load.bodies)
-        metrics.gauge("queries_inside", "Queries waiting or being answered.", lambda: admission.inside)
-        metrics.gauge("body_bytes_held", "Bytes of requests held in memory.", lambda: admission.held)
-        metrics.gauge("gallery_pictures", "Pictures that can be found.", lambda: len(service))
-        return cls(
-            service,
-            limits,
-            admission,
-            Rates(load.rate),
-            Workers(READERS, load.waiting + 1),
-            Batcher(service.search_many, load.batch, metrics.batches.observe),
-            Workers(2, WAITING_FOR_PICTURES),
-            metrics,
-        )
-
-    async def read(self, asked: Asked) -> ReadPicture | None:
-        """The reference as the model reads it; None where none is asked with."""
-        if asked == Asked():
-            return None
-        return self.service.known(asked) or await self.readers.run(self.service.read, asked)
-
-    def close(self) -> None:
-        """Let running calls finish and drop those that wait."""
-        self.queries.close()
-        self.readers.close()
-        self.pictures.close()
 
 
 def create_app(
@@ -129,6 +63,7 @@ def create_app(
     hosts: Collection[str] | None = None,
     limits: UploadLimits | None = None,
     load: Load | None = None,
+    runtime: Path | None = None,
 ) -> FastAPI:
     """The server as an ASGI application.
 
@@ -138,6 +73,7 @@ def create_app(
         hosts: Names the server may be called by (`Host` header); None for any.
         limits: Largest and slowest request body.
         load: How much at once, and how fast.
+        runtime: onnxruntime-web's `dist` folder, so that browsers may encode queries themselves; None if not.
     """
     app = FastAPI(
         title="image2sentence",
@@ -145,28 +81,27 @@ def create_app(
         summary="Search pictures with a picture plus words.",
         docs_url=None,  # FastAPI's pages load scripts from elsewhere
         redoc_url=None,
-        lifespan=_closing,
+        lifespan=_running,
     )
     app.state.token = token
-    app.state.serving = Serving.of(service, limits or UploadLimits(), load or Load())
-    app.include_router(open_routes)
-    app.include_router(guarded_routes)
-    app.include_router(routes)
+    app.state.serving = Serving(service, limits or UploadLimits(), load or Load(), runtime)
+    for router in (open_routes, guarded_routes, routes):
+        app.include_router(router)
     app.mount("/static", StaticFiles(directory=_page_folder()))
     app.add_exception_handler(Image2SentenceError, _on_own_error)
     app.add_exception_handler(AnyHTTPException, _on_http_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(Exception, _on_any_error)
-    app.add_middleware(Guard, hosts=hosts)
+    app.add_middleware(Guard, hosts=hosts, headers=security_headers(runs_model=runtime is not None))
     app.add_middleware(Measured, metrics=app.state.serving.metrics)
     return app
 
 
 @asynccontextmanager
-async def _closing(app: FastAPI) -> AsyncIterator[None]:
+async def _running(app: FastAPI) -> AsyncIterator[None]:
+    app.state.serving.start()
     yield
-    serving: Serving = app.state.serving
-    serving.close()
+    app.state.serving.close()
 
 
 def _page_folder() -> Path:
@@ -176,10 +111,6 @@ def _page_folder() -> Path:
 def _serving(request: Request) -> Serving:
     serving: Serving = request.app.state.serving
     return serving
-
-
-PageSize = Annotated[int, Query(ge=1, le=MOST_RESULTS)]
-Offset = Annotated[int, Query(ge=0, le=DEEPEST_OFFSET)]
 
 
 # Coroutines, as all that requests go through: FastAPI sends plain functions to a thread, which costs more than they do.
@@ -193,6 +124,10 @@ async def _spend_picture(request: Request) -> None:
 
 ASKS = [Depends(_spend_query)]
 LOOKS = [Depends(_spend_picture)]
+PageSize = Annotated[int, Query(ge=1, le=MOST_RESULTS)]
+Offset = Annotated[int, Query(ge=0, le=DEEPEST_OFFSET)]
+Where = Annotated[str | None, Query(max_length=LONGEST_FILTER, description="Condition on the metadata.")]
+
 open_routes = APIRouter()
 guarded_routes = APIRouter(dependencies=[Depends(require_token)])
 routes = APIRouter(prefix="/v1", dependencies=[Depends(require_token)], responses=_PROBLEMS)
@@ -216,8 +151,7 @@ async def page() -> FileResponse:
 @open_routes.get("/health")
 async def health(request: Request) -> Health:
     """Whether the server answers at all."""
-    serving = _serving(request)
-    return Health(status="ok", pictures=len(serving.service))
+    return Health(status="ok", pictures=len(_serving(request).service))
 
 
 @open_routes.get("/ready", responses={503: {"model": Problem}})
@@ -231,117 +165,87 @@ async def ready(request: Request) -> Health:
 @guarded_routes.get("/metrics", response_class=Response, responses={401: {"model": Problem}})
 async def metrics(request: Request) -> Response:
     """Counts for Prometheus."""
-    serving = _serving(request)
-    return Response(serving.metrics.text(), media_type=CONTENT_TYPE)
+    return Response(_serving(request).metrics.text(), media_type=CONTENT_TYPE)
 
 
 @routes.post("/search", response_model=SearchAnswer, openapi_extra=_form(SearchFields), dependencies=ASKS)
 async def search(request: Request) -> Response:
-    """Rank the gallery by a picture, words, or both.
+    """Rank the gallery by a picture, words, or both; or by a ready vector.
 
     The reference is one of `picture`, `item` and `sentence`. With words, the reference itself is left out.
     """
     serving = _serving(request)
     with serving.admission.place() as place:
         fields, picture = await read_form(request, SearchFields, serving.limits, place)
-        answer = await unless_gone(request, _searched(serving, fields, picture))
+        answer = await unless_gone(request, serving.search(fields, picture))
     return Response(answer.model_dump_json(), media_type=JSON)  # checked when it was made; not once more
-
-
-async def _searched(serving: Serving, fields: SearchFields, picture: bytes | None) -> SearchAnswer:
-    start = time.perf_counter()
-    read = await serving.read(Asked(picture, fields.item, fields.sentence))
-    spent = {"read_ms": round(1000 * (time.perf_counter() - start), 1)}
-    wanted = Wanted(read, fields.item, fields.text.strip(), fields.k, fields.offset)
-    ranking = await serving.queries.ask(wanted)
-    spent |= ranking.milliseconds
-    serving.metrics.query(spent)
-    return _answer(ranking, fields.offset, spent)
-
-
-def _answer(ranking: Ranking, offset: int, milliseconds: dict[str, float]) -> SearchAnswer:
-    return SearchAnswer(
-        sentence=None if ranking.read is None else ranking.read.name,
-        total=ranking.total,
-        offset=offset,
-        results=[
-            Result(
-                id=found.picture.id,
-                width=found.picture.width,
-                height=found.picture.height,
-                rank=found.rank,
-                score=round(found.score, 5),
-            )
-            for found in ranking.results
-        ],
-        not_understood=[NotUnderstood(word=u.word, near=list(u.near)) for u in ranking.not_understood],
-        milliseconds=milliseconds,
-    )
 
 
 @routes.post("/sentence", openapi_extra=_form(ReferenceFields), dependencies=ASKS)
 async def sentence(request: Request) -> SentenceAnswer:
-    """Where each pseudo-word of a picture's sentence looks.
+    """Where each pseudo-word of a picture's sentence looks, and which real words are nearest to it.
 
     The reference is one of `picture`, `item` and `sentence`.
     """
     serving = _serving(request)
     with serving.admission.place() as place:
         fields, picture = await read_form(request, ReferenceFields, serving.limits, place)
-        read = await unless_gone(request, serving.read(Asked(picture, fields.item, fields.sentence)))
-    if read is None:
-        raise QueryError("expected a reference: a picture, an item's id, or a sentence's name")
-    return SentenceAnswer(sentence=read.name, pseudo_words=_pseudo_words(read), region=read.region)
+        return await unless_gone(request, serving.sentence(fields, picture))
+
+
+@routes.get("/gallery", dependencies=LOOKS)
+async def gallery(request: Request) -> About:
+    """How many pictures there are, what is known of them, and what can be asked."""
+    return await _serving(request).about()
 
 
 @routes.get("/items", dependencies=LOOKS)
-async def items(request: Request, k: PageSize = 24, offset: Offset = 0) -> Items:
+async def items(request: Request, k: PageSize = 24, offset: Offset = 0, where: Where = None) -> Items:
     """A page of the gallery, in its own order."""
-    serving = _serving(request)
-    page = serving.service.items(k, offset)
-    return Items(total=len(serving.service), items=[_item(picture) for picture in page])
+    return await _serving(request).items(k, offset, where or None)
 
 
 @routes.get("/items/{number}", dependencies=LOOKS)
 async def item(number: int, request: Request) -> Item:
-    """One picture's size."""
-    serving = _serving(request)
-    return _item(serving.service.item(number))
+    """One picture's size, and what is known of it."""
+    return await _serving(request).item(number)
 
 
 @routes.get("/items/{number}/thumbnail", response_class=Response, dependencies=LOOKS)
 async def thumbnail(number: int, request: Request) -> Response:
     """One picture as a small JPEG."""
-    serving = _serving(request)
-    return await _jpeg(serving, number, THUMBNAIL_SIDE)
+    return await _jpeg(request, number, THUMBNAIL_SIDE)
 
 
 @routes.get("/items/{number}/image", response_class=Response, dependencies=LOOKS)
 async def image(number: int, request: Request) -> Response:
     """One picture as a JPEG large enough to look at."""
+    return await _jpeg(request, number, IMAGE_SIDE)
+
+
+@routes.get("/model/{name:path}", response_class=Response, dependencies=LOOKS)
+async def model_file(name: str, request: Request) -> Response:
+    """A file of the model's query side, for browsers that encode queries themselves."""
     serving = _serving(request)
-    return await _jpeg(serving, number, IMAGE_SIDE)
+    if serving.runtime is None:
+        raise NotThere("this server does not hand out its model")
+    content = await serving.pictures.run(serving.service.device_file, name)
+    kind = JSON if name.endswith(".json") else "application/octet-stream"
+    return Response(content, media_type=kind, headers={"Cache-Control": "private, no-cache"})
 
 
-async def _jpeg(serving: Serving, number: int, side: int) -> Response:
-    content = serving.service.jpeg_made(number, side)
-    if content is None:
-        content = await serving.pictures.run(serving.service.jpeg, number, side)
+@open_routes.get("/runtime/{name}", include_in_schema=False)
+async def runtime_file(name: str, request: Request) -> FileResponse:
+    """The ONNX runtime that browsers load."""
+    folder = _serving(request).runtime
+    if folder is None or name not in RUNTIME_FILES:
+        raise NotThere("this server has no such file")
+    return FileResponse(folder / name, media_type=RUNTIME_FILES[name])
+
+
+async def _jpeg(request: Request, number: int, side: int) -> Response:
+    content = await _serving(request).jpeg(number, side)
     return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
-
-
-def _item(picture: Picture) -> Item:
-    return Item(id=picture.id, width=picture.width, height=picture.height)
-
-
-def _pseudo_words(read: ReadPicture) -> list[PseudoWord]:
-    """Empty where the encoder cannot tell where it looks."""
-    if read.attention is None or read.gates is None:
-        return []
-    return [
-        PseudoWord(attention=attention.astype(float).round(6).tolist(), gate=round(float(gate), 4))
-        for attention, gate in zip(read.attention, read.gates, strict=True)
-    ]
 
 
 def _problem(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:

@@ -46,7 +46,7 @@ def facets_of(gallery: Gallery, ids: Sequence[int]) -> dict[str, Facet]:
 
 def _facet(kind: ColumnType, counts: Counter[Value]) -> Facet:
     if kind in ("number", "date"):
-        ordered = sorted(counts, key=lambda value: (str(value) if kind == "date" else "", value))
-        return Facet(kind, ordered[0], ordered[-1]) if ordered else Facet(kind)
+        key = str if kind == "date" else float
+        return Facet(kind, min(counts, key=key), max(counts, key=key)) if counts else Facet(kind)
     short = [(value, count) for value, count in counts.most_common() if len(str(value)) <= LONGEST_VALUE]
     return Facet(kind, values=tuple(short) if len(short) <= MOST_VALUES else ())

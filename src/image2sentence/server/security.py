@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Collection, MutableMapping
-from typing import Any
+from collections.abc import Collection, Mapping
 
 from fastapi import HTTPException, Request
 from fastapi.responses import JSONResponse
@@ -13,18 +12,25 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
+_CONTENT = (
+    "default-src 'none'; script-src 'self'{wasm}; worker-src 'self'; style-src 'self'; img-src 'self' blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "geolocation=(), microphone=()",
 }
+
+
+def security_headers(runs_model: bool = False) -> dict[str, str]:
+    """What every answer carries; `runs_model` where the page may compile WebAssembly, to encode queries itself."""
+    wasm = " 'wasm-unsafe-eval'" if runs_model else ""
+    return {"Content-Security-Policy": _CONTENT.format(wasm=wasm), **_HEADERS}
 
 
 class Guard:
@@ -36,10 +42,12 @@ class Guard:
     Args:
         app: What to guard.
         hosts: Names the server may be called by; None for any.
+        headers: Put on every answer.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str] | None) -> None:
+    def __init__(self, app: ASGIApp, hosts: Collection[str] | None, headers: Mapping[str, str]) -> None:
         self._app = app
+        self._headers = headers
         self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,7 +58,7 @@ class Guard:
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                _add_headers(message)
+                MutableHeaders(scope=message).update(self._headers)
             await send(message)
 
         app = self._app if self._may(scope) else _foreign_host
@@ -83,9 +91,3 @@ async def require_token(request: Request) -> None:
         raise HTTPException(
             401, "this server wants its token: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"}
         )
-
-
-def _add_headers(message: MutableMapping[str, Any]) -> None:
-    headers = MutableHeaders(scope=message)
-    for name, value in HEADERS.items():
-        headers[name] = value

@@ -162,7 +162,9 @@ class SearchService:
         """The gallery's columns, and what values they have; looked up once for each state of the gallery."""
         known = self._facets
         if known is None:
-            self._facets = known = facets_of(self._gallery, [int(str(one)) for one in self.engine.searcher.ids])
+            self._facets = known = facets_of(
+                self._gallery, [int(str(one)) for one in self.engine.searcher.ids]
+            )
         return known
 
     def columns(self) -> dict[str, ColumnType]:
