@@ -24,13 +24,13 @@ class Result(NamedTuple):
 
     Attributes:
         rank: From 1, across pages.
-        score: Dot product of query and picture, -1 to 1.
+        score: Dot product of query and picture, -1 to 1, less what was taken off for what is not wanted.
         id: The picture's id in the gallery.
         path: Its file.
         width: Pixels across; None where the gallery does not know.
         height: Pixels down.
-        fit: The score in terms of what this query scores in this gallery (see `Background`); None in galleries too
-            small to tell.
+        fit: The score on the gallery's own scale: 0 is what two of its pictures have in common at random, and 1 is a
+            usual deviation more (see `Background.pairs`). None in galleries too small to tell.
         alike: Ids of near-duplicates hidden behind it.
         match: Probability that picture and query belong together, by the matching encoder; None where it was not
             asked.

@@ -1,16 +1,19 @@
-"""What a query usually scores in a gallery, so that a score can be told from chance."""
+"""What scores are usual in a gallery, so that a score can be told from chance."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from image2sentence.encoders.base import Vectors
 from image2sentence.gallery.searcher import VectorSearch
 
-SAMPLE = 4_096
-LEAST = 30
+SAMPLE = 2_048
+PAIRED = 512
+LEAST = 10
 """Fewer pictures than this say nothing of what is usual."""
 
 _NORMAL = 1.4826  # the deviation of a normal distribution in median absolute deviations
@@ -18,33 +21,51 @@ _SEED = 0
 
 
 class Usual(NamedTuple):
-    """The middle and the spread of one query's scores over a gallery."""
+    """The middle and the spread of some scores.
+
+    The middle is the median. The spread is the median absolute deviation times 1.4826, which equals the standard
+    deviation for normally distributed scores and is not moved by the few pictures that are right (Huber, Robust
+    Statistics, section 5.1).
+    """
 
     middle: float
     spread: float
 
+    @classmethod
+    def of(cls, scores: NDArray[np.float32]) -> Usual | None:
+        """None where all scores are the same, or there are fewer than two."""
+        if len(scores) < 2:
+            return None
+        middle = float(np.median(scores))
+        spread = _NORMAL * float(np.median(np.abs(scores - middle))) or float(np.std(scores))
+        return cls(middle, spread) if spread > 0 else None
+
 
 class Background:
-    """A fixed sample of a gallery's vectors.
+    """A fixed sample of a gallery's vectors, drawn when it is first needed.
 
     Args:
-        searcher: Of the gallery; up to `SAMPLE` of its pictures are drawn, always the same.
+        searcher: Of the gallery.
     """
 
     def __init__(self, searcher: VectorSearch) -> None:
-        ids = searcher.ids
+        self._searcher = searcher
+
+    @cached_property
+    def vectors(self) -> Vectors:
+        """(n, d) float32: up to `SAMPLE` pictures in random order, always the same."""
+        ids = self._searcher.ids
         draw = np.random.default_rng(_SEED).permutation(len(ids))[:SAMPLE]
-        self.vectors: Vectors = searcher.vectors_of([ids[place] for place in np.sort(draw).tolist()])
+        return self._searcher.vectors_of([ids[place] for place in draw.tolist()])
+
+    @cached_property
+    def pairs(self) -> Usual | None:
+        """What two pictures of the gallery score with each other; None in galleries too small to tell."""
+        some = self.vectors[:PAIRED]
+        if len(some) < LEAST:
+            return None
+        return Usual.of((some @ some.T)[np.triu_indices(len(some), 1)])
 
     def usual(self, query: Vectors) -> Usual | None:
-        """Median and spread of the scores of a (1, d) query; None where the gallery is too small or all score equal.
-
-        The spread is the median absolute deviation times 1.4826, which equals the standard deviation for normally
-        distributed scores and is not moved by the few pictures that are right (Huber, Robust Statistics, section 5.1).
-        """
-        if len(self.vectors) < LEAST:
-            return None
-        scores = self.vectors @ query[0]
-        middle = float(np.median(scores))
-        spread = _NORMAL * float(np.median(np.abs(scores - middle)))
-        return Usual(middle, spread) if spread > 0 else None
+        """What the pictures of the gallery score with a (1, d) query."""
+        return Usual.of(self.vectors @ query[0])

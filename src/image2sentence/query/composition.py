@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,11 +11,7 @@ from PIL import Image
 
 from image2sentence.encoders.base import Encoder, Vectors
 from image2sentence.errors import QueryError
-from image2sentence.query.background import Usual
 from image2sentence.query.description import NEUTRAL
-
-AWAY = 0.5
-"""How much of what is not wanted is taken off, in spreads."""
 
 _SHORTEST_MEAN = 1e-4
 
@@ -104,26 +100,6 @@ def compose(
         raise QueryError("expected a picture, words, or both; got neither")
     sentences = list(encoder.encode_sentences(pictures)) if pictures else []
     return mix(encoder, [blend(sentences, weights or [1.0] * len(pictures), words, balance)])[0]
-
-
-def away_from(
-    vector: Vectors, unwanted: Sequence[Vectors], usual: Callable[[Vectors], Usual | None]
-) -> Vectors:
-    """Turn a (1, d) query vector away from others: (1, d) float32 of length 1.
-
-    Each vector counts in units of the spread that its scores have in the gallery.
-    """
-    if not unwanted:
-        return vector
-    off = np.sum([_in_spreads(one, usual) for one in unwanted], axis=0)
-    turned: Vectors = _in_spreads(vector, usual) - AWAY * off
-    return _unit(turned)
-
-
-def _in_spreads(vector: Vectors, usual: Callable[[Vectors], Usual | None]) -> Vectors:
-    scores = usual(vector)
-    scaled: Vectors = vector if scores is None else vector / np.float32(scores.spread)
-    return scaled
 
 
 def _mean(vectors: Vectors, weights: Sequence[float]) -> Vectors:

@@ -18,10 +18,11 @@ from image2sentence.gallery.store import Gallery, Picture
 from image2sentence.query.answer import Answer, Result
 from image2sentence.query.background import LEAST, Background, Usual
 from image2sentence.query.candidates import Candidates, fetch
-from image2sentence.query.composition import Part, away_from, blend, compose, mix
+from image2sentence.query.composition import Part, blend, compose, mix
 from image2sentence.query.description import Asked, Query
 from image2sentence.query.reading import Opened, open_reference
 from image2sentence.query.selection import BLOCK, Placed, hide_near_duplicates, spread_out
+from image2sentence.query.unwanted import POOL, Unwanted
 from image2sentence.query.vocabulary import words_not_understood
 
 
@@ -33,7 +34,7 @@ class _Task:
     references: list[Opened] = field(default_factory=list)
     against: list[Opened] = field(default_factory=list)
     candidates: Candidates | None = None
-    usual: Usual | None = None
+    unwanted: Unwanted | None = None
     answer: Answer | Image2SentenceError | None = None
 
     @property
@@ -146,8 +147,9 @@ class QueryEngine:
         given = {id(task): next(vectors) for task in wanted}
         for task, unwanted in zip(tasks, against, strict=True):
             vector = given[id(task)] if id(task) in given else self._checked(task.query.vector)
-            vector = away_from(vector, [next(vectors) for _ in unwanted], self._background.usual)
-            task.usual = self._background.usual(vector)
+            if unwanted:
+                task.unwanted = Unwanted(vector, [next(vectors) for _ in unwanted], self._background)
+                vector = task.unwanted.turned
             task.candidates = Candidates(vector, self._left_out(task), task.query.where)
 
     def _checked(self, vector: Vectors | None) -> Vectors:
@@ -197,7 +199,7 @@ class QueryEngine:
             query=query,
             references=tuple(one.picture for one in task.references if one.picture is not None),
             results=tuple(
-                _result(rank, one, picture, task.usual)
+                _result(rank, one, picture, self._background.pairs)
                 for rank, (one, picture) in enumerate(zip(page, pictures, strict=True), query.offset + 1)
             ),
             total=self._total(candidates),
@@ -209,14 +211,18 @@ class QueryEngine:
     def _arranged(self, task: _Task, candidates: Candidates) -> list[Placed]:
         """Everything up to the page and one more, where there is as much, in its order."""
         query = task.query
-        floor = _floor(query, task.usual)
+        floor = _floor(query, self._background.pairs)
         depth = wanted = _depth(query)
         while True:
-            hits = [hit for hit in candidates.best(self.searcher, depth) if hit.score >= floor]
-            placed = self._without_near_duplicates(query, hits)
-            if len(placed) >= wanted or len(hits) < depth:
+            hits = self._scored(task, candidates.best(self.searcher, depth))
+            kept = [hit for hit in hits if hit.score >= floor]
+            placed = self._without_near_duplicates(query, kept)
+            if len(placed) >= wanted or len(hits) < depth or hits[-1].score < floor:
                 return self._spread_out(query, placed)
             depth *= 2
+
+    def _scored(self, task: _Task, hits: Sequence[Hit]) -> Sequence[Hit]:
+        return task.unwanted.sorted(hits, self._vectors(hits)) if task.unwanted and hits else hits
 
     def _without_near_duplicates(self, query: Query, hits: Sequence[Hit]) -> list[Placed]:
         if query.near_duplicates is None:
@@ -279,23 +285,24 @@ def _against(task: _Task) -> list[tuple[Part, ...]]:
 def _depth(query: Query) -> int:
     """Candidates that a query needs at first: its page, one more, and whole blocks where they are reordered."""
     need = query.offset + query.k + 1
-    return -(-need // BLOCK) * BLOCK if query.diversity else need
+    block = POOL if query.not_references or query.not_words else BLOCK if query.diversity else 1
+    return -(-need // block) * block
 
 
-def _floor(query: Query, usual: Usual | None) -> float:
+def _floor(query: Query, pairs: Usual | None) -> float:
     if query.min_fit is None:
         return -np.inf
-    if usual is None:
+    if pairs is None:
         raise QueryError(
             f"a cut-off needs a gallery of at least {LEAST} different pictures, to know what is usual: "
             "leave min_fit out"
         )
-    return usual.middle + query.min_fit * usual.spread
+    return pairs.middle + query.min_fit * pairs.spread
 
 
-def _result(rank: int, placed: Placed, picture: Picture, usual: Usual | None) -> Result:
+def _result(rank: int, placed: Placed, picture: Picture, pairs: Usual | None) -> Result:
     score = placed.hit.score
-    fit = None if usual is None else (score - usual.middle) / usual.spread
+    fit = None if pairs is None else (score - pairs.middle) / pairs.spread
     size = picture.width, picture.height
     return Result(rank, score, picture.id, picture.path, *size, fit, placed.alike, placed.match)
 
