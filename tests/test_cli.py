@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from image2sentence import __version__, encoders
 from image2sentence.cli import app
 from image2sentence.cli.app import INTERRUPTED, cli
 from image2sentence.cli.common import GALLERY_NAME, GALLERY_VARIABLE, training_extra
+from image2sentence.cli.last import STATE_VARIABLE
 from image2sentence.config import LearnerConfig, Preprocessing
 from image2sentence.errors import ModelError
 
@@ -200,6 +202,99 @@ def test_sheet(indexed: Run, tmp_path: Path) -> None:
     assert Image.open(tmp_path / "sheet.png").width > 600
     failed = indexed("search", "photo.png", "blue", "--sheet", "sheet.nothing", code=1)
     assert "cannot write the sheet sheet.nothing" in failed.stderr
+
+
+def test_like_asks_with_a_result_of_the_last_search(indexed: Run, tmp_path: Path) -> None:
+    lines = indexed("search", "green", "-k", "3").stdout.splitlines()
+    second = Path(lines[1].split()[-1]).stem
+    assert _found(indexed("search", "--like", "2", "--json"))[0] == second
+    assert "has no result 7 (it showed ranks 1 to 4)" in indexed("search", "--like", "7", code=1).stderr
+    paged = indexed("search", "green", "-k", "2", "--offset", "2", "--json")
+    assert _found(indexed("search", "--like", "4", "--json"))[0] == _found(paged)[1]
+
+
+def test_like_with_words_leaves_the_asked_result_out(indexed: Run) -> None:
+    assert _found(indexed("search", "photo.png", "--json"))[0] == "red"
+    found = _found(indexed("search", "--like", "1", "blue", "--json"))
+    assert found[0] == "blue"
+    assert "red" not in found
+
+
+def test_like_needs_a_last_search_of_this_gallery(indexed: Run, tmp_path: Path, photos: Path) -> None:
+    assert "none is known" in indexed("search", "--like", "1", code=1).stderr
+    indexed("search", "green")
+    indexed("index", "photos", "--gallery", "other")
+    assert "none is known" in indexed("search", "--like", "1", "--gallery", "other", code=1).stderr
+    shutil.rmtree(tmp_path / GALLERY_NAME)
+    indexed("index", "photos")  # another gallery in the same place
+    assert "none is known" in indexed("search", "--like", "1", code=1).stderr
+
+
+def test_what_is_remembered_is_ranks_only_and_for_nobody_else(
+    indexed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "state"))
+    indexed("search", "photo.png", "green")
+    (file,) = (tmp_path / "state" / "last").iterdir()
+    assert file.stat().st_mode & 0o077 == 0
+    assert set(json.loads(file.read_text())) == {"gallery", "ranks"}
+    file.write_text("{")
+    assert "delete it, and search again" in indexed("search", "--like", "1", code=1).stderr
+    file.write_text('{"gallery": 1, "ranks": [1]}')
+    assert "none is known" in indexed("search", "--like", "1", code=1).stderr
+
+
+def test_a_state_folder_that_cannot_be_made_is_said_and_no_failure(
+    indexed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "file"))
+    result = indexed("search", "green")
+    assert "--like cannot refer to this search" in result.stderr
+    assert result.stdout
+
+
+def test_items_weights_and_balance(indexed: Run) -> None:
+    ids = {
+        Path(entry["path"]).stem: str(entry["id"])
+        for entry in json.loads(indexed("search", "green", "--json").stdout)["results"]
+    }
+    both = ("search", "--item", ids["blue"], "--item", ids["green"], "--json")
+    assert _found(indexed(*both, "--weights", "9,1"))[0] == "blue"
+    assert _found(indexed(*both, "--weights", "1,9"))[0] == "green"
+    assert "needs one number for each of the 2 pictures" in indexed(*both, "--weights", "1", code=2).stderr
+    assert "weight is a number greater than 0" in indexed(*both, "--weights", "1,-1", code=1).stderr
+    assert _found(indexed("search", "photo.png", "blue", "--balance", "1", "--json"))[0] == "blue"
+    assert "has no picture 999" in indexed("search", "--item", "999", code=1).stderr
+
+
+def test_copies_are_hidden_and_counted(indexed: Run, photos: Path) -> None:
+    (photos / "red too.png").write_bytes((photos / "red.png").read_bytes())
+    indexed("index", "photos")
+    lines = indexed("search", "photo.png", "--near-duplicates", "1").stdout.splitlines()
+    assert lines[0].endswith("(1 alike hidden)")
+    assert len(lines) == 4
+
+
+def test_nothing_fits(run: Run) -> None:
+    run("catalogue", "shop", "--count", "12", "--seed", "1", "--size", "48")
+    run("index", "shop/images")
+    document = json.loads(run("search", "red", "--min-fit", "1000", "--json").stdout)
+    assert (document["fits"], document["results"]) == (False, [])
+    notes = run("search", "red", "--min-fit", "1000").stderr
+    assert f"the best has a fit of {document['best_fit']:.2f}" in notes
+
+
+def test_filters_and_what_is_not_wanted(indexed: Run, tmp_path: Path) -> None:
+    (tmp_path / "prices.csv").write_text("file,price\nred.png,5\nblue.png,50\n")
+    indexed("index", "photos", "--metadata", "prices.csv")
+    assert _found(indexed("search", "green", "--where", "price < 10", "--json")) == ["red"]
+    assert "that fulfils --where" in indexed("search", "green", "--where", "price > 99").stderr
+    plain = _found(indexed("search", "green", "--json"))
+    for option in (("--not", "white"), ("--not-image", "photos/white.png")):
+        wary = _found(indexed("search", "green", *option, "--json"))
+        assert wary.index("white") >= plain.index("white")
+        assert wary[-1] == "white"
 
 
 @pytest.mark.parametrize(

@@ -261,6 +261,7 @@ def test_pages_fit_together_whatever_the_order(engine: QueryEngine, tmp_path: Pa
     shades(engine, tmp_path, 40)
     for options in (
         {},
+        {"not_words": ("white",)},
         {"near_duplicates": 0.98},
         {"diversity": 0.4},
         {"near_duplicates": 1.0, "diversity": 0.3},

@@ -114,3 +114,20 @@ def test_sheets_stack_one_below_the_other() -> None:
     assert stack.width == sheets[1].width
     assert stack.height == sheets[0].height + sheets[1].height + 1
     assert stack.crop((0, 0, *sheets[0].size)).tobytes() == sheets[0].tobytes()
+
+
+def test_what_is_not_wanted_stands_struck_out_among_the_references() -> None:
+    wanted, unwanted = (Image.new("RGB", (60, 60), colour) for colour in ((1, 2, 3), (4, 5, 6)))
+    sheet = contact_sheet(wanted, "x", results(1), against=[unwanted])
+    assert places(sheet, (4, 5, 6)).mean(axis=0)[0] > places(sheet, (1, 2, 3)).mean(axis=0)[0]
+    struck = places(sheet, (220, 38, 38))
+    assert len(struck) > 50
+    assert struck[:, 0].min() > places(sheet, (1, 2, 3))[:, 0].max()
+    alone = contact_sheet([], "x", results(1), against=[unwanted])
+    assert alone.width == sheet.width
+
+
+def test_the_rank_that_is_given_is_drawn() -> None:
+    plain = Shown(Image.new("RGB", (60, 60), "white"), "", 0.5)
+    assert contact_sheet([], "x", [plain]) == contact_sheet([], "x", [plain._replace(rank=1)])
+    assert contact_sheet([], "x", [plain]) != contact_sheet([], "x", [plain._replace(rank=11)])

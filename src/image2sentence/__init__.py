@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from image2sentence.gallery.searcher import Hit, Searcher
     from image2sentence.gallery.store import Gallery
     from image2sentence.images import load_image
-    from image2sentence.query import Answer, QueryEngine, Result, compose
+    from image2sentence.query import Answer, Query, QueryEngine, Reference, Result, compose
     from image2sentence.sheet import contact_sheet
 
 __version__ = "0.1.0"
@@ -26,7 +26,9 @@ __all__ = [
     "Hit",
     "IndexReport",
     "OnnxEncoder",
+    "Query",
     "QueryEngine",
+    "Reference",
     "Result",
     "Searcher",
     "compose",
@@ -42,7 +44,7 @@ _HOMES = {
     "gallery.searcher": ("Hit", "Searcher"),
     "gallery.store": ("Gallery",),
     "images": ("load_image",),
-    "query": ("Answer", "QueryEngine", "Result", "compose"),
+    "query": ("Answer", "Query", "QueryEngine", "Reference", "Result", "compose"),
     "sheet": ("contact_sheet",),
 }
 

@@ -33,6 +33,7 @@ _PLATE = (244, 244, 245)
 _LINE = (228, 228, 231)
 _INK = (24, 24, 27)
 _MUTED = (113, 113, 122)
+_RED = (220, 38, 38)
 _GREEN = (22, 163, 74)
 
 # Fonts of common systems for what Pillow's own font lacks, the narrower first.
@@ -74,6 +75,7 @@ def contact_sheet(
     results: Sequence[Shown | tuple[Image.Image, str, float]],
     *,
     columns: int = 5,
+    against: Sequence[Image.Image] = (),
 ) -> Image.Image:
     """Draw one query and its results on white.
 
@@ -85,19 +87,20 @@ def contact_sheet(
         words: The modifier; may be empty.
         results: Best first: picture (RGB), caption, score, and optionally whether it is right.
         columns: Results on a line, at least 1.
+        against: RGB pictures that results should not look like; they stand among the references, struck out.
 
     Returns:
         RGB picture. Its width depends on `columns` and on whether there is a reference, nothing else.
     """
     references = [reference] if isinstance(reference, Image.Image) else list(reference)
     shown = [Shown(*result) for result in results]
-    left = _MARGIN + (TILE + _RULE if references else 0)
+    left = _MARGIN + (TILE + _RULE if references or against else 0)
     lines = max(1, -(-len(shown) // columns))
     size = (left + columns * (TILE + _GAP) - _GAP + _MARGIN, _HEADING + lines * (TILE + _CAPTION) + 2 * _GAP)
     sheet = Image.new("RGB", size, _PAPER)
     _heading(sheet, words)
-    if references:
-        _reference(sheet, references)
+    if references or against:
+        _reference(sheet, references, against)
     for place, result in enumerate(shown):
         line, column = divmod(place, columns)
         corner = (left + column * (TILE + _GAP), _HEADING + _GAP + line * (TILE + _CAPTION))
@@ -143,19 +146,36 @@ def _heading(sheet: Image.Image, words: str) -> None:
     _text(sheet, (_MARGIN, _HEADING), text or "Pictures like this", 28, _INK if text else _MUTED, room=room)
 
 
-def _reference(sheet: Image.Image, references: Sequence[Image.Image]) -> None:
+def _reference(sheet: Image.Image, references: Sequence[Image.Image], against: Sequence[Image.Image]) -> None:
     """One picture on a full tile, several on a grid within it, then a thin line."""
     top = _HEADING + _GAP
-    across = math.ceil(math.sqrt(len(references)))
+    count = len(references) + len(against)
+    across = math.ceil(math.sqrt(count))
     step = (TILE + _GAP // 2) // across
-    for place, picture in enumerate(references):
+    side = step - _GAP // 2
+    for place, picture in enumerate((*references, *against)):
         line, column = divmod(place, across)
-        _tile(sheet, picture, (_MARGIN + column * step, top + line * step), step - _GAP // 2)
-    below = top + math.ceil(len(references) / across) * step - _GAP // 2
-    label = "reference" if len(references) == 1 else f"{len(references)} references"
-    _text(sheet, (_MARGIN, below + 22), label, 15, _MUTED)
+        corner = (_MARGIN + column * step, top + line * step)
+        _tile(sheet, picture, corner, side)
+        if place >= len(references):
+            _strike_out(sheet, corner, side)
+    below = top + math.ceil(count / across) * step - _GAP // 2
+    _text(sheet, (_MARGIN, below + 22), _reference_label(len(references), len(against)), 15, _MUTED)
     x = _MARGIN + TILE + _RULE // 2
     ImageDraw.Draw(sheet).line((x, top, x, sheet.height - 2 * _GAP), fill=_LINE)
+
+
+def _reference_label(references: int, against: int) -> str:
+    wanted = "reference" if references == 1 else f"{references} references" if references else ""
+    return ", ".join(filter(None, (wanted, f"{against} not wanted" if against else "")))
+
+
+def _strike_out(sheet: Image.Image, corner: tuple[int, int], side: int) -> None:
+    large = Image.new("L", (side * _SMOOTH, side * _SMOOTH), 0)
+    inset = 8 * _SMOOTH
+    line = (inset, large.height - inset, large.width - inset, inset)
+    ImageDraw.Draw(large).line(line, fill=255, width=4 * _SMOOTH)
+    sheet.paste(_RED, (*corner, corner[0] + side, corner[1] + side), large.resize((side, side)))
 
 
 def _result(sheet: Image.Image, corner: tuple[int, int], rank: int, result: Shown) -> None:

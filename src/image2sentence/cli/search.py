@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,28 +9,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from image2sentence.cli import STARTED
+from image2sentence.cli.asking import Wishes, asking_options
 from image2sentence.cli.common import gallery_option, json_option, model_option, print_json, require_gallery
+from image2sentence.cli.last import remember
 
 if TYPE_CHECKING:
     from image2sentence.query import Answer, QueryEngine
 
 
 @click.command()
-@click.argument("asked", nargs=-1, metavar="[PHOTO] [WORDS]")
+@asking_options
 @gallery_option
 @model_option
-@click.option(
-    "--image",
-    "images",
-    type=click.Path(dir_okay=False, path_type=Path),
-    multiple=True,
-    metavar="FILE",
-    help="A picture to ask with; may be given several times.",
-)
-@click.option(
-    "--text", metavar="WORDS", help="What should be different, or without a picture, what to look for."
-)
-@click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Results wanted.")
 @json_option
 @click.option(
     "--sheet",
@@ -41,15 +30,12 @@ if TYPE_CHECKING:
 )
 @click.option("--timing", is_flag=True, help="Print milliseconds by stage on standard error.")
 def search(
-    asked: tuple[str, ...],
     gallery: Path | None,
     model: Path | None,
-    images: tuple[Path, ...],
-    text: str | None,
-    k: int,
     as_json: bool,
     sheet: Path | None,
     timing: bool,
+    **asked: Any,
 ) -> None:
     """Find pictures that look like PHOTO, changed as WORDS say.
 
@@ -60,9 +46,11 @@ def search(
     \b
       image2sentence search photo.jpg "but red"
       image2sentence search photo.jpg
-      image2sentence search "a striped shirt"
+      image2sentence search "a striped shirt" --not blue --where "price < 50"
+      image2sentence search --like 3 "with long sleeves"
     """
-    pictures, words = read_query(asked, images, text)
+    wishes = Wishes(**asked)
+    pictures, _ = wishes.pictures_and_words()
     folder = require_gallery(gallery)
 
     from image2sentence.encoders import load_encoder
@@ -70,10 +58,11 @@ def search(
     from image2sentence.query import QueryEngine
 
     with Gallery.open(folder) as opened:
+        query = wishes.query(opened)
         engine = QueryEngine(load_encoder(model), opened)
-        engine.prepare(pictures=bool(pictures))
+        engine.prepare(pictures=bool(query.references))
         load_ms = 1000 * (time.perf_counter() - STARTED)
-        answer = engine.search(pictures, words, k)
+        answer = engine.rank(query)
         milliseconds = {"load_ms": load_ms, **answer.milliseconds}
         milliseconds["total_ms"] = 1000 * (time.perf_counter() - STARTED)
         if sheet is not None:
@@ -82,58 +71,8 @@ def search(
             print_json(as_document(engine, pictures, answer, milliseconds))
         else:
             _print_answer(answer)
+        remember(opened, answer)
     _print_notes(answer, milliseconds if timing else {})
-
-
-def read_query(asked: tuple[str, ...], images: tuple[Path, ...], text: str | None) -> tuple[list[Path], str]:
-    """The pictures and the words meant by the arguments. Raises UsageError where that is not clear."""
-    if len(asked) > 2:
-        raise click.UsageError(
-            "expected a picture and words; put the words in quotes, more pictures in --image FILE"
-        )
-    photos = [Path(asked[0])] if asked and (len(asked) == 2 or _is_picture(asked[0])) else []
-    words = asked[len(photos) :]
-    if len(asked) == 2:
-        _check_pair(*asked)
-    if words and text is not None:
-        raise click.UsageError("words are given twice: as an argument and as --text")
-    pictures = [*photos, *images]
-    said = words[0] if words else text or ""
-    if not pictures and not said.strip():
-        raise click.UsageError("expected a picture, words, or both")
-    return pictures, said
-
-
-def _is_picture(argument: str) -> bool:
-    """Whether a lone argument names a picture; words otherwise."""
-    named_so = _has_picture_ending(argument)
-    if named_so and not os.path.isfile(argument):
-        raise click.UsageError(
-            f"there is no picture {argument!r}; if these are words, say --text {argument!r}"
-        )
-    if os.path.isfile(argument) and not named_so:
-        raise click.UsageError(
-            f"{argument!r} is a file, but not named like a picture: say --image {argument!r},"
-            " or --text if these are words"
-        )
-    return named_so
-
-
-def _check_pair(photo: str, words: str) -> None:
-    if not os.path.isfile(photo):
-        raise click.UsageError(
-            f"there is no picture {photo!r}; if all of it is words, put them in one pair of quotes"
-        )
-    if _has_picture_ending(words) and os.path.isfile(words):
-        raise click.UsageError(
-            f"{words!r} is a picture, not words: give further pictures as --image {words!r}"
-        )
-
-
-def _has_picture_ending(argument: str) -> bool:
-    from image2sentence.images import EXTENSIONS
-
-    return os.path.splitext(argument)[1].lower() in EXTENSIONS
 
 
 def save_sheet(answer: Answer, file: Path) -> None:
@@ -154,6 +93,10 @@ def as_document(
         "query": {"images": [display_path(path) for path in pictures], "text": answer.words},
         "gallery": {"folder": display_path(engine.gallery.folder), "pictures": len(engine.gallery)},
         "model": engine.encoder.fingerprint,
+        "total": answer.total,
+        "more": answer.more,
+        "fits": answer.fits,
+        "best_fit": answer.best_fit,
         "results": [result._asdict() | {"path": display_path(result.path)} for result in answer.results],
         "not_understood": [unknown._asdict() for unknown in answer.not_understood],
         "timing": {stage: round(spent, 1) for stage, spent in milliseconds.items()},
@@ -166,7 +109,10 @@ def _print_answer(answer: Answer) -> None:
     here = Path.cwd()
     for result in answer.results:
         path = result.path.relative_to(here) if result.path.is_relative_to(here) else result.path
-        click.echo(f"{result.rank:3d}  {result.score:.3f}  {display_path(path)}")
+        notes = [f"match {result.match:.2f}"] if result.match is not None else []
+        notes += [f"{len(result.alike)} alike hidden"] if result.alike else []
+        noted = f"  ({', '.join(notes)})" if notes else ""
+        click.echo(f"{result.rank:3d}  {result.score:.3f}  {display_path(path)}{noted}")
 
 
 def _print_notes(answer: Answer, milliseconds: dict[str, float]) -> None:
@@ -174,8 +120,16 @@ def _print_notes(answer: Answer, milliseconds: dict[str, float]) -> None:
         hint = f" (near: {', '.join(unknown.near)})" if unknown.near else ""
         click.echo(f"not understood: {unknown.word!r}{hint}", err=True)
     if not answer.results:
-        click.echo("no results: the gallery holds no other picture", err=True)
+        click.echo(f"no results: {_why_nothing(answer)}", err=True)
     if milliseconds:
         click.echo(
             " · ".join(f"{name[:-3]} {spent:.0f} ms" for name, spent in milliseconds.items()), err=True
         )
+
+
+def _why_nothing(answer: Answer) -> str:
+    if answer.fits is False and answer.best_fit is not None:
+        return f"nothing here fits that well; the best has a fit of {answer.best_fit:.2f}"
+    if answer.query.offset:
+        return "there are no more"
+    return "the gallery holds no other picture" + (" that fulfils --where" if answer.query.where else "")

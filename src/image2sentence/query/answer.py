@@ -54,9 +54,11 @@ class Answer:
     Attributes:
         query: What was asked.
         references: The asked pictures, decoded, where pictures were given.
+        against: Those that results should not look like.
         results: The page that was asked for.
         total: Pictures that were ranked: without what was excluded, or does not meet the condition.
         more: Whether there are results after this page.
+        best_fit: The `Result.fit` of the best picture, whether or not it is good enough to be shown.
         not_understood: Words that the model does not know.
         milliseconds: `read_ms` (pictures to sentences), `encode_ms` (sentences and words to a query vector),
             `search_ms` (ranking, and looking up the results) and, where asked for, `rerank_ms`.
@@ -64,9 +66,11 @@ class Answer:
 
     query: Query
     references: tuple[Image.Image, ...]
+    against: tuple[Image.Image, ...]
     results: tuple[Result, ...]
     total: int
     more: bool
+    best_fit: float | None
     not_understood: tuple[UnknownWord, ...]
     milliseconds: dict[str, float]
 
@@ -78,7 +82,8 @@ class Answer:
     @property
     def fits(self) -> bool | None:
         """False where nothing in the gallery reaches the cut-off; None where none was asked for."""
-        return None if self.query.min_fit is None else bool(self.results) or self.query.offset > 0
+        least = self.query.min_fit
+        return None if least is None else self.best_fit is not None and self.best_fit >= least
 
     def draw(self, right: Collection[Path] | None = None) -> Image.Image:
         """A contact sheet: RGB; `right` are the pictures to tick, for queries whose answers are known."""
@@ -87,10 +92,14 @@ class Answer:
         shown = []
         for result in self.results:
             picture, caption = _shown(result.path)
-            shown.append(
-                Shown(picture, caption, result.score, None if right is None else result.path in right)
-            )
-        return contact_sheet(self.references, self.words, shown)
+            ticked = None if right is None else result.path in right
+            caption = f"(+{len(result.alike)}) {caption}" if result.alike else caption
+            shown.append(Shown(picture, caption, result.score, ticked, result.rank))
+        return contact_sheet(self.references, self._heading(), shown, against=self.against)
+
+    def _heading(self) -> str:
+        unwanted = ", ".join(self.query.not_words)
+        return " \N{MIDDLE DOT} ".join(filter(None, (self.words, unwanted and f"not: {unwanted}")))
 
 
 def _shown(path: Path) -> tuple[Image.Image, str]:

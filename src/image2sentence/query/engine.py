@@ -35,6 +35,7 @@ class _Task:
     against: list[Opened] = field(default_factory=list)
     candidates: Candidates | None = None
     unwanted: Unwanted | None = None
+    best_fit: float | None = None
     answer: Answer | Image2SentenceError | None = None
 
     @property
@@ -197,13 +198,15 @@ class QueryEngine:
             return self._answered(task)
         return Answer(
             query=query,
-            references=tuple(one.picture for one in task.references if one.picture is not None),
+            references=_pictures(task.references),
+            against=_pictures(task.against),
             results=tuple(
                 _result(rank, one, picture, self._background.pairs)
                 for rank, (one, picture) in enumerate(zip(page, pictures, strict=True), query.offset + 1)
             ),
             total=self._total(candidates),
             more=len(placed) > query.offset + query.k,
+            best_fit=task.best_fit,
             not_understood=words_not_understood(self.encoder, " ".join((query.words, *query.not_words))),
             milliseconds={},
         )
@@ -211,10 +214,12 @@ class QueryEngine:
     def _arranged(self, task: _Task, candidates: Candidates) -> list[Placed]:
         """Everything up to the page and one more, where there is as much, in its order."""
         query = task.query
-        floor = _floor(query, self._background.pairs)
+        pairs = self._background.pairs
+        floor = _floor(query, pairs)
         depth = wanted = _depth(query)
         while True:
             hits = self._scored(task, candidates.best(self.searcher, depth))
+            task.best_fit = _fit(hits[0], pairs) if hits else None
             kept = [hit for hit in hits if hit.score >= floor]
             placed = self._without_near_duplicates(query, kept)
             if len(placed) >= wanted or len(hits) < depth or hits[-1].score < floor:
@@ -301,10 +306,16 @@ def _floor(query: Query, pairs: Usual | None) -> float:
 
 
 def _result(rank: int, placed: Placed, picture: Picture, pairs: Usual | None) -> Result:
-    score = placed.hit.score
-    fit = None if pairs is None else (score - pairs.middle) / pairs.spread
-    size = picture.width, picture.height
-    return Result(rank, score, picture.id, picture.path, *size, fit, placed.alike, placed.match)
+    shown = picture.id, picture.path, picture.width, picture.height
+    return Result(rank, placed.hit.score, *shown, _fit(placed.hit, pairs), placed.alike, placed.match)
+
+
+def _fit(hit: Hit, pairs: Usual | None) -> float | None:
+    return None if pairs is None else (hit.score - pairs.middle) / pairs.spread
+
+
+def _pictures(opened: Sequence[Opened]) -> tuple[Image.Image, ...]:
+    return tuple(one.picture for one in opened if one.picture is not None)
 
 
 @contextmanager
