@@ -83,7 +83,7 @@ def report(number: int, catalogue: Catalogue, query: Query, answer: Answer, righ
     titles = {row["file"]: row["title"] for row in catalogue.rows}
     print(f'\n{number}. {titles[query.reference]}  +  "{answer.words}"')
     for result in answer.results[:1]:
-        found = result.path.relative_to(catalogue.folder.absolute()).as_posix()
+        found = Path(result.path).relative_to(catalogue.folder.absolute()).as_posix()
         print(f"   {'right' if right else 'wrong'}: {titles[found]}  ({result.score:.3f}, {found})")
 
 

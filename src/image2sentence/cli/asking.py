@@ -13,7 +13,7 @@ import click
 from image2sentence.cli.last import recall
 
 if TYPE_CHECKING:
-    from image2sentence.gallery.store import Gallery
+    from image2sentence.gallery.protocol import GalleryStore
     from image2sentence.query import Query, Reference
 
 _picture_file = click.Path(dir_okay=False, path_type=Path)
@@ -151,7 +151,7 @@ class Wishes:
             raise click.UsageError("expected a picture, words, or both")
         return pictures, said
 
-    def query(self, gallery: Gallery) -> Query:
+    def query(self, gallery: GalleryStore) -> Query:
         """The query to a gallery. Raises UsageError, or ClickException where no last search is known."""
         from image2sentence.query import Query, Reference
 

@@ -19,11 +19,21 @@ TRAINING_PACKAGES = frozenset(
     {"accelerate", "onnx", "onnxscript", "safetensors", "tensorboard", "torch", "transformers"}
 )
 
+
+class PlaceType(click.Path):
+    """A path, or what looks like a URL, which is passed on as it is."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The URL as text; all else as a Path, checked as asked for."""
+        return value if isinstance(value, str) and "://" in value else super().convert(value, param, ctx)
+
+
 gallery_option = click.option(
     "--gallery",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help=f"The gallery. Default: ${GALLERY_VARIABLE}, else {GALLERY_NAME} here or in a folder above.",
+    type=PlaceType(file_okay=False, path_type=Path),
+    metavar="DIR|ADDRESS",
+    help="The gallery: a folder, or milvus://HOST:PORT/COLLECTION. "
+    f"Default: ${GALLERY_VARIABLE}, else {GALLERY_NAME} here or in a folder above.",
 )
 model_option = click.option(
     "--model",
@@ -34,18 +44,18 @@ model_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
-def find_gallery(given: Path | None) -> Path | None:
-    """The gallery's folder: the one given, else $IMAGE2SENTENCE_GALLERY, else the nearest .image2sentence."""
+def find_gallery(given: Path | str | None) -> Path | str | None:
+    """The gallery's folder or address: as given, else $IMAGE2SENTENCE_GALLERY, else the nearest .image2sentence."""
     named = given or os.environ.get(GALLERY_VARIABLE)
     if named:
-        return Path(named)
+        return str(named) if "://" in str(named) else Path(named)
     here = Path.cwd()
     return next(
         (place / GALLERY_NAME for place in (here, *here.parents) if (place / GALLERY_NAME).is_dir()), None
     )
 
 
-def require_gallery(given: Path | None) -> Path:
+def require_gallery(given: Path | str | None) -> Path | str:
     """As `find_gallery`. Raises GalleryError, saying what to do, where there is none."""
     found = find_gallery(given)
     if found is None:

@@ -41,7 +41,7 @@ _COUNTS = ("found", "encoded", "unchanged", "moved", "duplicates", "deleted")
 @json_option
 def index(
     pictures: Path,
-    gallery: Path | None,
+    gallery: Path | str | None,
     model: Path | None,
     metadata: Path | None,
     retry_failed: bool,
@@ -55,32 +55,32 @@ def index(
     from image2sentence.encoders import load_encoder
     from image2sentence.gallery.indexing import index_pictures
     from image2sentence.gallery.metadata_file import MetadataFile, apply_metadata
-    from image2sentence.gallery.store import Gallery
+    from image2sentence.gallery.opening import open_or_create_gallery
 
     encoder = load_encoder(model)
-    folder = find_gallery(gallery) or Path(GALLERY_NAME)
-    with Gallery.open_or_create(folder, encoder.fingerprint, encoder.width) as opened:
+    name = find_gallery(gallery) or Path(GALLERY_NAME)
+    with open_or_create_gallery(name, encoder.fingerprint, encoder.width) as opened:
         values = None if metadata is None else MetadataFile(metadata, opened.columns())
         with progress_bar("indexing") as progress:
             report = index_pictures(pictures, opened, encoder, retry_failed=retry_failed, progress=progress)
         joined = None if values is None else apply_metadata(opened, pictures, values)
-        size = len(opened)
+        size, shown = len(opened), opened.name
     if as_json:
-        about = {"gallery": str(folder.absolute()), "pictures": size, **report.as_dict()}
+        about = {"gallery": shown, "pictures": size, **report.as_dict()}
         print_json(about if joined is None else {**about, "metadata": vars(joined)})
         return
-    _print_report(report, folder, size)
+    _print_report(report, shown if isinstance(name, str) else str(name), size)
     if joined is not None:
         _print_metadata(joined)
 
 
-def _print_report(report: IndexReport, folder: Path, size: int) -> None:
+def _print_report(report: IndexReport, gallery: str, size: int) -> None:
     counts = [f"{name} {getattr(report, name):,}" for name in _COUNTS]
     click.echo(" · ".join([*counts, f"failed {len(report.failed):,}"]))
     click.echo(f"{report.seconds:.1f} s, {report.rate:.0f} pictures/s encoded")
     _print_reasons("could not be read", report.failed)
     _print_reasons("folders that could not be listed", report.unreadable_folders)
-    click.echo(f"gallery {folder}: {size:,} pictures")
+    click.echo(f"gallery {gallery}: {size:,} pictures")
 
 
 def _print_metadata(joined: MetadataReport) -> None:

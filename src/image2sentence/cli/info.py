@@ -30,7 +30,7 @@ PROBLEM = "problem"
 @model_option
 @json_option
 @click.pass_context
-def info(ctx: click.Context, gallery: Path | None, model: Path | None, as_json: bool) -> None:
+def info(ctx: click.Context, gallery: Path | str | None, model: Path | None, as_json: bool) -> None:
     """Show the model, the gallery and the versions in use.
 
     Ends with exit code 1 where the model or the gallery cannot be used, after saying why.
@@ -78,16 +78,16 @@ def _model(model: Path | None) -> dict[str, Any]:
     }
 
 
-def _gallery(gallery: Path | None, fingerprint: str | None) -> dict[str, Any]:
+def _gallery(gallery: Path | str | None, fingerprint: str | None) -> dict[str, Any]:
     if find_gallery(gallery) is None:
-        return {"folder": "none in this folder or above it; `image2sentence index PICTURES` makes one"}
-    from image2sentence.gallery.store import Gallery
+        return {"name": "none in this folder or above it; `image2sentence index PICTURES` makes one"}
+    from image2sentence.gallery.opening import open_gallery
     from image2sentence.images import display_path
 
     try:
-        with Gallery.open(require_gallery(gallery)) as opened:
+        with open_gallery(require_gallery(gallery)) as opened:
             about = {
-                "folder": display_path(opened.folder.absolute()),
+                "name": opened.name,
                 "pictures": len(opened),
                 "failed": len(opened.pictures("failed")),
                 "roots": [display_path(root) for root in opened.roots().values()],

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from image2sentence.gallery.store import Gallery
+    from image2sentence.gallery.protocol import GalleryStore
     from image2sentence.query import Answer
 
 STATE_VARIABLE = "IMAGE2SENTENCE_STATE"
@@ -31,7 +31,7 @@ def state_folder() -> Path:
     return Path(os.environ.get(STATE_VARIABLE) or click.get_app_dir("image2sentence"))
 
 
-def remember(gallery: Gallery, answer: Answer) -> None:
+def remember(gallery: GalleryStore, answer: Answer) -> None:
     """Keep the ranks of an answer in place of those of the search before; says so where that cannot be done."""
     ranks = {str(result.rank): result.id for result in answer.results}
     file = _file(gallery)
@@ -44,7 +44,7 @@ def remember(gallery: Gallery, answer: Answer) -> None:
         click.echo(f"--like cannot refer to this search: {file}: {error.strerror}", err=True)
 
 
-def recall(gallery: Gallery, ranks: Sequence[int]) -> list[int]:
+def recall(gallery: GalleryStore, ranks: Sequence[int]) -> list[int]:
     """The ids of the pictures with these ranks in the last search. Raises ClickException for one that had none."""
     if not ranks:
         return []
@@ -61,7 +61,7 @@ def recall(gallery: Gallery, ranks: Sequence[int]) -> list[int]:
     return [known[str(rank)] for rank in ranks]
 
 
-def _read(gallery: Gallery) -> dict[str, Any]:
+def _read(gallery: GalleryStore) -> dict[str, Any]:
     """Ranks and ids; empty where nothing is known, or what is known is of a gallery that was here before."""
     file = _file(gallery)
     try:
@@ -80,11 +80,11 @@ def _read(gallery: Gallery) -> dict[str, Any]:
     )
 
 
-def _identity(gallery: Gallery) -> str:
+def _identity(gallery: GalleryStore) -> str:
     """Tells a gallery from another that was in the same place before."""
     return gallery.id or gallery.created
 
 
-def _file(gallery: Gallery) -> Path:
-    name = hashlib.sha256(os.fsencode(os.path.abspath(gallery.folder))).hexdigest()[:32]
+def _file(gallery: GalleryStore) -> Path:
+    name = hashlib.sha256(gallery.name.encode()).hexdigest()[:32]
     return state_folder() / "last" / f"{name}.json"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 )
 @click.option("--timing", is_flag=True, help="Print milliseconds by stage on standard error.")
 def search(
-    gallery: Path | None,
+    gallery: Path | str | None,
     model: Path | None,
     as_json: bool,
     sheet: Path | None,
@@ -51,13 +51,13 @@ def search(
     """
     wishes = Wishes(**asked)
     pictures, _ = wishes.pictures_and_words()
-    folder = require_gallery(gallery)
+    name = require_gallery(gallery)
 
     from image2sentence.encoders import load_encoder
-    from image2sentence.gallery.store import Gallery
+    from image2sentence.gallery.opening import open_gallery
     from image2sentence.query import QueryEngine
 
-    with Gallery.open(folder) as opened:
+    with open_gallery(name) as opened:
         query = wishes.query(opened)
         engine = QueryEngine(load_encoder(model), opened)
         engine.prepare(pictures=bool(query.references))
@@ -91,7 +91,7 @@ def as_document(
 
     return {
         "query": {"images": [display_path(path) for path in pictures], "text": answer.words},
-        "gallery": {"folder": display_path(engine.gallery.folder), "pictures": len(engine.gallery)},
+        "gallery": {"name": engine.gallery.name, "pictures": len(engine.gallery)},
         "model": engine.encoder.fingerprint,
         "total": answer.total,
         "more": answer.more,
@@ -105,10 +105,11 @@ def as_document(
 
 def _print_answer(answer: Answer) -> None:
     from image2sentence.images import display_path
+    from image2sentence.places import seen_from
 
     here = Path.cwd()
     for result in answer.results:
-        path = result.path.relative_to(here) if result.path.is_relative_to(here) else result.path
+        path = seen_from(here, result.path)
         notes = [f"match {result.match:.2f}"] if result.match is not None else []
         notes += [f"{len(result.alike)} alike hidden"] if result.alike else []
         noted = f"  ({', '.join(notes)})" if notes else ""

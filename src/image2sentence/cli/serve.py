@@ -71,7 +71,7 @@ SWITCH_SECONDS = 0.0005
     help="onnxruntime-web's dist folder: lets the page encode queries on the visitor's device.",
 )
 def serve(
-    gallery: Path | None,
+    gallery: Path | str | None,
     model: Path | None,
     host: str,
     port: int,
@@ -86,7 +86,7 @@ def serve(
 
     Without --host, only this computer can reach it.
     """
-    folder = require_gallery(gallery)
+    name = require_gallery(gallery)
     _share_cores()
     with server_extra():
         import uvicorn
@@ -96,9 +96,9 @@ def serve(
         from image2sentence.server.service import SearchService
         from image2sentence.server.serving import Load
     from image2sentence.encoders import load_encoder
-    from image2sentence.gallery.store import Gallery
+    from image2sentence.gallery.opening import open_gallery
 
-    with Gallery.open(folder) as opened:
+    with open_gallery(name) as opened:
         service = SearchService(load_encoder(model, threads), opened)
         service.prepare()
         hosts = LOOPBACK if host in LOOPBACK else None

@@ -69,10 +69,8 @@ def add_columns(connection: sqlite3.Connection, wanted: Mapping[str, ColumnType]
     """Make the columns that are not there. Raises DataError on another type, a bad name, or too many."""
     known = read_columns(connection)
     for name, kind in wanted.items():
-        if name in known:
-            _check_same_type(known[name], kind)
+        if not is_new_column({column.name: column.type for column in known.values()}, name, kind):
             continue
-        _check_name(name, len(known))
         connection.execute(
             "INSERT INTO columns (name, type, checksum) VALUES (?, ?, ?)", (name, kind, checksum(name, kind))
         )
@@ -92,7 +90,7 @@ def write_metadata(
     changed = 0
     for number, values in rows:
         (before,) = read_metadata(connection, [number], columns)
-        given = {name: _checked(columns[name], value) for name, value in values.items()}
+        given = {name: checked_value(name, columns[name].type, value) for name, value in values.items()}
         after = {name: value for name, value in {**before, **given}.items() if value is not None}
         if after != before or any(type(after[name]) is not type(before[name]) for name in after):
             _write_row(connection, number, columns, after)
@@ -157,28 +155,30 @@ def _stored(value: Value) -> Field:
     return int(value) if isinstance(value, bool) else value
 
 
-def _check_same_type(column: Column, kind: ColumnType) -> None:
-    if column.type != kind:
-        raise DataError(
-            f"the column {printable(column.name)!r} of this gallery holds the type {column.type}, "
-            f"the new values are of the type {kind}: give the new column another name"
-        )
-
-
-def _check_name(name: str, count: int) -> None:
+def is_new_column(known: Mapping[str, ColumnType], name: str, kind: ColumnType) -> bool:
+    """Whether a column has yet to be made. Raises DataError on another type, a bad name, or too many."""
+    if name in known:
+        if known[name] != kind:
+            raise DataError(
+                f"the column {printable(name)!r} of this gallery holds the type {known[name]}, "
+                f"the new values are of the type {kind}: give the new column another name"
+            )
+        return False
     if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
         raise DataError(
             f"{printable(name)[:LONGEST_NAME]!r} cannot be the name of a column: expected 1 to {LONGEST_NAME} "
             "printable characters"
         )
-    if count >= MOST_COLUMNS:
+    if len(known) >= MOST_COLUMNS:
         raise DataError(f"a gallery has at most {MOST_COLUMNS} metadata columns; {name!r} is one too many")
+    return True
 
 
-def _checked(column: Column, value: Value | None) -> Value | None:
-    if value is None or _fits(column.type, value):
+def checked_value(name: str, kind: ColumnType, value: Value | None) -> Value | None:
+    """The value, if a column takes it. Raises DataError."""
+    if value is None or _fits(kind, value):
         return value
-    raise DataError(f"the column {printable(column.name)!r} holds the type {column.type}, got {value!r:.80}")
+    raise DataError(f"the column {printable(name)!r} holds the type {kind}, got {value!r:.80}")
 
 
 def _fits(kind: ColumnType, value: Value) -> bool:

@@ -25,7 +25,8 @@ from image2sentence.encoders.base import Encoder, Prepares, Vectors
 from image2sentence.errors import ConfigError, GalleryError, ImageError, ModelError
 from image2sentence.gallery.filters import Value
 from image2sentence.gallery.pipeline import EncodeAndWrite, ReadAhead
-from image2sentence.gallery.store import Content, Entry, Gallery, Known
+from image2sentence.gallery.protocol import GalleryStore
+from image2sentence.gallery.store import Content, Entry, Known
 from image2sentence.gallery.walk import UNSEEN, FoundFile, Walk, walk
 from image2sentence.images import MAX_PIXELS, date_taken, decode_image, display_path, read_regular
 
@@ -95,7 +96,7 @@ def _shown(reasons: list[tuple[Path, str]]) -> list[list[str]]:
 
 def index_pictures(
     pictures: str | os.PathLike[str],
-    gallery: Gallery,
+    gallery: GalleryStore,
     encoder: Encoder,
     *,
     batch_size: int = 32,
@@ -140,7 +141,7 @@ def index_pictures(
             raise ConfigError(f"{name} must be at least 1, got {value}")
     gallery.require(encoder.fingerprint, encoder.width)
     folder = _picture_folder(pictures, gallery)
-    found = walk(folder, gallery.folder)
+    found = walk(folder, gallery.own_folder)
     inputs = _Inputs(encoder)
     read = partial(_read, folder, gallery, inputs, at_least, max_pixels)
     ahead = ReadAhead(read, threads, 2 * batch_size, _Outcome.bytes, _BATCH_BYTES)
@@ -212,7 +213,7 @@ class _Outcome:
 
 
 def _read(
-    folder: Path, gallery: Gallery, inputs: _Inputs, at_least: int, max_pixels: int, file: FoundFile
+    folder: Path, gallery: GalleryStore, inputs: _Inputs, at_least: int, max_pixels: int, file: FoundFile
 ) -> _Outcome:
     """Read, hash, decode and prepare one file (in a thread)."""
     try:
@@ -246,7 +247,7 @@ class _Run:
     def __init__(
         self,
         folder: Path,
-        gallery: Gallery,
+        gallery: GalleryStore,
         inputs: _Inputs,
         batch_size: int,
         found: Walk,
@@ -397,13 +398,15 @@ def check_vectors(encoder: Encoder, vectors: Vectors, count: int) -> None:
         )
 
 
-def _picture_folder(pictures: str | os.PathLike[str], gallery: Gallery) -> Path:
+def _picture_folder(pictures: str | os.PathLike[str], gallery: GalleryStore) -> Path:
     folder = Path(os.path.abspath(pictures))
     if not folder.is_dir():
         raise GalleryError(
             f"there is no folder {display_path(folder)}: name the folder that holds the pictures"
         )
     for root in gallery.roots().values():
+        if isinstance(root, str):
+            continue
         if root != folder and (root in folder.parents or folder in root.parents) and root.is_dir():
             raise GalleryError(
                 f"{display_path(folder)} overlaps {display_path(root)}, which this gallery holds already: "

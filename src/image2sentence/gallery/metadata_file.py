@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from image2sentence.errors import DataError
 from image2sentence.gallery.filters import ColumnType, Value, canonical_date
-from image2sentence.gallery.store import Gallery
+from image2sentence.gallery.protocol import GalleryStore
 from image2sentence.images import display_path, printable
 
 FILE_COLUMN = "file"
@@ -125,7 +125,7 @@ class MetadataFile:
             raise DataError(f"{display_path(self.path)} cannot be read: {error}") from error
 
 
-def apply_metadata(gallery: Gallery, root: str | os.PathLike[str], file: MetadataFile) -> MetadataReport:
+def apply_metadata(gallery: GalleryStore, root: str | os.PathLike[str], file: MetadataFile) -> MetadataReport:
     """Give the pictures below an indexed folder the values of a file.
 
     A row names a picture by its path relative to the folder, or by its bare name where only one picture has it.
@@ -167,7 +167,7 @@ def _joined(
 class _Names:
     """The pictures below one root by relative path, and by bare name."""
 
-    def __init__(self, gallery: Gallery, folder: Path) -> None:
+    def __init__(self, gallery: GalleryStore, folder: Path) -> None:
         root = next((number for number, path in gallery.roots().items() if path == folder), None)
         known = gallery.known(root) if root is not None else {}
         self._paths = {PurePath(path).as_posix(): entry.id for path, entry in known.items()}

@@ -44,6 +44,7 @@ from image2sentence.gallery.schema import (
 )
 from image2sentence.gallery.searcher import Searcher
 from image2sentence.images import display_path
+from image2sentence.places import Place, joined, may_exist, stored_place
 
 DATABASE = "gallery.sqlite"
 LOCK = "writer.lock"
@@ -65,7 +66,7 @@ class Picture:
 
     Attributes:
         id: Stays with the picture when its file is renamed or moved; never given to another picture.
-        path: Absolute path when the picture was indexed.
+        path: Absolute path, or URL, when the picture was indexed; see `image2sentence.places`.
         state: "ready" (can be found) or "failed" (could not be read).
         reason: Why it failed; None when ready.
         size: Bytes of the file; -1 when it could not be looked at.
@@ -77,7 +78,7 @@ class Picture:
     """
 
     id: int
-    path: Path
+    path: Place
     state: str
     reason: str | None
     size: int
@@ -261,6 +262,16 @@ class Gallery:
                 self._lock.release()
 
     @property
+    def name(self) -> str:
+        """The folder, ready to be shown."""
+        return display_path(self.folder.absolute())
+
+    @property
+    def own_folder(self) -> Path:
+        """The folder, which holds no pictures to index."""
+        return self.folder
+
+    @property
     def readonly(self) -> bool:
         """Whether it was opened for reading only."""
         return self._lock is None
@@ -269,13 +280,13 @@ class Gallery:
         """Number of pictures that can be found."""
         return int(self._rows("SELECT count(*) FROM pictures WHERE state = 'ready'")[0][0])
 
-    def roots(self) -> dict[int, Path]:
-        """The folders that were indexed, by their number."""
+    def roots(self) -> dict[int, Place]:
+        """The places that were indexed (folders, shards, URLs), by their number."""
         roots = {}
         for number, path, stored in self._rows("SELECT id, path, checksum FROM roots ORDER BY id"):
             if stored != checksum(path):
                 raise self._damage("root", number)
-            roots[number] = Path(os.fsdecode(path))
+            roots[number] = stored_place(os.fsdecode(path))
         return roots
 
     def pictures(self, state: str | None = None) -> list[Picture]:
@@ -410,15 +421,15 @@ class Gallery:
         """Ready pictures of other roots that no longer exist: content number -> picture ids."""
         gone: dict[int, deque[int]] = {}
         for number, folder in self.roots().items():
-            if number == root or folder.is_dir():
+            if number == root or may_exist(folder):
                 continue
             query = "SELECT content_id, id FROM pictures WHERE root_id = ? AND state = 'ready' ORDER BY id"
             for content, picture in self._rows(query, number):
                 gone.setdefault(content, deque()).append(picture)
         return gone
 
-    def add_root(self, folder: Path) -> int:
-        """The number of an indexed folder (absolute path), new or known. Raises GalleryError."""
+    def add_root(self, folder: Place) -> int:
+        """The number of an indexed place (an absolute path or a URL), new or known. Raises GalleryError."""
         path = os.fsencode(folder)
         with self._transaction() as connection:
             found = connection.execute("SELECT id FROM roots WHERE path = ?", (path,)).fetchone()
@@ -504,10 +515,10 @@ class Gallery:
         with self._reading() as connection:
             return connection.execute(query, values).fetchall()
 
-    def _picture(self, row: Row, roots: dict[int, Path]) -> Picture:
+    def _picture(self, row: Row, roots: dict[int, Place]) -> Picture:
         self._check_picture(row)
         number, root, path, size, mtime_ns, state, reason, content, offset, _, width, height = row
-        place = roots[root] / os.fsdecode(path)
+        place = joined(roots[root], os.fsdecode(path))
         return Picture(number, place, state, reason, size, mtime_ns, content, width, height, offset)
 
     def _check_picture(self, row: Row) -> None:

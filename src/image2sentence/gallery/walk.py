@@ -31,14 +31,14 @@ class Walk:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
 
-def walk(folder: Path, skip: Path) -> Walk:
+def walk(folder: Path, skip: Path | None) -> Walk:
     """List the picture files below `folder`, sorted within each folder, without opening any.
 
     Names that begin with a dot and the folder `skip` are passed over. Links to folders are followed, but each
     real folder is entered once, so loops end. Paths keep names that are not UTF-8 (surrogateescape).
     """
     found = Walk()
-    entered = {_identity(skip)} if skip.is_dir() else set()
+    entered = {_identity(skip)} if skip is not None and skip.is_dir() else set()
     waiting = [""]
     while waiting:
         relative = waiting.pop()

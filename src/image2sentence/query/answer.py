@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
 
 from image2sentence.errors import ImageError
 from image2sentence.gallery.indexing import AT_LEAST
-from image2sentence.images import load_image
+from image2sentence.images import decode_image, display_path
+from image2sentence.places import Place, place_name, read_picture
 from image2sentence.query.description import Query
 from image2sentence.query.vocabulary import UnknownWord
 
@@ -26,7 +25,7 @@ class Result(NamedTuple):
         rank: From 1, across pages.
         score: Dot product of query and picture, -1 to 1, less what was taken off for what is not wanted.
         id: The picture's id in the gallery.
-        path: Its file.
+        path: Its file, or URL.
         width: Pixels across; None where the gallery does not know.
         height: Pixels down.
         fit: The score on the gallery's own scale: 0 is what two of its pictures have in common at random, and 1 is a
@@ -34,17 +33,21 @@ class Result(NamedTuple):
         alike: Ids of near-duplicates hidden behind it.
         match: Probability that picture and query belong together, by the matching encoder; None where it was not
             asked.
+        size: Bytes of its file.
+        offset: Where its bytes begin in a shard; None for a file of its own.
     """
 
     rank: int
     score: float
     id: int
-    path: Path
+    path: Place
     width: int | None
     height: int | None
     fit: float | None = None
     alike: tuple[int, ...] = ()
     match: float | None = None
+    size: int = -1
+    offset: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,13 +88,13 @@ class Answer:
         least = self.query.min_fit
         return None if least is None else self.best_fit is not None and self.best_fit >= least
 
-    def draw(self, right: Collection[Path] | None = None) -> Image.Image:
+    def draw(self, right: Collection[Place] | None = None) -> Image.Image:
         """A contact sheet: RGB; `right` are the pictures to tick, for queries whose answers are known."""
         from image2sentence.sheet import Shown, contact_sheet
 
         shown = []
         for result in self.results:
-            picture, caption = _shown(result.path)
+            picture, caption = _shown(result)
             ticked = None if right is None else result.path in right
             caption = f"(+{len(result.alike)}) {caption}" if result.alike else caption
             shown.append(Shown(picture, caption, result.score, ticked, result.rank))
@@ -102,10 +105,10 @@ class Answer:
         return " \N{MIDDLE DOT} ".join(filter(None, (self.words, unwanted and f"not: {unwanted}")))
 
 
-def _shown(path: Path) -> tuple[Image.Image, str]:
+def _shown(result: Result) -> tuple[Image.Image, str]:
     """A result's picture and caption; a grey plate where the file is gone or changed since it was indexed."""
-    name = os.path.basename(path)
+    name = display_path(place_name(result.path))
     try:
-        return load_image(path, at_least=AT_LEAST), name
+        return decode_image(read_picture(result), at_least=AT_LEAST).picture, name
     except ImageError:
         return Image.new("RGB", (AT_LEAST, AT_LEAST), _PLATE), f"{name} (cannot be read now)"

@@ -13,8 +13,9 @@ from PIL import Image
 
 from image2sentence.encoders.base import Encoder, Vectors
 from image2sentence.errors import Image2SentenceError, QueryError
+from image2sentence.gallery.protocol import GalleryStore
 from image2sentence.gallery.searcher import Hit, VectorSearch
-from image2sentence.gallery.store import Gallery, Picture
+from image2sentence.gallery.store import Picture
 from image2sentence.query.answer import Answer, Result
 from image2sentence.query.background import LEAST, Background, Usual
 from image2sentence.query.candidates import Candidates, fetch
@@ -54,7 +55,7 @@ class QueryEngine:
         GalleryError: the gallery is of another model, or damaged.
     """
 
-    def __init__(self, encoder: Encoder, gallery: Gallery) -> None:
+    def __init__(self, encoder: Encoder, gallery: GalleryStore) -> None:
         gallery.require(encoder.fingerprint, encoder.width)
         self.encoder = encoder
         self.gallery = gallery
@@ -307,7 +308,8 @@ def _floor(query: Query, pairs: Usual | None) -> float:
 
 def _result(rank: int, placed: Placed, picture: Picture, pairs: Usual | None) -> Result:
     shown = picture.id, picture.path, picture.width, picture.height
-    return Result(rank, placed.hit.score, *shown, _fit(placed.hit, pairs), placed.alike, placed.match)
+    told = _fit(placed.hit, pairs), placed.alike, placed.match
+    return Result(rank, placed.hit.score, *shown, *told, picture.size, picture.offset)
 
 
 def _fit(hit: Hit, pairs: Usual | None) -> float | None:

@@ -10,8 +10,10 @@ from PIL import Image
 from image2sentence.encoders.base import Vectors
 from image2sentence.errors import ImageError
 from image2sentence.gallery.indexing import AT_LEAST
-from image2sentence.gallery.store import Gallery
-from image2sentence.images import decode_image, display_path, read_regular
+from image2sentence.gallery.protocol import GalleryStore
+from image2sentence.gallery.store import Picture
+from image2sentence.images import PathLike, decode_image, display_path, read_regular
+from image2sentence.places import read_picture
 from image2sentence.query.description import Reference
 
 
@@ -29,7 +31,7 @@ class Opened:
     content: int | None
 
 
-def open_reference(reference: Reference, gallery: Gallery) -> Opened:
+def open_reference(reference: Reference, gallery: GalleryStore) -> Opened:
     """Read and decode what a reference needs.
 
     Raises ImageError naming a picture that cannot be read, and QueryError where the gallery has no such item.
@@ -37,8 +39,7 @@ def open_reference(reference: Reference, gallery: Gallery) -> Opened:
     item = None if reference.item is None else gallery.picture(reference.item)
     picture, sha256 = None, reference.sha256
     if reference.sentence is None:
-        source = reference.picture if reference.picture is not None or item is None else item.path
-        picture, found = _decoded(source)
+        picture, found = _decoded(item if reference.picture is None else reference.picture)
         sha256 = sha256 or found
     content = gallery.find_content(sha256) if sha256 is not None else None
     if content is None and item is not None:
@@ -49,10 +50,22 @@ def open_reference(reference: Reference, gallery: Gallery) -> Opened:
 def _decoded(source: object) -> tuple[Image.Image, bytes | None]:
     if isinstance(source, Image.Image):
         return source.convert("RGB"), None
-    assert isinstance(source, (bytes, str)) or hasattr(source, "__fspath__")
+    assert isinstance(source, (bytes, str, Picture)) or hasattr(source, "__fspath__")
     try:
-        data = source if isinstance(source, bytes) else read_regular(source)[0]
+        data = _content(source)
         return decode_image(data, at_least=AT_LEAST).picture, hashlib.sha256(data).digest()
     except ImageError as error:
-        name = "the picture" if isinstance(source, bytes) else display_path(source)
-        raise ImageError(f"{name}: {error}") from error
+        raise ImageError(f"{_named(source)}: {error}") from error
+
+
+def _content(source: PathLike | bytes | Picture) -> bytes:
+    """The bytes of a picture. Only the gallery's own may lie behind a URL; what a user names is a file here."""
+    if isinstance(source, Picture):
+        return read_picture(source)
+    return source if isinstance(source, bytes) else read_regular(source)[0]
+
+
+def _named(source: PathLike | bytes | Picture) -> str:
+    if isinstance(source, bytes):
+        return "the picture"
+    return display_path(source.path if isinstance(source, Picture) else source)

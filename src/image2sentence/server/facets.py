@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from image2sentence.gallery.filters import ColumnType, Value
-from image2sentence.gallery.store import Gallery
+from image2sentence.gallery.protocol import GalleryStore
 
 PICTURES_READ = 20_000
 """Pictures whose values are looked at; a larger gallery's facets are those of its first ones."""
@@ -32,7 +32,7 @@ class Facet:
     values: tuple[tuple[Value, int], ...] = ()
 
 
-def facets_of(gallery: Gallery, ids: Sequence[int]) -> dict[str, Facet]:
+def facets_of(gallery: GalleryStore, ids: Sequence[int]) -> dict[str, Facet]:
     """The facets of these pictures, by column."""
     types = gallery.columns()
     counts: dict[str, Counter[Value]] = {name: Counter() for name in types}

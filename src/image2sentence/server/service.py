@@ -21,8 +21,10 @@ from image2sentence.encoders.onnx import Explanation
 from image2sentence.errors import Image2SentenceError, ImageError, QueryError
 from image2sentence.gallery.filters import ColumnType, Value
 from image2sentence.gallery.indexing import AT_LEAST
-from image2sentence.gallery.store import Gallery, Picture
-from image2sentence.images import decode_image, read_regular
+from image2sentence.gallery.protocol import GalleryStore
+from image2sentence.gallery.store import Picture
+from image2sentence.images import decode_image
+from image2sentence.places import read_picture
 from image2sentence.query import Answer, KnowsWords, Query, QueryEngine, Reference
 from image2sentence.server.facets import Facet, facets_of
 from image2sentence.server.recent import Recent
@@ -113,7 +115,7 @@ class SearchService:
         GalleryError: the gallery is of another model, or damaged.
     """
 
-    def __init__(self, encoder: Encoder, gallery: Gallery) -> None:
+    def __init__(self, encoder: Encoder, gallery: GalleryStore) -> None:
         self.engine = QueryEngine(encoder, gallery)
         self._encoder = encoder
         self._gallery = gallery
@@ -271,10 +273,10 @@ class SearchService:
         return known
 
     def _content(self, number: int) -> bytes:
-        """The file of an item; the reasons that `read_regular` gives hold no path."""
+        """The file of an item; the reasons that `read_picture` gives hold no path."""
         picture = self.item(number)
         try:
-            return read_regular(picture.path)[0]
+            return read_picture(picture)
         except ImageError as error:
             raise NotThere(f"picture {number} cannot be read: {error}") from error
 
