@@ -59,6 +59,11 @@ export class WorkerEncoder {
     return this.calls.call("unknownWords", text);
   }
 
+  /** @param {string} text @returns {Promise<import("./index.js").UnknownWord[]>} */
+  notUnderstood(text) {
+    return this.calls.call("notUnderstood", text);
+  }
+
   async release() {
     this.calls.end();
   }

@@ -6,6 +6,7 @@ import { ModelFolder, QUERY_IMAGE, QUERY_TEXT, TOKENIZER, json } from "./folder.
 import { readPicture } from "./picture.js";
 import { toPixels } from "./preprocess.js";
 import { loadRuntime } from "./runtime.js";
+import { near } from "./spelling.js";
 import { Template, strip } from "./template.js";
 import { Tokenizer } from "./tokenizer.js";
 
@@ -107,6 +108,12 @@ export class LocalEncoder {
   /** @param {string} text */
   async unknownWords(text) {
     return this.tokenizer.unknownWords(text);
+  }
+
+  /** @param {string} text */
+  async notUnderstood(text) {
+    const known = this.tokenizer.words;
+    return this.tokenizer.unknownWords(text).map((word) => ({ word, near: near(word, known) }));
   }
 
   async release() {

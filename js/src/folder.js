@@ -18,11 +18,15 @@ const MAX_BYTES = 2 ** 30;
 /** A model folder whose config has been read and whose format is known. */
 export class ModelFolder {
   /**
-   * @param {URL} url @param {ModelConfig} config @param {LoadOptions} options @param {Cache | null} cache
+   * @param {URL} url @param {Uint8Array<ArrayBuffer>} content its config.json
+   * @param {LoadOptions} options @param {Cache | null} cache
    */
-  constructor(url, config, options, cache) {
+  constructor(url, content, options, cache) {
+    const at = new URL(CONFIG, url);
     this.url = url;
-    this.config = config;
+    this.content = content;
+    /** @type {ModelConfig} */
+    this.config = readConfig(parsed(content, at), at.href);
     this.options = options;
     this.cache = cache;
   }
@@ -41,20 +45,19 @@ export class ModelFolder {
     const url = new URL(address);
     if (!url.pathname.endsWith("/")) url.pathname += "/";
     const cache = (options.cache ?? true) && globalThis.caches ? await caches.open(CACHE) : null;
-    const at = new URL(CONFIG, url);
-    const content = await freshest(at, options, cache);
-    const folder = new ModelFolder(url, readConfig(parsed(content, at), at.href), options, cache);
-    await keep(cache, at, content);
-    return folder;
+    const content = await freshest(new URL(CONFIG, url), options, cache);
+    return new ModelFolder(url, content, options, cache);
   }
 
   /**
-   * The query side's files, all at once: those not kept yet are downloaded. Those of other versions are forgotten.
+   * The query side's files, all at once: those not kept yet are downloaded. Only when all are there is the config kept
+   * and are other versions forgotten, so that an interrupted update leaves the earlier model whole.
    * @returns {Promise<Record<string, Uint8Array<ArrayBuffer>>>}
    * @throws {ModelError} one is missing, not listed, cut short, or not what was listed
    */
   async readAll() {
     const contents = await Promise.all(QUERY_FILES.map((name) => this.read(name)));
+    await keep(this.cache, new URL(CONFIG, this.url), this.content);
     await this.forgetOthers();
     return Object.fromEntries(QUERY_FILES.map((name, place) => [name, contents[place]]));
   }

@@ -60,6 +60,12 @@ export interface Sentence {
   gates: Float32Array;
 }
 
+/** A word that the model does not know, and up to three known words that are spelt alike. */
+export interface UnknownWord {
+  word: string;
+  near: string[];
+}
+
 /** How far a file has come. `total` is null where the server does not tell it. */
 export interface Progress {
   /** config.json, tokenizer.json, onnx/query_image.onnx or onnx/query_text.onnx */
@@ -120,6 +126,9 @@ export interface QueryEncoder {
 
   /** The words that are not in the model's vocabulary, as written, in order, once each. */
   unknownWords(words: string): Promise<string[]>;
+
+  /** The same words, each with known words that are spelt alike, best first. */
+  notUnderstood(words: string): Promise<UnknownWord[]>;
 
   /** Gives the memory back (and ends the worker). */
   release(): Promise<void>;

@@ -12,6 +12,7 @@ import json
 import random
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from PIL import ExifTags, Image, ImageOps
 from tokenizers import Tokenizer
 
 from image2sentence.catalogue import draw, sample
-from image2sentence.config import Preprocessing
+from image2sentence.config import LearnerConfig, ModelConfig, Preprocessing
 from image2sentence.encoders import OnnxEncoder, load_encoder
 from image2sentence.encoders.preprocess import fit, to_pixels
 from image2sentence.gallery.indexing import AT_LEAST
@@ -86,7 +87,8 @@ def files() -> Iterator[tuple[str, bytes]]:
     for orientation in range(1, 9):
         yield f"turned-{orientation}.jpg", encoded(picture, "JPEG", quality=95, exif=turned(orientation))
     yield "turned.png", encoded(picture, "PNG", exif=turned(6))
-    yield "turned.webp", encoded(picture, "WEBP", lossless=True, exif=turned(6))
+    for orientation in range(2, 9):
+        yield f"turned-{orientation}.webp", encoded(picture, "WEBP", lossless=True, exif=turned(orientation))
     yield "lossy.webp", encoded(picture, "WEBP", quality=80)
     yield "alpha.webp", encoded(with_alpha(picture), "WEBP", lossless=True)
     yield (
@@ -177,7 +179,11 @@ def main(folder: Path) -> None:
     """Write everything."""
     encoder = load_encoder(threads=1)
     folder.mkdir(parents=True, exist_ok=True)
-    expected = {
+    expected: dict[str, Any] = {
+        "keys": {
+            kind.__name__: [f.name for f in fields(kind)]
+            for kind in (ModelConfig, LearnerConfig, Preprocessing)
+        },
         "words": WORDS,
         "pictures": pictures(encoder, folder),
         "resizings": resizings(folder),

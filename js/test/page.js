@@ -34,15 +34,16 @@ export async function serve(pictures, { intercept = () => false, headers = ISOLA
     origin: `http://127.0.0.1:${server.address().port}`,
     asked,
     close() {
+      const closed = new Promise((done) => server.close(done)); // once is enough
       server.closeAllConnections();
-      return new Promise((done) => server.close(done));
+      return closed;
     },
   };
 }
 
 /** A browser; `page(origin)` opens a page in a profile of its own, with nothing kept. */
 export async function launch() {
-  const args = ["--no-sandbox", "--disable-gpu"];
+  const args = ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP insecure.test 127.0.0.1"];
   const browser = await chromium.launch({ executablePath: browserPath(), args });
   return {
     close: () => browser.close(),

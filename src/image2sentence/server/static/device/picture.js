@@ -2,6 +2,7 @@
 
 import { ImageError } from "./errors.js";
 import { reduce } from "./resample.js";
+import { turned, withoutOrientation } from "./webp.js";
 
 /** @typedef {import("./resample.js").Pixels} Pixels */
 /** @typedef {import("./index.js").Picture} Picture */
@@ -24,10 +25,10 @@ const JPEG_SCALES = [8, 4, 2, 1];
 export async function readPicture(picture) {
   if (isImageData(picture)) return reduced(onWhite(picture), false);
   if (isBitmap(picture)) return reduced(drawn(picture), false);
-  const blob = asBlob(picture);
+  const { blob, orientation } = await withoutOrientation(asBlob(picture));
   const bitmap = await decoded(blob);
   try {
-    return reduced(drawn(bitmap), await isJpeg(blob));
+    return turned(reduced(drawn(bitmap), await isJpeg(blob)), orientation);
   } finally {
     bitmap.close();
   }

@@ -38,6 +38,11 @@ export class Tokenizer {
     this.after = after;
   }
 
+  /** The whole words of the vocabulary: no pieces, no punctuation, no special tokens. */
+  get words() {
+    return [...this.vocabulary.keys()].filter((token) => /^\p{L}+$/u.test(token));
+  }
+
   /**
    * Ids of a text with the special tokens around it. Nothing in the text is special.
    * @param {string} text

@@ -1,0 +1,77 @@
+// Pixels as Pillow makes them, and settings as Python reads them. Needs no browser.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { folders } from "../example/serve.js";
+import { readConfig, sentenceWidth } from "../src/config.js";
+import { fit, toPixels } from "../src/preprocess.js";
+import { reduce } from "../src/resample.js";
+import { expected, furthest, raw } from "./expected.js";
+
+const before = ({ width, height }, number) => ({ width, height, data: raw(`${number}.before`) });
+
+test("resizing, cropping and reducing are Pillow's to the bit", () => {
+  expected.resizings.forEach((one, number) => {
+    const pixels = before(one, number);
+    assert.equal(furthest(fit(pixels, one.how).data, raw(`${number}.fitted`)), 0, JSON.stringify(one));
+    assert.equal(furthest(reduce(pixels, one.factor).data, raw(`${number}.reduced`)), 0, JSON.stringify(one));
+  });
+});
+
+test("normalised pixels are numpy's to the bit", () => {
+  expected.resizings.forEach((one, number) => {
+    const floats = new Float32Array(raw(`${number}.pixels`).buffer);
+    assert.equal(furthest(toPixels(before(one, number), one.how), floats), 0);
+  });
+});
+
+test("a picture of the right size is left as it is", () => {
+  const pixels = { width: 3, height: 3, data: new Uint8Array(36).fill(7) };
+  assert.equal(fit(pixels, { ...expected.resizings[0].how, size: 3, fit: "squash" }), pixels);
+});
+
+const config = () => JSON.parse(readFileSync(join(folders()["/model/"], "config.json"), "utf8"));
+
+test("the bundled model's config is read", () => {
+  const read = readConfig(config(), "config.json");
+  assert.equal(sentenceWidth({ ...read, learner: { ...read.learner, gates: true } }), read.word_width + 1);
+});
+
+for (const [kind, part] of [["ModelConfig", null], ["LearnerConfig", "learner"], ["Preprocessing", "query_preprocessing"]]) {
+  const of = (all) => (part ? all[part] : all);
+
+  test(`Python's ${kind} has the same keys`, () => {
+    for (const key of expected.keys[kind]) {
+      const changed = config();
+      delete of(changed)[key];
+      assert.throws(() => readConfig(changed, "c"), key === "format" ? /format/ : new RegExp(`missing key "${key}"`));
+    }
+    assert.deepEqual(Object.keys(of(config())).sort(), [...expected.keys[kind]].sort());
+  });
+
+  test(`an unknown key in ${kind} is refused`, () => {
+    const changed = config();
+    of(changed).surprise = 1;
+    assert.throws(() => readConfig(changed, "c"), { name: "ModelError", message: /unknown key "surprise"/ });
+  });
+}
+
+for (const [key, value] of Object.entries({ width: "wide", files: { a: 1 }, max_length: 0, learner: [], format: 99 })) {
+  test(`${key} ${JSON.stringify(value)} is refused`, () => {
+    assert.throws(() => readConfig({ ...config(), [key]: value }, "c"), { name: "ModelError" });
+  });
+}
+
+for (const [key, value] of Object.entries({ size: 0, fit: "stretch", resample: "box", mean: [1, 2], std: [1, 0, 1] })) {
+  test(`preprocessing ${key} ${JSON.stringify(value)} is refused`, () => {
+    const changed = config();
+    changed.query_preprocessing[key] = value;
+    assert.throws(() => readConfig(changed, "c"), { message: new RegExp(`query_preprocessing.${key}: expected`) });
+  });
+}
+
+test("what is no object is refused", () => {
+  for (const value of [null, [], 3, "x"]) assert.throws(() => readConfig(value, "c"), { name: "ModelError" });
+});
