@@ -44,14 +44,18 @@ export class WorkerEncoder {
     return this.calls.call("encodeSentence", picture);
   }
 
-  /** @param {Sentence | null} sentence @param {string} text @returns {Promise<Float32Array>} */
+  /** @param {import("./index.js").Heard | null} sentence @param {string} text @returns {Promise<Float32Array>} */
   encodeQuery(sentence, text) {
     return this.calls.call("encodeQuery", sentence, text);
   }
 
-  /** @param {Picture[]} pictures @param {string} words @returns {Promise<Float32Array>} */
-  compose(pictures, words) {
-    return this.calls.call("compose", pictures, words);
+  /**
+   * @param {Array<Picture | import("./index.js").Heard>} references @param {string} words
+   * @param {import("./index.js").ComposeOptions} [options]
+   * @returns {Promise<Float32Array>}
+   */
+  compose(references, words, options) {
+    return this.calls.call("compose", references, words, options);
   }
 
   /** @param {string} text @returns {Promise<string[]>} */

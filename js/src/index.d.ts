@@ -46,18 +46,30 @@ export interface ModelConfig {
  */
 export type Picture = Blob | ArrayBuffer | ArrayBufferView | ImageData | ImageBitmap;
 
-/** What a picture says: L pseudo-words, and why. Keep it, to ask about the same picture again with other words. */
-export interface Sentence {
-  /** (L, w) float32, row by row. */
+/** The pseudo-words that the text encoder hears: a sentence, or some of its rows (those left out are not heard). */
+export interface Heard {
+  /** (n, w) float32, row by row. */
   tokens: Float32Array;
-  /** [L, w] */
+  /** [n, w], n from 1 to L. */
   dims: [number, number];
+}
+
+/** What a picture says: L pseudo-words, and why. Keep it, to ask about the same picture again with other words. */
+export interface Sentence extends Heard {
   /** (L, H, W) float32 maps, each of sum 1: where each pseudo-word looks. */
   attention: Float32Array;
   /** [L, H, W] */
   attentionDims: [number, number, number];
   /** (L,) float32 from 0 (muted) to 1 (fully heard). */
   gates: Float32Array;
+}
+
+/** How several things become one query. */
+export interface ComposeOptions {
+  /** Each picture's weight, above 0. Default: all alike. */
+  weights?: number[];
+  /** From 0 (the pictures alone) over 0.5 (the composition, the default) to 1 (the words alone). */
+  balance?: number;
 }
 
 /** A word that the model does not know, and up to three known words that are spelt alike. */
@@ -115,14 +127,18 @@ export interface QueryEncoder {
    * search. Nothing in the words is special.
    * @throws {QueryError} neither picture nor words, words too long, or a sentence of another model
    */
-  encodeQuery(sentence: Sentence | null, words: string): Promise<Float32Array>;
+  encodeQuery(sentence: Heard | null, words: string): Promise<Float32Array>;
 
   /**
-   * Any number of pictures and words -> (d,) float32 of length 1; each picture is composed with the words, and the
-   * query is their mean.
+   * Any number of pictures (or sentences) and words -> (d,) float32 of length 1: each is composed with the words, and
+   * the query is their weighted mean. As image2sentence.query.compose.
    * @throws {ImageError | QueryError}
    */
-  compose(pictures: Picture[], words: string): Promise<Float32Array>;
+  compose(
+    references: Array<Picture | Heard>,
+    words: string,
+    options?: ComposeOptions,
+  ): Promise<Float32Array>;
 
   /** The words that are not in the model's vocabulary, as written, in order, once each. */
   unknownWords(words: string): Promise<string[]>;

@@ -98,22 +98,34 @@ for (const options of [{ worker: true, threads: 2 }, { worker: false, threads: 1
 
 test("words alone, several pictures, unknown words", async () => {
   const page = await loaded({ worker: true });
-  const found = await page.evaluate(async (texts) => {
+  const found = await page.evaluate(async ({ texts, mixtures }) => {
     const files = await Promise.all(["plain.png", "photo.jpg"].map((name) => fetch(`/pictures/${name}`)));
     const pictures = await Promise.all(files.map((file) => file.blob()));
     return {
       plain: await Promise.all(texts.map(async (text) => Array.from(await encoder.encodeQuery(null, text)))),
-      composed: Array.from(await encoder.compose(pictures, "in red")),
+      composed: await Promise.all(
+        mixtures.map(async (options) => Array.from(await encoder.compose(pictures, "in red", options))),
+      ),
       unknown: await encoder.unknownWords("Periwinkle red, xyzzy"),
       near: await encoder.notUnderstood("purpel"),
       config: encoder.config.width,
     };
-  }, expected.texts);
+  }, { texts: expected.texts, mixtures: expected.composed.map(({ options }) => options) });
   found.plain.forEach((vector, place) => assert.ok(distance(vector, expected.text_queries[place]) < NEAR));
-  assert.ok(distance(found.composed, expected.composed) < NEAR);
+  expected.composed.forEach(({ vector }, place) => assert.ok(distance(found.composed[place], vector) < NEAR));
   assert.deepEqual(found.unknown, ["Periwinkle", "xyzzy"]);
   assert.equal(found.near[0].near[0], "purple");
-  assert.equal(found.config, found.composed.length);
+  assert.equal(found.config, found.composed[0].length);
+});
+
+test("pseudo-words that are left out are not heard", async () => {
+  const page = await loaded();
+  const found = await page.evaluate(async () => {
+    const picture = await (await fetch("/pictures/plain.png")).blob();
+    const { tokens, dims } = await encoder.encodeSentence(picture);
+    return Array.from(await encoder.encodeQuery({ tokens: tokens.slice(dims[1]), dims: [dims[0] - 1, dims[1]] }, "in red"));
+  });
+  assert.ok(distance(found, expected.without_first) < NEAR);
 });
 
 test("bytes, ImageData and ImageBitmap are pictures too", async () => {
@@ -349,6 +361,8 @@ for (const worker of [false, true]) {
       const tries = [
         () => encoder.encodeQuery(null, " \u0085"),
         () => encoder.compose([], ""),
+        () => encoder.compose([], "red", { weights: [1] }),
+        () => encoder.compose([], "red", { balance: 2 }),
         () => encoder.encodeQuery(null, "red ".repeat(500)),
         () => encoder.encodeQuery(sentence, "red"),
         () => encoder.encodeSentence(new Blob(["no picture"])),
@@ -363,8 +377,10 @@ for (const worker of [false, true]) {
     const expectedErrors = [
       /^QueryError: expected a picture, words, or both; got neither/,
       /^QueryError: expected a picture, words, or both; got neither/,
+      /^QueryError: expected a positive weight for each of 0 pictures, got \[1\]/,
+      /^QueryError: expected a balance from 0 .* got 2/,
       /^QueryError: the words are too long: 502 tokens, room for 64; shorten "red red/,
-      /^QueryError: expected a sentence of shape 4 x 256, got 2 x 2/,
+      /^QueryError: expected a sentence of shape 1 to 4 x 256, got 2 x 2/,
       /^ImageError: the file is damaged, or not of a format/,
       /^ImageError: the file is empty/,
       /^ImageError: the file is damaged/,

@@ -193,7 +193,18 @@ def main(folder: Path) -> None:
         "text_queries": encoder.encode_queries(None, [text for text in WORDS if text]).tolist(),
     }
     two = [decode_image((folder / name).read_bytes()).picture for name in ("plain.png", "photo.jpg")]
-    expected["composed"] = compose(encoder, two, "in red")[0].tolist()
+    expected["composed"] = [
+        {"options": options, "vector": compose(encoder, two, "in red", **options)[0].tolist()}
+        for options in (
+            {},
+            {"weights": [1, 3]},
+            {"balance": 0.2},
+            {"balance": 0.9, "weights": [2, 1]},
+            {"balance": 1},
+        )
+    ]
+    rest = encoder.encode_sentences(two[:1])[:, 1:]
+    expected["without_first"] = encoder.encode_queries(rest, ["in red"])[0].tolist()
     (folder / "expected.json").write_text(json.dumps(expected), encoding="utf-8")
 
 

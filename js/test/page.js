@@ -46,6 +46,7 @@ export async function launch() {
   const args = ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP insecure.test 127.0.0.1"];
   const browser = await chromium.launch({ executablePath: browserPath(), args });
   return {
+    version: browser.version(),
     close: () => browser.close(),
     async page(origin) {
       const page = await (await browser.newContext()).newPage();

@@ -1,5 +1,6 @@
 // The query side of a model folder through onnxruntime-web: picture -> sentence -> query vector.
 
+import { blend, mean, unit } from "./composition.js";
 import { sentenceWidth } from "./config.js";
 import { ModelError, QueryError } from "./errors.js";
 import { ModelFolder, QUERY_IMAGE, QUERY_TEXT, TOKENIZER, json } from "./folder.js";
@@ -10,6 +11,7 @@ import { near } from "./spelling.js";
 import { Template, strip } from "./template.js";
 import { Tokenizer } from "./tokenizer.js";
 
+/** @typedef {import("./index.js").Heard} Heard */
 /** @typedef {import("./index.js").LoadOptions} LoadOptions */
 /** @typedef {import("./index.js").Picture} Picture */
 /** @typedef {import("./index.js").QueryEncoder} QueryEncoder */
@@ -17,8 +19,6 @@ import { Tokenizer } from "./tokenizer.js";
 /** @typedef {import("onnxruntime-web")} Runtime */
 /** @typedef {import("onnxruntime-web").InferenceSession} Session */
 /** @typedef {import("onnxruntime-web").Tensor} Tensor */
-
-const SHORTEST_MEAN = 1e-4;
 
 /** A model's query side in this thread. @implements {QueryEncoder} */
 export class LocalEncoder {
@@ -71,38 +71,37 @@ export class LocalEncoder {
   }
 
   /**
-   * @param {Sentence | null} sentence @param {string} text
+   * @param {Heard | null} sentence @param {string} text
    * @returns {Promise<Float32Array>}
    */
   async encodeQuery(sentence, text) {
     if (!sentence && !strip(text)) throw new QueryError("expected a picture, words, or both; got neither");
-    const width = sentenceWidth(this.config);
     const tokens = sentence ? this.checkedTokens(sentence) : new Float32Array(0);
-    const length = tokens.length / width;
-    const ids = this.checkedIds(sentence ? this.template.words(text) : text, length, text);
+    const ids = this.checkedIds(sentence ? this.template.words(text) : text, sentence ? this.config.learner.tokens : 0);
     const { Tensor } = this.runtime;
+    const width = sentenceWidth(this.config);
     const [vector] = await this.run(this.text, {
-      sentence: new Tensor("float32", tokens, [1, length, width]),
+      sentence: new Tensor("float32", tokens, [1, tokens.length / width, width]),
       ids: new Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]),
     });
     return unit(floats(vector));
   }
 
   /**
-   * @param {Picture[]} pictures @param {string} words
+   * @param {Array<Picture | Heard>} references @param {string} words
+   * @param {import("./index.js").ComposeOptions} [options]
    * @returns {Promise<Float32Array>}
    */
-  async compose(pictures, words) {
-    if (!pictures.length) return this.encodeQuery(null, words);
-    const sum = new Float32Array(this.config.width);
-    for (const picture of pictures) {
-      const vector = await this.encodeQuery(await this.encodeSentence(picture), words);
-      vector.forEach((value, place) => (sum[place] += value));
-    }
-    if (Math.hypot(...sum) / pictures.length < SHORTEST_MEAN) {
-      throw new QueryError("the pictures have nothing in common (their mean is zero): ask with fewer of them");
-    }
-    return unit(sum);
+  async compose(references, words, options = {}) {
+    const sentences = await Promise.all(references.map((one) => (isHeard(one) ? one : this.encodeSentence(one))));
+    const parts = blend(sentences, words, options);
+    const vectors = parts.map(async ({ spoken, weights }) =>
+      mean(await Promise.all(spoken.map((one) => this.encodeQuery(one.sentence, one.words))), weights),
+    );
+    return mean(
+      await Promise.all(vectors),
+      parts.map(({ share }) => share),
+    );
   }
 
   /** @param {string} text */
@@ -122,29 +121,28 @@ export class LocalEncoder {
   }
 
   /**
-   * @param {Sentence} sentence
+   * @param {Heard} sentence
    * @returns {Float32Array}
    */
-  checkedTokens({ tokens, dims }) {
-    const expected = [this.config.learner.tokens, sentenceWidth(this.config)];
-    if (dims.join() !== expected.join() || tokens.length !== expected[0] * expected[1]) {
-      throw new QueryError(`expected a sentence of shape ${expected.join(" x ")}, got ${dims.join(" x ")}; is it of another model?`);
+  checkedTokens({ tokens, dims: [rows, wide] }) {
+    const [most, width] = [this.config.learner.tokens, sentenceWidth(this.config)];
+    if (wide !== width || rows < 1 || rows > most || tokens.length !== rows * wide) {
+      throw new QueryError(
+        `expected a sentence of shape 1 to ${most} x ${width}, got ${rows} x ${wide}; is it of another model?`,
+      );
     }
     return tokens;
   }
 
   /**
-   * @param {string} words @param {number} extra @param {string} text
+   * @param {string} words @param {number} extra tokens that the sentence takes
    */
-  checkedIds(words, extra, text) {
+  checkedIds(words, extra) {
     const ids = this.tokenizer.encode(words);
     const room = this.config.max_length - extra;
-    if (ids.length > room) {
-      throw new QueryError(
-        `the words are too long: ${ids.length} tokens, room for ${room}; shorten ${JSON.stringify(text.slice(0, 60))}`,
-      );
-    }
-    return ids;
+    if (ids.length <= room) return ids;
+    const shown = JSON.stringify(words.slice(0, 60));
+    throw new QueryError(`the words are too long: ${ids.length} tokens, room for ${room}; shorten ${shown}`);
   }
 
   /**
@@ -182,11 +180,7 @@ function floats(tensor) {
   return Float32Array.from(/** @type {Float32Array} */ (tensor.data));
 }
 
-/**
- * @param {Float32Array} vector
- * @returns {Float32Array} of length 1
- */
-function unit(vector) {
-  const length = Math.hypot(...vector);
-  return vector.map((value) => value / length);
+/** @param {unknown} reference @returns {reference is Heard} */
+function isHeard(reference) {
+  return typeof reference === "object" && reference !== null && "tokens" in reference;
 }
