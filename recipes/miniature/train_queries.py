@@ -19,7 +19,7 @@ import click
 
 from image2sentence.benchmarks.labels import FILE_COLUMN
 from recipes.miniature.language import modifiers, phrases
-from recipes.miniature.variants import COMMON, LIGHT_OF, OVERRIDES, VARIANTS, Variant
+from recipes.miniature.variants import COMMON, LIGHT, OVERRIDES, VARIANTS, Variant
 from recipes.miniature.worlds import WORLDS, World
 
 TARGETS = "targets.safetensors"
@@ -44,10 +44,13 @@ def command(world: World, variant: Variant, out: Path) -> list[str]:
     settings["save_every"] = settings[
         "steps"
     ]  # the last weights count: validation is about the picture alone
-    light = LIGHT_OF.get(world.name, {}).get(variant.light, variant.light)
     return [
         *(sys.executable, "-m", "image2sentence", "train", str(out / "pictures")),
-        *(f"--vl={out / 'vl' / 'model'}", f"--light={light}", f"--out={out / variant.folder}"),
+        *(
+            f"--vl={out / 'vl' / 'model'}",
+            f"--light={variant.light or LIGHT[world.name]}",
+            f"--out={out / variant.folder}",
+        ),
         *(f"--{kind}={out / f'{kind}.txt'}" for kind in ("phrases", "modifiers")),
         *(f"--set={name}={json.dumps(value)}" for name, value in settings.items()),
     ]
@@ -83,7 +86,7 @@ def main(name: str, data: Path, runs: Path, jobs: int, threads: int) -> None:
     world, out = WORLDS[name], runs / name
     write_material(world, data, out)
     first, *others = VARIANTS[name]
-    train(world, first, out, jobs * threads)
+    train(world, first, out, jobs * threads)  # alone: the others take its gallery vectors over
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(lambda variant: train(world, variant, out, threads), others))
 
