@@ -44,11 +44,12 @@ def command(world: World, variant: Variant, out: Path) -> list[str]:
     settings["save_every"] = settings[
         "steps"
     ]  # the last weights count: validation is about the picture alone
+    light = variant.light or LIGHT[world.name]
     return [
         *(sys.executable, "-m", "image2sentence", "train", str(out / "pictures")),
         *(
             f"--vl={out / 'vl' / 'model'}",
-            f"--light={variant.light or LIGHT[world.name]}",
+            f"--light={light}",
             f"--out={out / variant.folder}",
         ),
         *(f"--{kind}={out / f'{kind}.txt'}" for kind in ("phrases", "modifiers")),
