@@ -1,0 +1,122 @@
+"""Asks every trained variant of a world the same questions, and keeps the value of every query.
+
+    python -m recipes.miniature.evaluate fashion --data ../shared/data
+
+Writes RUNS/NAME/results/TASK.json, which `recipes.miniature.report` makes the tables of.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from PIL import Image
+
+from image2sentence.benchmarks.attributes import attribute_queries
+from image2sentence.benchmarks.evaluation import Evaluation, evaluate, evaluate_attributes
+from image2sentence.benchmarks.labels import FILE_COLUMN
+from image2sentence.benchmarks.report import ModelDescription, write_document
+from image2sentence.encoders import Encoder, load_encoder
+from image2sentence.errors import DataError
+from image2sentence.images import load_image
+from recipes.miniature.variants import VARIANTS, Variant
+from recipes.miniature.worlds import WORLDS, World
+
+TUNED_ON = 1_000  # references that choose the weight of the sum
+
+
+@dataclass(frozen=True)
+class Task:
+    """A benchmark: what changes, what a right answer keeps, and how many changes are asked of a picture."""
+
+    name: str
+    change: str
+    keep: str
+    per_image: int = 1
+
+
+TASKS = {
+    "fashion": (
+        Task("colour", "colour", "gender,type", 3),
+        Task("colour-detailed", "colour", "gender,type,usage,season", 3),
+        Task("type", "type", "gender,colour", 3),
+        Task("product-line", "colour", "group", 3),
+    ),
+    "emoji": (
+        Task("skin-tone", "skin_tone", "base,style"),
+        Task("style", "style", "name"),
+    ),
+}
+
+
+def label(variant: Variant) -> str:
+    """A row's name: unique among all variants, and its table can be read off it."""
+    return f"{variant.study}: {variant.name} (seed {variant.seed})"
+
+
+def trained(world: World, out: Path) -> dict[str, Encoder]:
+    """The variants that have been trained. Raises DataError where there are none."""
+    found: dict[str, Encoder] = {
+        label(variant): load_encoder(out / variant.folder / "model")
+        for variant in VARIANTS[world.name]
+        if (out / variant.folder / "model" / "config.json").is_file()
+    }
+    if not found:
+        raise DataError(
+            f"no trained variant below {out}: run python -m recipes.miniature.train_queries {world.name} first"
+        )
+    return found
+
+
+def run(world: World, task: Task, data: Path, composers: Mapping[str, Encoder]) -> Evaluation:
+    """All rows of one task. The sum's weight is chosen on references that training has seen and reports leave out."""
+    catalogue = world.catalogue(data)
+    encoder = next(iter(composers.values()))
+    settings = {"queries_per_image": task.per_image}
+    if "train" in catalogue.splits():
+        return evaluate_attributes(
+            catalogue, encoder, task.change, task.keep, "val", composers=composers, **settings
+        )
+    rows = [dict(row) for row in catalogue.rows]
+    unseen = [row[FILE_COLUMN] for row in rows if not world.trains(row)]
+    seen = [row[FILE_COLUMN] for row in rows if world.trains(row)]
+    tuning = random.Random(0).sample(seen, min(TUNED_ON, len(seen)))
+
+    def open_image(file: str) -> Image.Image:
+        return load_image(catalogue.path(file))
+
+    reported, chosen_on = (
+        attribute_queries(
+            catalogue, task.change, task.keep, queries_per_image=task.per_image, references=references
+        )
+        for references in (unseen, tuning)
+    )
+    return evaluate(reported, encoder, open_image, tuning=chosen_on, composers=composers)
+
+
+@click.command()
+@click.argument("name", type=click.Choice(sorted(TASKS)))
+@click.option("--data", type=click.Path(path_type=Path), default=Path("../shared/data"))
+@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs/miniature"))
+def main(name: str, data: Path, runs: Path) -> None:
+    """Evaluates what has been trained."""
+    world, out = WORLDS[name], runs / name
+    composers = trained(world, out)
+    (out / "results").mkdir(exist_ok=True)
+    for task in TASKS[name]:
+        evaluation = run(world, task, data, composers)
+        write_document(out / "results" / f"{task.name}.json", evaluation, ModelDescription())
+        click.echo(f"\n{name}: {task.name}, {len(evaluation.benchmark.queries)} queries")
+        for row in evaluation.rows:
+            figures = row.scores.percent()
+            shown = "  ".join(
+                f"{metric} {figures[metric]:5.1f}" for metric in ("recall@1", "recall@10", "mAP@10")
+            )
+            click.echo(f"{row.name:60} {shown}  {row.note}")
+
+
+if __name__ == "__main__":
+    main()
