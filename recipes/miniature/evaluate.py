@@ -17,11 +17,12 @@ from PIL import Image
 
 from image2sentence.benchmarks.attributes import attribute_queries
 from image2sentence.benchmarks.evaluation import Evaluation, evaluate, evaluate_attributes
-from image2sentence.benchmarks.labels import FILE_COLUMN
+from image2sentence.benchmarks.labels import FILE_COLUMN, Catalogue, load_catalogue
 from image2sentence.benchmarks.report import ModelDescription, write_document
 from image2sentence.encoders import Encoder, load_encoder
 from image2sentence.errors import DataError
 from image2sentence.images import load_image
+from recipes.miniature.product_lines import DETAILS, write_lines
 from recipes.miniature.variants import VARIANTS, Variant
 from recipes.miniature.worlds import WORLDS, World
 
@@ -49,7 +50,12 @@ TASKS = {
         Task("skin-tone", "skin_tone", "base,style"),
         Task("style", "style", "name"),
     ),
+    # Ever more of the same product lines has to be kept.
+    "drawn": tuple(
+        Task(f"keep-{count}", "colour", ",".join(DETAILS[:count]), 2) for count in (1, 2, 5, len(DETAILS))
+    ),
 }
+LINES, LINES_SEED = 300, 5_150
 
 
 def label(variant: Variant) -> str:
@@ -71,14 +77,14 @@ def trained(world: World, out: Path) -> dict[str, Encoder]:
     return found
 
 
-def run(world: World, task: Task, data: Path, composers: Mapping[str, Encoder]) -> Evaluation:
-    """All rows of one task. The sum's weight is chosen on references that training has seen and reports leave out."""
-    catalogue = world.catalogue(data)
+def run(world: World, task: Task, catalogue: Catalogue, composers: Mapping[str, Encoder]) -> Evaluation:
+    """All rows of one task. The sum's weight is chosen on references that the figures leave out."""
     encoder = next(iter(composers.values()))
     settings = {"queries_per_image": task.per_image}
-    if "train" in catalogue.splits():
+    if world.name != "emoji":
+        split = "val" if "val" in catalogue.splits() else None
         return evaluate_attributes(
-            catalogue, encoder, task.change, task.keep, "val", composers=composers, **settings
+            catalogue, encoder, task.change, task.keep, split, composers=composers, **settings
         )
     rows = [dict(row) for row in catalogue.rows]
     unseen = [row[FILE_COLUMN] for row in rows if not world.trains(row)]
@@ -97,6 +103,10 @@ def run(world: World, task: Task, data: Path, composers: Mapping[str, Encoder]) 
     return evaluate(reported, encoder, open_image, tuning=chosen_on, composers=composers)
 
 
+def _lines(out: Path) -> Catalogue:
+    return load_catalogue(write_lines(out / "lines", LINES, LINES_SEED))
+
+
 @click.command()
 @click.argument("name", type=click.Choice(sorted(TASKS)))
 @click.option("--data", type=click.Path(path_type=Path), default=Path("../shared/data"))
@@ -106,8 +116,9 @@ def main(name: str, data: Path, runs: Path) -> None:
     world, out = WORLDS[name], runs / name
     composers = trained(world, out)
     (out / "results").mkdir(exist_ok=True)
+    catalogue = world.catalogue(data) if world.vl is None else _lines(out)
     for task in TASKS[name]:
-        evaluation = run(world, task, data, composers)
+        evaluation = run(world, task, catalogue, composers)
         write_document(out / "results" / f"{task.name}.json", evaluation, ModelDescription())
         click.echo(f"\n{name}: {task.name}, {len(evaluation.benchmark.queries)} queries")
         for row in evaluation.rows:

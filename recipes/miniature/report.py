@@ -37,6 +37,10 @@ TITLES = {
         "emoji",
         "skin-tone",
     ): "Emoji of subjects never trained on: change the skin tone, keep subject and style",
+    ("drawn", "keep-1"): "Drawn product lines: change the colour, keep the type",
+    ("drawn", "keep-2"): "Drawn product lines: change the colour, keep type and pattern",
+    ("drawn", "keep-5"): "Drawn product lines: change the colour, keep five attributes",
+    ("drawn", "keep-8"): "Drawn product lines: change the colour, keep everything else (eight attributes)",
     ("emoji", "style"): "Emoji of subjects never trained on: change the drawing style, keep the name",
 }
 

@@ -18,17 +18,25 @@ from pathlib import Path
 import click
 
 from image2sentence.benchmarks.labels import FILE_COLUMN
+from image2sentence.catalogue import write_catalogue
 from recipes.miniature.language import modifiers, phrases
 from recipes.miniature.variants import COMMON, LIGHT, OVERRIDES, VARIANTS, Variant
 from recipes.miniature.worlds import WORLDS, World
 
 TARGETS = "targets.safetensors"
+DRAWN_PICTURES, DRAWN_SEED = 5_000, 77
 
 
 def write_material(world: World, data: Path, out: Path) -> None:
-    """What the query side learns from: a folder of pictures without labels, and two lists of words."""
-    rows = world.training_rows(data)
+    """What the query side learns from: a folder of pictures without labels, and two lists of words.
+
+    The bundled VL model brings its words along.
+    """
     pictures = out / "pictures"
+    if world.vl is not None:
+        write_catalogue(pictures, DRAWN_PICTURES, DRAWN_SEED)
+        return
+    rows = world.training_rows(data)
     pictures.mkdir(parents=True, exist_ok=True)
     for row in rows:
         copy = pictures / Path(row[FILE_COLUMN]).name

@@ -106,8 +106,14 @@ EMOJI = [
     Variant(ISA, "main", seed=1),
     Variant(MAPPER, "main", MAPPER_CHANGES, seed=1),
 ]
-VARIANTS = {"fashion": FASHION, "emoji": EMOJI}
-LIGHT = {"fashion": "tiny/80", "emoji": "tiny/64"}
+DRAWN = [
+    Variant(ISA, "main"),
+    Variant(MAPPER, "main", MAPPER_CHANGES),
+    *_tokens(1, 8, 2),
+    Variant(PAPER, "main", WITHOUT_MODIFIERS),
+]
+VARIANTS = {"fashion": FASHION, "emoji": EMOJI, "drawn": DRAWN}
+LIGHT = {"fashion": "tiny/80", "emoji": "tiny/64", "drawn": "tiny"}
 OVERRIDES: dict[str, dict[str, Any]] = {
     # What has to be kept of an emoji is which of 1,300 it is, and every part of it may tell.
     "emoji": {"residual": 0.5, "steps": 700, "smallest_crop": 0.9, "flip": False},

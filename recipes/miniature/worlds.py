@@ -36,6 +36,7 @@ class World:
         listed: Attributes whose values, all with all, make the phrase bank.
         trains: Whether a row is training material.
         mirrors: Whether a row's picture may be mirrored.
+        vl: The VL model; None where one is trained here, for this world.
     """
 
     name: str
@@ -45,6 +46,7 @@ class World:
     listed: tuple[str, ...]
     trains: Callable[[Record], bool]
     mirrors: Callable[[Record], bool]
+    vl: str | None = None
 
     def catalogue(self, data: Path) -> Catalogue:
         """Pictures and labels."""
@@ -78,7 +80,8 @@ EMOJI = World(
     trains=lambda row: not held_out(subject(row["base"], row["gender_word"])),
     mirrors=lambda row: not _SIDED & set(row["base"].lower().split()),
 )
-WORLDS = {world.name: world for world in (FASHION, EMOJI)}
+DRAWN = World("drawn", 112, {}, (), (), lambda row: False, lambda row: True, vl="bundled")
+WORLDS = {world.name: world for world in (FASHION, EMOJI, DRAWN)}
 
 
 def read_pixels(world: World, data: Path, rows: list[Record], cache: Path) -> NDArray[np.uint8]:
