@@ -26,7 +26,7 @@ STUDIES = {
     "LAR": "through the matching encoder, as in the main table",
     "GCD": "InfoNCE one way, as in the main table",
     "token learner": "softmax over places, two relation blocks, no gates, as in the main table",
-    "light encoder": "tiny/80, as in the main table",
+    "light encoder": "tiny/64, as in the main table",
 }
 TITLES = {
     ("fashion", "colour"): "Fashion photographs, val: change the colour, keep gender and type",
@@ -71,7 +71,11 @@ def _found(task: TaskOutcomes, name: str) -> Outcome | None:
 
 
 def _main_line(row: Outcome, baseline: Outcome) -> list[str]:
-    names = {ISA: "ISA, L = 4", "L = 1": "ISA, L = 1", "trained longer": "ISA, L = 4, 1,200 steps"}
+    names = {
+        ISA: "ISA, L = 4",
+        "L = 1": "ISA, L = 1",
+        "trained longer": "ISA, L = 4, trained three times as long",
+    }
     cells = [names.get(row.name, row.name), str(row.seeds) if row.study else ""]
     cells += [shown(row.interval(metric)) for metric in METRICS]
     return [*cells, shown(ratio(row, baseline, "mAP@10"), 2)]

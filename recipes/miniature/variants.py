@@ -29,7 +29,7 @@ class Variant:
 
 
 COMMON: dict[str, Any] = {
-    "steps": 450,
+    "steps": 400,
     "batch": 128,
     "gcd": "info_nce",
     "temperature": 0.05,
@@ -74,34 +74,36 @@ def _seeds(*seeds: int) -> list[Variant]:
 FASHION = [
     *_seeds(0),
     *_tokens(1),
-    Variant("trained longer", "main", {"steps": 1_200}),
-    *_tokens(2, 8),
+    Variant("residual 0", "modifier-aware distillation", {"residual": 0.0}),
+    *_tokens(8),
     Variant("off", "LAR", {"lar": "off"}),
+    Variant(ISA, "main", seed=1),
+    Variant(MAPPER, "main", MAPPER_CHANGES, seed=1),
+    Variant("MSE", "GCD", {"gcd": "mse"}),
+    Variant("softmax over tokens", "token learner", {"learner.softmax": "tokens"}),
+    Variant(ISA, "main", seed=2),
+    Variant(MAPPER, "main", MAPPER_CHANGES, seed=2),
+    Variant("trained longer", "main", {"steps": 1_200}),
+    Variant("tiny/112", "light encoder", light="tiny"),
+    Variant("tiny/48", "light encoder", light="tiny/48"),
     Variant("local", "LAR", {"lar": "local"}),
     Variant("pseudo-captions in place of LAR", "LAR", {"lar": "off", "caption_weight": 1.0}),
-    Variant("MSE", "GCD", {"gcd": "mse"}),
+    Variant("gates", "token learner", {"learner.gates": True}),
+    *_tokens(2, 16),
     Variant("KL of similarities", "GCD", {"gcd": "kl"}),
     Variant("InfoNCE both ways", "GCD", {"gcd": "symmetric"}),
-    Variant("softmax over tokens", "token learner", {"learner.softmax": "tokens"}),
-    Variant("gates", "token learner", {"learner.gates": True}),
-    Variant("residual 0", "modifier-aware distillation", {"residual": 0.0}),
     Variant("residual 0.7", "modifier-aware distillation", {"residual": 0.7}),
-    Variant("tiny/48", "light encoder", light="tiny/48"),
-    Variant("tiny/64", "light encoder", light="tiny/64"),
-    Variant("tiny/112", "light encoder", light="tiny"),
-    *_seeds(1, 2),
-    *_tokens(16),
+    Variant("tiny/80", "light encoder", light="tiny/80"),
+    *(v for v in _seeds(1, 2) if v.name in (SYMMETRIC, PAPER)),
     Variant("mobilenet-v2/112", "light encoder", light="mobilenet-v2/112"),
     Variant("no relation blocks", "token learner", {"learner.blocks": 0}),
-    Variant(
-        "L = 1, GCD + LAR alone", "modifier-aware distillation", WITHOUT_MODIFIERS | {"learner.tokens": 1}
-    ),
 ]
 EMOJI = [
     Variant(ISA, "main"),
     Variant(MAPPER, "main", MAPPER_CHANGES),
-    *_tokens(1, 2, 8),
+    *_tokens(1, 8),
     Variant(PAPER, "main", WITHOUT_MODIFIERS),
+    *_tokens(2),
     Variant(SYMMETRIC, "main", light="symmetric"),
     Variant(ISA, "main", seed=1),
     Variant(MAPPER, "main", MAPPER_CHANGES, seed=1),
@@ -113,8 +115,10 @@ DRAWN = [
     Variant(PAPER, "main", WITHOUT_MODIFIERS),
 ]
 VARIANTS = {"fashion": FASHION, "emoji": EMOJI, "drawn": DRAWN}
-LIGHT = {"fashion": "tiny/80", "emoji": "tiny/64", "drawn": "tiny"}
+LIGHT = {"fashion": "tiny/64", "emoji": "tiny/64", "drawn": "tiny"}
 OVERRIDES: dict[str, dict[str, Any]] = {
     # What has to be kept of an emoji is which of 1,300 it is, and every part of it may tell.
-    "emoji": {"residual": 0.5, "steps": 700, "smallest_crop": 0.9, "flip": False},
+    "emoji": {"residual": 0.5, "steps": 500, "smallest_crop": 0.9, "flip": False},
+    # The bundled matching encoder is weak (docs/model.md), and its tower the dearest of the three worlds.
+    "drawn": {"lar": "off"},
 }
