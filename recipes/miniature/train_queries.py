@@ -90,11 +90,12 @@ def _share_targets(out: Path, folder: Path) -> None:
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs/miniature"))
 @click.option("--jobs", default=2, show_default=True, help="Trainings at a time.")
 @click.option("--threads", default=1, show_default=True, help="Threads for each.")
-def main(name: str, data: Path, runs: Path, jobs: int, threads: int) -> None:
+@click.option("--limit", type=int, help="Only the first of the table. Default: all.")
+def main(name: str, data: Path, runs: Path, jobs: int, threads: int, limit: int | None) -> None:
     """Trains what is missing, in the order of the table."""
     world, out = WORLDS[name], runs / name
     write_material(world, data, out)
-    first, *others = VARIANTS[name]
+    first, *others = VARIANTS[name][:limit]
     train(world, first, out, jobs * threads)  # alone: the others take its gallery vectors over
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(lambda variant: train(world, variant, out, threads), others))
