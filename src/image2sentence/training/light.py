@@ -1,6 +1,7 @@
 """Light visual encoders: pixels (B, 3, S, S) -> a feature map (B, C, H, W), on the asking side.
 
-`LIGHT` is the table of names. `tiny` is this project's own and the bundled model's; the others are
+`LIGHT` is the table of names. `tiny` is this project's own and the bundled model's: `tiny@bundled` starts from that
+one's weights, `tiny@FOLDER` from those of a model trained here. The others are
 transformers' backbones, freshly initialised, or with the pretrained weights that `NAME@HUB_ID_OR_PATH` names.
 `timm:NAME` is any convolutional or hierarchical model of timm's, where timm is installed. `/SIDE` after a name feeds
 it smaller or larger pictures: the cost goes with the square of the side.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,7 +30,9 @@ from transformers import (
 from transformers.models.mobilevitv2.modeling_mobilevitv2 import MobileViTV2Layer
 
 from image2sentence.config import Preprocessing
-from image2sentence.errors import ConfigError
+from image2sentence.encoders.folder import WEIGHTS, ModelFolder, bundled
+from image2sentence.errors import ConfigError, ModelError
+from image2sentence.training import state
 from image2sentence.training.hub import load_pretrained, reading
 from image2sentence.training.light_timm import timm_backbone
 
@@ -137,13 +141,26 @@ class LightEntry:
 
 def _own(make: Callable[[], LightEncoder], size: int) -> LightEntry:
     def build(weights: str | None) -> LightEncoder:
+        encoder = make()
         if weights is not None:
-            raise ConfigError(
-                f"{make.__name__} is trained from scratch and takes no weights, got {weights!r}"
-            )
-        return make()
+            encoder.load_state_dict(_trained_weights(make.__name__, weights))
+        return encoder
 
     return LightEntry(build, size)
+
+
+def _trained_weights(name: str, model: str) -> dict[str, Tensor]:
+    """The light encoder's tensors of a trained model folder, or of the bundled one."""
+    folder = ModelFolder.open(bundled() if model == "bundled" else Path(model))
+    found = folder.config.light.partition("@")[0].partition("/")[0]
+    if found != name:
+        raise ModelError(f"{folder.path} has the light encoder {found!r}; expected one of {name!r}")
+    folder.read(WEIGHTS)  # checks that it is what config.json says
+    tensors, _ = state.load_tensors(folder.path / WEIGHTS)
+    return {
+        key: tensor.float() if tensor.is_floating_point() else tensor
+        for key, tensor in state.group("light", tensors).items()
+    }
 
 
 def _hub(
