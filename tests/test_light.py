@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 from transformers import MobileNetV2Config, MobileNetV2Model, MobileViTV2Config, MobileViTV2Model
 
+from image2sentence.encoders.folder import bundled
 from image2sentence.errors import ConfigError, ModelError
 from image2sentence.training.light import LIGHT, ShufflingMobileViTV2, build_light
 from image2sentence.training.light_table import LightCost, format_light_table, light_table, multiply_adds
@@ -152,8 +154,24 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
 def test_unknown_names() -> None:
     with pytest.raises(ConfigError, match="unknown light encoder 'mobilenet'; known: efficientnet-b0"):
         build_light("mobilenet")
-    with pytest.raises(ConfigError, match="tiny is trained from scratch"):
+    with pytest.raises(ModelError, match="somewhere"):
         build_light("tiny@somewhere")
+
+
+def test_weights_of_a_trained_model() -> None:
+    """`tiny@bundled` is the bundled query side's light encoder, at any side; a checkpoint loaded next needs none."""
+    first, second = build_light("tiny@bundled").state_dict(), build_light("tiny/64@bundled").state_dict()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    fresh = build_light("tiny@bundled", pretrained=False).state_dict()
+    assert not torch.equal(first["body.0.weight"], fresh["body.0.weight"])
+
+
+def test_weights_of_another_light_encoder(tmp_path: Path) -> None:
+    shutil.copytree(bundled(), tmp_path / "model")
+    config = tmp_path / "model" / "config.json"
+    config.write_text(config.read_text().replace('"light": "tiny"', '"light": "mobilenet-v2/112"'))
+    with pytest.raises(ModelError, match="has the light encoder 'mobilenet-v2'; expected one of 'tiny'"):
+        build_light(f"tiny@{tmp_path / 'model'}")
 
 
 def test_timm_that_is_missing_or_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
