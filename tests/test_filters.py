@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from image2sentence.errors import DataError, QueryError
+from image2sentence.gallery.column_cache import ColumnCache
 from image2sentence.gallery.filters import (
     And,
     ColumnType,
@@ -207,6 +208,20 @@ def test_selected_is_what_the_filter_says(gallery: Gallery, text: str, expected:
     assert [hit.id for hit in found] == expected
 
 
+def test_columns_in_memory_follow_the_gallery(tmp_path: Path) -> None:
+    with Gallery.create(tmp_path, "model-a", 2) as gallery:
+        gallery.add_columns(COLUMNS)
+        content = Content(b"1" * 32, 1, 1, np.array([1, 0], np.float32))
+        entries = [Entry(f"{i}.jpg", 1, 1, content.sha256, metadata={"price": i}) for i in range(50)]
+        gallery.commit(gallery.add_root(Path("/p")), [content], entries)
+        cache = ColumnCache(gallery, np.arange(1, 51, 2))
+        for _ in range(3):
+            assert {1, 3, 5} <= set(cache.select("price < 5").tolist()) <= {1, 2, 3, 4, 5}
+        gallery.set_metadata([(3, {"price": 100})])
+        for _ in range(3):
+            assert 3 not in cache.select("price < 5")
+
+
 def test_filters_of_a_gallery_are_held_to_its_columns(gallery: Gallery) -> None:
     with pytest.raises(QueryError, match="no column 'size'"):
         gallery.select("size > 5")
@@ -255,6 +270,8 @@ def test_selecting_agrees_with_the_definition(gallery: Gallery, text: str) -> No
     checked = parse_filter(text).checked(COLUMNS).condition
     expected = [number for number, row in enumerate(ROWS, 1) if holds(checked, row)]
     assert gallery.select(text).tolist() == expected
+    cache = ColumnCache(gallery, np.arange(1, len(ROWS) + 1))
+    assert [cache.select(text).tolist() for _ in range(2)] == [expected] * 2
 
 
 @given(filters)

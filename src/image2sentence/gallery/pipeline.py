@@ -22,7 +22,8 @@ class ReadAhead(Generic[_Item, _Result]):
         threads: How many work at once; None takes one per processor core, at most 8.
         ahead: Items begun early, at most.
         size: Bytes that a result takes.
-        room: Bytes of results that may wait; beyond it no more is begun than there are threads.
+        room: Bytes of results that may wait, one that is not there yet counting as much as the largest so far;
+            beyond it no more is begun than there are threads.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class ReadAhead(Generic[_Item, _Result]):
         self._ahead = ahead
         self._size = size
         self._room = room
+        self._largest: int | None = None
 
     def over(self, items: Iterable[_Item]) -> Generator[_Result, None, None]:
         """The results; closing it stops what has not begun. An error of the work comes out in its place."""
@@ -47,17 +49,24 @@ class ReadAhead(Generic[_Item, _Result]):
             for item in items:
                 waiting.append(pool.submit(self._work, item))
                 while self._enough(waiting):
-                    yield waiting.popleft().result()
+                    yield self._next(waiting)
             while waiting:
-                yield waiting.popleft().result()
+                yield self._next(waiting)
         finally:
             pool.shutdown(cancel_futures=True)
 
     def _enough(self, waiting: deque[Future[_Result]]) -> bool:
         if len(waiting) <= self._threads:
             return False
-        done = (one.result() for one in waiting if one.done() and one.exception() is None)
-        return len(waiting) > self._ahead or sum(map(self._size, done)) > self._room
+        if len(waiting) > self._ahead or self._largest is None:
+            return True
+        there = [self._size(one.result()) for one in waiting if one.done() and one.exception() is None]
+        return sum(there) + (len(waiting) - len(there)) * max(self._largest, *there, 0) > self._room
+
+    def _next(self, waiting: deque[Future[_Result]]) -> _Result:
+        result = waiting.popleft().result()
+        self._largest = max(self._largest or 0, self._size(result))
+        return result
 
 
 class EncodeAndWrite:

@@ -1,9 +1,13 @@
-"""Exact search by dot product: what the command line, the server and the evaluation all rank with."""
+"""Search by dot product: what the command line, the server and the evaluation all rank with.
+
+Every result's score is exact. Which pictures are looked at is all of them, or in large galleries what an approximate
+index proposes.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -12,6 +16,7 @@ from numpy.typing import NDArray
 from image2sentence.encoders.base import Vectors
 from image2sentence.errors import DataError, QueryError
 from image2sentence.gallery.filters import Filter
+from image2sentence.gallery.rows import Nearby, Rows
 
 Positions: TypeAlias = NDArray[np.int64]
 Select: TypeAlias = Callable[[str | Filter], NDArray[np.int64]]
@@ -20,7 +25,10 @@ Select: TypeAlias = Callable[[str | Filter], NDArray[np.int64]]
 _BLOCK_ROWS = 65_536
 _BLOCK_QUERIES = 64
 _RANKED_ROWS = 4_096
-_GATHER_BELOW = 1 / 8  # of the gallery: fewer rows are gathered, more are left out of a pass over all
+# Fewer allowed rows than this are gathered and compared one by one: as a share of the gallery where the alternative
+# is a pass over all of it, and as a number where it is an index that passes over what is not allowed.
+_GATHER_BELOW = 1 / 8
+_GATHER_BESIDE_INDEX = 10_000
 
 
 class Hit(NamedTuple):
@@ -64,10 +72,13 @@ class VectorSearch(Protocol):
 
 
 class Searcher:
-    """Ranks a gallery held in memory.
+    """Ranks a gallery.
 
     Scores are dot products summed in float64, so a result does not depend on block sizes, threads or the
     other queries; equal vectors score equal, and equal scores rank in gallery order (the order of `ids`).
+
+    Made from arrays, it is exact. `Gallery.searcher` makes one that asks an approximate index first where the
+    gallery is large and has one: then a result may be missing, and the next best follow.
 
     Args:
         ids: n different names of the pictures; an int64 array of ascending ones takes the least memory.
@@ -90,12 +101,41 @@ class Searcher:
         bad = _first_not_finite(vectors)
         if bad is not None:
             raise DataError(f"the vector of id {self._names.at(bad)!r} holds a value that is not finite")
-        self._vectors = np.ascontiguousarray(vectors)
+        self._rows = Rows(np.ascontiguousarray(vectors))
         self._longest = float(np.sqrt(np.einsum("nd,nd->n", vectors, vectors).max(initial=0.0)))
         self._select = select
+        self._nearby: Nearby | None = None
+
+    @classmethod
+    def over(
+        cls,
+        ids: NDArray[np.int64],
+        rows: Rows,
+        longest: float,
+        select: Select | None = None,
+        nearby: Nearby | None = None,
+    ) -> Searcher:
+        """One over vectors that have been checked already.
+
+        Args:
+            ids: (n,) ascending.
+            rows: n finite vectors.
+            longest: Length of the longest.
+            select: As above.
+            nearby: Proposes candidates; None to compare with every vector.
+        """
+        searcher = cls(ids[:0], np.empty((0, rows.width), np.float32), select=select)
+        searcher._names = _names(ids)
+        searcher._rows, searcher._longest, searcher._nearby = rows, longest, nearby
+        return searcher
+
+    @property
+    def approximate(self) -> bool:
+        """Whether an index proposes what is ranked."""
+        return self._nearby is not None
 
     def __len__(self) -> int:
-        return len(self._vectors)
+        return len(self._rows)
 
     @property
     def ids(self) -> Sequence[Hashable]:
@@ -105,11 +145,11 @@ class Searcher:
     @property
     def width(self) -> int:
         """Width d of the vectors."""
-        return int(self._vectors.shape[1])
+        return self._rows.width
 
     def vectors_of(self, ids: Sequence[Hashable]) -> Vectors:
         """(n, d) float32 vectors of n pictures, in the order of the ids. Raises QueryError on an unknown id."""
-        return self._vectors[self._names.positions(ids, "vectors_of")]
+        return self._rows.take(self._names.positions(ids, "vectors_of"))
 
     def search(
         self,
@@ -167,26 +207,64 @@ class Searcher:
     ) -> list[Positions]:
         """For each query, ascending positions that hold its best k."""
         found: dict[int, Positions] = {}
-        left_out: dict[int, Positions] = {}
+        whole: dict[int, Positions | None] = {}
         for number, (out, only) in enumerate(zip(excluded, allowed, strict=True)):
-            if only is None:
-                left_out[number] = out
-            elif len(only) < _GATHER_BELOW * len(self):
+            if only is not None and len(only) < self._gathered_below():
                 found[number] = self._best(queries[number], np.setdiff1d(only, out, assume_unique=True), k)
             else:
-                left_out[number] = np.union1d(out, _complement(only, len(self)))
-        numbers = list(left_out)
-        for start in range(0, len(numbers), _BLOCK_QUERIES):
-            block = numbers[start : start + _BLOCK_QUERIES]
-            best = self._scan(queries[block], k, [left_out[number] for number in block])
+                whole[number] = only
+        if self._nearby is not None:
+            found |= self._near(self._nearby, queries, k, excluded, whole)
+        left = [number for number in whole if number not in found]
+        for start in range(0, len(left), _BLOCK_QUERIES):
+            block = left[start : start + _BLOCK_QUERIES]
+            best = self._scan(queries[block], k, [self._left_out(excluded[n], whole[n]) for n in block])
             found |= dict(zip(block, best, strict=True))
         return [found[number] for number in range(len(queries))]
+
+    def _gathered_below(self) -> float:
+        return _GATHER_BELOW * len(self) if self._nearby is None else _GATHER_BESIDE_INDEX
+
+    def _left_out(self, out: Positions, only: Positions | None) -> Positions:
+        return out if only is None else np.union1d(out, _complement(only, len(self)))
+
+    def _near(
+        self,
+        nearby: Nearby,
+        queries: Vectors,
+        k: int,
+        excluded: Sequence[Positions],
+        whole: Mapping[int, Positions | None],
+    ) -> dict[int, Positions]:
+        """What the index proposes, with what is newer than it; nothing for queries that it has too little for."""
+        found: dict[int, Positions] = {}
+        plain = [number for number, only in whole.items() if only is None]
+        most = max((len(excluded[number]) for number in plain), default=0)
+        proposed = nearby.candidates(queries[plain], k + most, None) if plain else []
+        places = dict(zip(plain, proposed, strict=True))
+        for number, only in whole.items():
+            asked = k + len(excluded[number])
+            if only is not None:
+                places[number] = nearby.candidates(queries[number : number + 1], asked, only)[0]
+            kept = self._with_newer(nearby, queries[number], asked, places[number], only)
+            kept = np.setdiff1d(kept, excluded[number], assume_unique=True)
+            if len(kept) >= k:
+                found[number] = kept
+        return found
+
+    def _with_newer(
+        self, nearby: Nearby, query: Vectors, k: int, places: Positions, only: Positions | None
+    ) -> Positions:
+        if not len(nearby.newer):
+            return places
+        newer = nearby.newer if only is None else np.intersect1d(nearby.newer, only, assume_unique=True)
+        return np.union1d(places, self._best(query, newer, k))
 
     def _scan(self, queries: Vectors, k: int, excluded: Sequence[Positions]) -> list[Positions]:
         """Positions that can be among each query's best k, block by block of the gallery."""
         pools = [_Candidates(k, self._margin(query)) for query in queries]
-        for start in range(0, len(self), _BLOCK_ROWS):
-            scores = queries @ self._vectors[start : start + _BLOCK_ROWS].T
+        for start, vectors in self._rows.blocks(_BLOCK_ROWS):
+            scores = queries @ vectors.T
             stop = start + scores.shape[1]
             for row, pool, out in zip(scores, pools, excluded, strict=True):
                 row[out[np.searchsorted(out, start) : np.searchsorted(out, stop)] - start] = -np.inf
@@ -197,7 +275,7 @@ class Searcher:
         """The positions of a pool that can be among its best k."""
         candidates = _Candidates(k, self._margin(query))
         for start in range(0, len(pool), _BLOCK_ROWS):
-            candidates.add(start, self._vectors[pool[start : start + _BLOCK_ROWS]] @ query)
+            candidates.add(start, self._rows.take(pool[start : start + _BLOCK_ROWS]) @ query)
         return pool[candidates.positions]
 
     def _ranked(self, query: Vectors, candidates: Positions, k: int) -> list[Hit]:
@@ -205,7 +283,7 @@ class Searcher:
         scores = np.empty(len(candidates), np.float64)
         wide = query.astype(np.float64)
         for start in range(0, len(candidates), _RANKED_ROWS):
-            rows = self._vectors[candidates[start : start + _RANKED_ROWS]]
+            rows = self._rows.take(candidates[start : start + _RANKED_ROWS])
             # Row by row, not a matrix product, whose last bits depend on where in the matrix a row stands.
             scores[start : start + _RANKED_ROWS] = (rows * wide).sum(axis=1)
         order = np.argsort(-scores, kind="stable")[:k]
@@ -297,7 +375,8 @@ class _AscendingNames:
         return places
 
     def present(self, wanted: NDArray[np.int64]) -> Positions:
-        return np.flatnonzero(np.isin(self._ids, wanted, assume_unique=True))
+        places = np.minimum(np.searchsorted(self._ids, wanted), max(len(self._ids) - 1, 0))
+        return places[self._ids[places] == wanted] if len(self._ids) else places[:0]
 
     def _whole_numbers(self, wanted: Collection[Hashable], who: str) -> NDArray[np.int64]:
         strange = next((one for one in wanted if not isinstance(one, int | np.integer)), None)

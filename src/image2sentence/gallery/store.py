@@ -23,12 +23,15 @@ from image2sentence.gallery.columns import (
     DamagedRow,
     add_columns,
     check_metadata,
+    column_values,
     read_columns,
     read_metadata,
     write_metadata,
 )
 from image2sentence.gallery.filter_sql import compile_filter
 from image2sentence.gallery.filters import ColumnType, Filter, Value, as_filter
+from image2sentence.gallery.index_file import NAME as INDEX
+from image2sentence.gallery.large import open_searcher
 from image2sentence.gallery.lock import WriterLock
 from image2sentence.gallery.schema import (
     Field,
@@ -144,7 +147,8 @@ class Gallery:
         self._turn = threading.RLock()
         with sqlite_errors(self._file):
             meta = read_meta(connection, self._file)
-            offset = "NULL" if read_version(connection) == 1 else "data_offset"
+            self._version = read_version(connection)
+        offset = "NULL" if self._version == 1 else "data_offset"
         self._pictures_query = _PICTURES.format(offset=offset)
         self.fingerprint = meta["fingerprint"]
         self.width = int(meta["width"])
@@ -347,32 +351,105 @@ class Gallery:
             )
             return np.fromiter((row[0] for row in rows), np.int64)
 
-    def vectors(self) -> tuple[NDArray[np.int64], Vectors]:
+    def column(self, name: str) -> tuple[NDArray[np.int64], list[Value]]:
+        """Ascending ids of the pictures that have a value in a metadata column, and the values."""
+        with self._reading() as connection:
+            column = read_columns(connection)[name]
+            rows = list(column_values(connection, column))
+        return np.fromiter((row[0] for row in rows), np.int64, len(rows)), [row[1] for row in rows]
+
+    def pairs(self) -> NDArray[np.int64]:
+        """(n, 2) int64: ids of the ready pictures, ascending, and the numbers of their contents."""
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT id, content_id FROM pictures WHERE content_id IS NOT NULL ORDER BY id"
+            )
+            flat = np.fromiter((number for row in rows for number in row), np.int64)
+        return flat.reshape(-1, 2)
+
+    def vectors(self, numbers: NDArray[np.int64] | None = None) -> tuple[NDArray[np.int64], Vectors]:
         """Ids (n,) int64 and vectors (n, d) float32 of the ready pictures, in gallery order, each checked.
+
+        Args:
+            numbers: Ids of the pictures wanted; None for all.
 
         Raises:
             GalleryError: a vector is not the one that was written.
         """
         query = (
             "SELECT pictures.id, contents.id, sha256, width, height, vector, contents.checksum"
-            " FROM pictures JOIN contents ON contents.id = content_id ORDER BY pictures.id"
+            " FROM pictures JOIN contents ON contents.id = content_id"
         )
-        ids: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
-        blocks: list[Vectors] = [np.empty((0, self.width), np.float32)]
-        with self._turn, sqlite_errors(self._file):
-            cursor = self._connection.execute(query)
-            while rows := cursor.fetchmany(_ROWS_AT_ONCE):
-                for row in rows:
-                    self._check_content(row[1:])
-                ids.append(np.fromiter((row[0] for row in rows), np.int64, len(rows)))
-                stored = np.frombuffer(b"".join(row[5] for row in rows), "<f4")
-                blocks.append(stored.astype(np.float32, copy=False).reshape(len(rows), self.width))
-        return np.concatenate(ids), np.concatenate(blocks)
+        with self.snapshot() as connection:
+            if numbers is None:
+                count = len(self)
+                return self._read_vectors(connection.execute(f"{query} ORDER BY pictures.id"), count)
+            return self._read_vectors(self._wanted_vectors(connection, query, numbers), len(numbers))
+
+    def _wanted_vectors(
+        self, connection: sqlite3.Connection, query: str, numbers: NDArray[np.int64]
+    ) -> Iterator[Row]:
+        for start in range(0, len(numbers), _ROWS_AT_ONCE):
+            wanted = np.sort(numbers[start : start + _ROWS_AT_ONCE]).tolist()
+            marks = ", ".join("?" * len(wanted))
+            yield from connection.execute(
+                f"{query} WHERE pictures.id IN ({marks}) ORDER BY pictures.id", wanted
+            )
+
+    def _read_vectors(self, rows: Iterable[Row], count: int) -> tuple[NDArray[np.int64], Vectors]:
+        ids = np.empty(count, np.int64)
+        vectors = np.empty((count, self.width), np.float32)
+        waiting = iter(rows)
+        done = 0
+        while block := list(islice(waiting, _ROWS_AT_ONCE)):
+            for row in block:
+                self._check_content(row[1:])
+            stop = done + len(block)
+            ids[done:stop] = [row[0] for row in block]
+            vectors[done:stop] = np.frombuffer(b"".join(row[5] for row in block), "<f4").reshape(
+                -1, self.width
+            )
+            done = stop
+        return ids[:done], vectors[:done]
 
     def searcher(self) -> Searcher:
-        """A Searcher over the ready pictures as they are now; its ids are the pictures' ids (int)."""
-        ids, vectors = self.vectors()
-        return Searcher(ids, vectors, select=self.select)
+        """A Searcher over the ready pictures as they are now; its ids are the pictures' ids (int).
+
+        It asks the approximate index of a large gallery where that is sound, else it is exact.
+        """
+        return open_searcher(self)
+
+    def derived_token(self, name: str) -> bytes | None:
+        """The token of the derived file that belongs to this gallery; None where there is none."""
+        if self._version == 1:
+            return None
+        rows = self._rows("SELECT token, checksum FROM derived WHERE name = ?", name)
+        if rows and rows[0][1] != checksum(name, rows[0][0]):
+            raise GalleryError(
+                f"{display_path(self._file)} is damaged (derived {name} has a wrong checksum): {_DAMAGED}"
+            )
+        return bytes(rows[0][0]) if rows else None
+
+    def set_derived_token(self, name: str, token: bytes | None) -> None:
+        """Say which derived file belongs to this gallery; None for no such file. Raises GalleryError."""
+        with self._transaction(changes=False) as connection:
+            connection.execute("DELETE FROM derived WHERE name = ?", (name,))
+            if token is not None:
+                row = (name, token, checksum(name, token))
+                connection.execute("INSERT INTO derived (name, token, checksum) VALUES (?, ?, ?)", row)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Reads inside it see one state of the gallery, whatever another process commits meanwhile."""
+        with self._reading() as connection:
+            if connection.in_transaction:
+                yield connection
+                return
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.execute("ROLLBACK")
 
     def verify(self) -> None:
         """Check the whole file: SQLite's structures, every row's checksum, every reference.
@@ -490,14 +567,15 @@ class Gallery:
             )
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, *, changes: bool = True) -> Iterator[sqlite3.Connection]:
         if self.readonly:
             raise GalleryError(f"the gallery in {display_path(self.folder)} was opened for reading only")
         with self._reading():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
-                write_generation(self._connection, read_generation(self._connection, self._file) + 1)
+                if changes:
+                    write_generation(self._connection, read_generation(self._connection, self._file) + 1)
                 self._connection.execute("COMMIT")
             finally:
                 if self._connection.in_transaction:
@@ -540,7 +618,9 @@ class Gallery:
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        strangers = sorted(name for name in os.listdir(folder) if not name.startswith((DATABASE, LOCK)))
+        strangers = sorted(
+            name for name in os.listdir(folder) if not name.startswith((DATABASE, INDEX, LOCK))
+        )
     except OSError as error:
         raise GalleryError(f"cannot make a gallery in {display_path(folder)} ({error.strerror})") from error
     if strangers:
