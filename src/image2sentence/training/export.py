@@ -126,8 +126,8 @@ def export(
     the folder cannot be written; an older folder at `out` then stays as it was.
     """
     options = options or ExportOptions()
-    vl.eval().float()
-    model.eval().half().float()  # rounded first, so that graphs, stored weights and parity speak of the same numbers
+    vl.cpu().eval().float()
+    model.cpu().eval().half().float()  # rounded first: graphs, stored weights and parity speak of the same numbers
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as name:
         draft = Path(name)

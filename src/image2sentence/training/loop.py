@@ -19,130 +19,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 import image2sentence
 from image2sentence.config import to_dict
 from image2sentence.encoders.preprocess import to_pixels
-from image2sentence.encoders.template import Template
-from image2sentence.errors import ConfigError
+from image2sentence.errors import ConfigError, ModelError
 from image2sentence.images import load_image
-from image2sentence.training import losses, phrases, state
+from image2sentence.training import phrases, state
+from image2sentence.training.objective import Draws, Objective
 from image2sentence.training.pictures import Augmentation, Batch, BatchLoader, Collection
+from image2sentence.training.processes import Processes
 from image2sentence.training.query_model import QueryModel
 from image2sentence.training.settings import TrainSettings
-from image2sentence.training.token_learner import Sentence
-from image2sentence.training.vl.base import VisionLanguageModel, Words
+from image2sentence.training.vl.base import VisionLanguageModel
 
-
-class Objective(nn.Module):
-    """The losses of one batch; holds the learned temperature, and the frozen model outside of its own parameters."""
-
-    def __init__(
-        self, vl: VisionLanguageModel, settings: TrainSettings, bank: phrases.PhraseBank | None
-    ) -> None:
-        super().__init__()
-        self._vl, self.settings, self.bank = [vl], settings, bank
-        self.template = Template.parse(settings.template)
-        start = torch.tensor(math.log(settings.temperature))
-        self.log_temperature = nn.Parameter(start, requires_grad=settings.learn_temperature)
-
-    @property
-    def vl(self) -> VisionLanguageModel:
-        """The frozen model."""
-        return self._vl[0]
-
-    def forward(
-        self,
-        sentence: Sentence,
-        gallery: Tensor,
-        pseudo: Tensor | None,
-        patches: Tensor | None,
-        rng: random.Random,
-        queue: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """Named losses, unweighted.
-
-        `gallery` (B, d); `pseudo` (B, k) bank indices; `patches` (b, N, C); `queue` (Q, d) others' gallery vectors.
-        """
-        settings = self.settings
-        queries = self._query(sentence, [""] * len(gallery))
-        result = {"gcd": self._gcd(queries, gallery, queue)}
-        if patches is not None:
-            result["lar"] = self._lar(sentence, gallery, queries, patches)
-        if pseudo is not None and settings.caption_weight:
-            result["caption"] = losses.mean_squared(queries, self._captions(pseudo, rng)[1])
-        if pseudo is not None and settings.modifier_weight:
-            result["modifier"] = self._modifier(sentence, gallery, pseudo, rng)
-        return result
-
-    def weights(self) -> dict[str, float]:
-        """Each named loss's weight."""
-        s = self.settings
-        return {
-            "gcd": s.gcd_weight,
-            "lar": s.lar_weight,
-            "caption": s.caption_weight,
-            "modifier": s.modifier_weight,
-        }
-
-    def _query(self, sentence: Sentence, texts: list[str]) -> Tensor:
-        return self.vl.encode_words(
-            self.vl.compose(sentence.tokens, sentence.gates, texts, self.template)
-        ).float()
-
-    def lar_kind(self) -> str:
-        """What `lar` comes to for this VL model: matching, local or off."""
-        if self.settings.lar != "auto":
-            return self.settings.lar if self.settings.lar_weight else "off"
-        return ("matching" if self.vl.has_matching else "local") if self.settings.lar_weight else "off"
-
-    def _gcd(self, queries: Tensor, gallery: Tensor, queue: Tensor | None) -> Tensor:
-        temperature = self.log_temperature.exp()
-        if self.settings.gcd == "mse":
-            return losses.mean_squared(queries, gallery)
-        if self.settings.gcd == "kl":
-            return losses.similarity_kl(queries, gallery, temperature)
-        return losses.info_nce(
-            queries, gallery, temperature, symmetric=self.settings.gcd == "symmetric", queue=queue
-        )
-
-    def _lar(self, sentence: Sentence, gallery: Tensor, queries: Tensor, patches: Tensor) -> Tensor:
-        if self.lar_kind() == "local":
-            return self._local(sentence, patches)
-        count = len(patches)
-        words = self.vl.compose(sentence.tokens[:count], sentence.gates[:count], [""] * count, self.template)
-        wrong = losses.hard_negatives(queries[:count], gallery[:count], self.settings.temperature)
-        both = Words(torch.cat([words.embeddings] * 2), torch.cat([words.bias] * 2))
-        logits = self.vl.match(both, torch.cat([patches, patches[wrong]])).float()
-        return losses.matching(logits[:count], logits[count:])
-
-    def _local(self, sentence: Sentence, patches: Tensor) -> Tensor:
-        count, places = len(patches), self.vl.place_vectors(patches)
-        attention = losses.resize_attention(sentence.attention[:count], math.isqrt(places.shape[1]))
-        words = self.vl.word_vectors(sentence.tokens[:count])
-        return losses.local_alignment(words, places, attention, self.settings.temperature)
-
-    def _captions(self, pseudo: Tensor, rng: random.Random) -> tuple[list[str], Tensor]:
-        """One of each picture's pseudo-captions, and their text vectors."""
-        assert self.bank is not None
-        chosen = [int(row[rng.randrange(len(row))]) for row in pseudo]
-        return [self.bank.phrases[i] for i in chosen], self.bank.vectors[chosen]
-
-    def _modifier(self, sentence: Sentence, gallery: Tensor, pseudo: Tensor, rng: random.Random) -> Tensor:
-        assert self.bank is not None
-        modifiers = phrases.draw(self.bank.modifiers, len(gallery), rng)
-        captions, plain = self._captions(pseudo, rng)
-        with torch.no_grad():
-            changed = self.vl.encode_words(
-                self.vl.words([f"{c} {m}" for c, m in zip(captions, modifiers, strict=True)])
-            ).float()
-            target = functional.normalize(changed + self.settings.residual * (gallery - plain), dim=-1)
-        return losses.info_nce(self._query(sentence, modifiers), target, self.log_temperature.exp())
+_PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
@@ -155,7 +50,10 @@ class Progress:
 
 
 class Trainer:
-    """Runs the steps, validates, saves; `run()` goes on from `out/state.safetensors` if it is there."""
+    """Runs the steps, validates, saves; `run()` goes on from `out/state.safetensors` if it is there.
+
+    Of several processes, each has a Trainer of its own with the same arguments; only the main one validates and writes.
+    """
 
     def __init__(
         self,
@@ -165,46 +63,53 @@ class Trainer:
         settings: TrainSettings,
         out: Path,
         bank: phrases.PhraseBank | None = None,
-        accelerator: Accelerator | None = None,
+        processes: Processes | None = None,
     ) -> None:
         if settings.modifier_weight and bank is None:
             raise ConfigError(
                 "modifier-aware distillation needs a phrase bank: give one, or set modifier_weight to 0"
             )
-        self.accelerator = accelerator or Accelerator(mixed_precision=settings.precision)
-        self.vl, self.model, self.settings, self.out = vl, model, settings, out
-        self.device = self.accelerator.device
-        self.vl.to(self.device)
-        self.objective = Objective(vl, settings, bank).to(self.device)
+        self.processes = processes or Processes()
+        self.device = self.processes.device
+        self.vl, self.settings, self.out = vl.to(self.device), settings, out
+        self.model = self.processes.synchronised(model.to(self.device))
+        self.processes.share(self.model)
+        self.objective = Objective(vl, settings, bank, self.processes).to(self.device)
         self.pictures = pictures
-        self.held = self._hold_out()
+        self.held = held_out(len(pictures.paths), settings)
         self.kept = np.setdiff1d(np.arange(len(pictures.paths)), self.held)
         self.vectors = pictures.vectors.to(self.device)
         self.pseudo = bank.nearest(self.vectors, settings.pseudo_captions) if bank else None
         self.optimizer = torch.optim.AdamW(self._groups(), lr=settings.learning_rate, betas=(0.9, 0.98))
-        self.average = state.Average(model.to(self.device), settings.average)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "fp16")
+        self.average = state.Average(self.model, settings.average)
         self.progress = Progress()
         self.loader = self._loader()
 
     def run(self) -> dict[str, Any]:
         """Trains to the last step and returns the training record; the averaged weights are left in the model."""
         self._resume()
-        writer = SummaryWriter(self.out / "tensorboard")
+        log = (
+            _Log(self.out, self.progress.step, self.settings, self.loader.batch)
+            if self.processes.main
+            else None
+        )
         started, before = time.monotonic(), self.progress.seconds
         first, last = self.progress.step, self.settings.steps
-        bar = tqdm(total=last, initial=first, desc="training", unit=" steps")
         turns = self.settings.accumulate
-        batches = self.loader.ahead(first * turns, last * turns)
+        batches = self.loader.ahead(first * turns, last * turns, self.processes.part)
         for step in range(first, last):
             values = self._step(step, [next(batches) for _ in range(turns)])
             self.average.update(self.model, step)
             self.progress.seconds = before + time.monotonic() - started
             self.progress.step = step + 1
-            self._report(writer, bar, step, values, started, first)
-            if (step + 1) % self.settings.save_every == 0 or step + 1 == last:
-                self._checkpoint(writer)
-        bar.close()
-        writer.close()
+            if log is not None:
+                log.step(step, values, self.progress.best)
+                if (step + 1) % self.settings.save_every == 0 or step + 1 == last:
+                    log.validation(step + 1, self._checkpoint())
+        if log is not None:
+            log.close()
+        self.processes.wait()
         best, _ = state.load_tensors(self.out / "best.safetensors")
         self.model.load_state_dict(best)
         return self.record()
@@ -221,6 +126,7 @@ class Trainer:
             "steps": self.progress.step,
             "seconds": round(self.progress.seconds, 1),
             "device": str(self.device),
+            "processes": self.processes.count,
             "versions": {
                 "python": platform.python_version(),
                 "torch": torch.__version__,
@@ -231,8 +137,8 @@ class Trainer:
     # --- one step ---
 
     def _step(self, step: int, batches: Sequence[Batch]) -> dict[str, float]:
-        torch.manual_seed(self.settings.seed * 1_000_003 + step)
-        rng = random.Random(f"{self.settings.seed}/{step}")
+        """One step of the optimiser; the mean of each named loss over the batches."""
+        draws = self._draws(step)
         for part in self.optimizer.param_groups:
             part["lr"] = self.settings.learning_rate * schedule(
                 step, self.settings.steps, self.settings.warmup
@@ -241,18 +147,47 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, float] = {}
         for batch in batches:
-            with self.accelerator.autocast():
-                named = self._losses(batch, rng)
-                weights = self.objective.weights()
-                total = sum((weights[name] * value for name, value in named.items()), torch.zeros(()))
-            self.accelerator.backward(total / len(batches))
-            for name, value in named.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach()) / len(batches)
-        nn.utils.clip_grad_norm_(self._trained(), 1.0)
-        self.optimizer.step()
+            for name, value in self._backward(batch, draws, len(batches)).items():
+                sums[name] = sums.get(name, 0.0) + value / len(batches)
+        self._check_finite(step, sums)
+        self._move()
         return sums
 
-    def _losses(self, batch: Batch, rng: random.Random) -> dict[str, Tensor]:
+    def _draws(self, step: int) -> Draws:
+        """The step's random choices. Each process drops out units of its own; all else is the same for all."""
+        seed = self.settings.seed * 1_000_003 + step
+        torch.manual_seed(seed + (self.processes.index << 40))
+        generator = torch.Generator(self.device).manual_seed(seed)
+        return Draws(random.Random(f"{self.settings.seed}/{step}"), generator)
+
+    def _backward(self, batch: Batch, draws: Draws, turns: int) -> dict[str, float]:
+        """Adds one of `turns` batches' gradients; its named losses."""
+        precision = _PRECISIONS[self.settings.precision]
+        with torch.autocast(self.device.type, precision, enabled=precision != torch.float32):
+            named = self._losses(batch, draws)
+        weights = self.objective.weights()
+        total = torch.stack([weights[name] * value for name, value in named.items()]).sum()
+        self.scaler.scale(total / turns).backward()
+        return {name: float(value.detach()) for name, value in named.items()}
+
+    def _check_finite(self, step: int, values: dict[str, float]) -> None:
+        if not all(map(math.isfinite, values.values())):
+            raise ModelError(
+                f"training diverged: the losses of step {step} are {values}. {self.out} holds the last good save; "
+                "try a smaller learning_rate, or precision no"
+            )
+
+    def _move(self) -> None:
+        """Steps along the gradients' mean over all processes; batch norms' running statistics are averaged likewise."""
+        trained = self._trained()
+        self.processes.average(p.grad for p in trained if p.grad is not None)
+        self.processes.average(self.model.buffers())
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def _losses(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         rows = torch.from_numpy(self.kept)[batch.index].to(self.device)
         sentence = self.model(batch.light.to(self.device).contiguous(memory_format=torch.channels_last))
         patches = None
@@ -260,9 +195,8 @@ class Trainer:
             with torch.no_grad():
                 patches = self.vl.encode_images(batch.clean.to(self.device)).patches
         pseudo = None if self.pseudo is None else self.pseudo[rows]
-        named: dict[str, Tensor] = self.objective(
-            sentence, self.vectors[rows], pseudo, patches, rng, self._queue(rows, rng)
-        )
+        queue = self._queue(rows, draws.rng)
+        named: dict[str, Tensor] = self.objective(sentence, self.vectors[rows], pseudo, patches, draws, queue)
         return named
 
     def _queue(self, rows: Tensor, rng: random.Random) -> Tensor | None:
@@ -272,7 +206,7 @@ class Trainer:
         if not wanted:
             return None
         chosen = np.random.default_rng(rng.getrandbits(32)).choice(others, wanted, replace=False)
-        return self.vectors[torch.from_numpy(chosen)]
+        return self.vectors[torch.from_numpy(chosen).to(self.device)]
 
     # --- around the steps ---
 
@@ -297,9 +231,9 @@ class Trainer:
             self.vl.compose(sentence.tokens, sentence.gates, [""] * len(block), template)
         )
 
-    def _checkpoint(self, writer: SummaryWriter) -> None:
+    def _checkpoint(self) -> float:
+        """Validates and saves; the validation recall."""
         recall = self.validate()
-        writer.add_scalar("validation/recall@1", recall, self.progress.step)
         if recall >= self.progress.best:
             self.progress.best = recall
             state.save_tensors(
@@ -310,7 +244,9 @@ class Trainer:
         )
         tensors |= state.prefixed("optimizer", state.optimizer_tensors(self.optimizer))
         tensors |= state.prefixed("objective", self.objective.state_dict())
-        state.save_tensors(self.out / "state.safetensors", tensors, self._identity() | vars(self.progress))
+        record = self._identity() | vars(self.progress) | {"scaler": self.scaler.state_dict()}
+        state.save_tensors(self.out / "state.safetensors", tensors, record)
+        return recall
 
     def _resume(self) -> None:
         path = self.out / "state.safetensors"
@@ -324,46 +260,35 @@ class Trainer:
                 )
         self.model.load_state_dict(state.group("model", tensors))
         self.objective.load_state_dict(state.group("objective", tensors))
-        self.average.tensors = state.group("average", tensors)
+        self.average.tensors = {k: v.to(self.device) for k, v in state.group("average", tensors).items()}
         state.load_optimizer(self.optimizer, state.group("optimizer", tensors))
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(record["scaler"])
         self.progress = Progress(**{name: record[name] for name in vars(Progress())})
 
     def _identity(self) -> dict[str, Any]:
         settings = json.loads(json.dumps(to_dict(self.settings)))
         return {"settings": settings, "vl": self.vl.record.fingerprint, "data": self.pictures.fingerprint}
 
-    def _report(
-        self, writer: SummaryWriter, bar: Any, step: int, values: dict[str, float], started: float, first: int
-    ) -> None:
-        for name, value in values.items():
-            writer.add_scalar(f"loss/{name}", value, step)
-        rate = (
-            (step + 1 - first) * self.settings.batch * self.settings.accumulate / (time.monotonic() - started)
-        )
-        writer.add_scalar("pictures_per_second", rate, step)
-        shown = {name: f"{value:.3f}" for name, value in values.items()}
-        bar.set_postfix(
-            {**shown, "pictures/s": f"{rate:.0f}", "recall@1": f"{self.progress.best:.1f}"}, refresh=False
-        )
-        bar.update()
-
-    def _hold_out(self) -> np.ndarray:
-        count = min(self.settings.validation, len(self.pictures.paths) // 5)
-        if count < 1:
-            raise ConfigError(f"{len(self.pictures.paths)} pictures are too few to train on: five at least")
-        order = np.random.default_rng((self.settings.seed, 1)).permutation(len(self.pictures.paths))
-        return np.sort(order[:count])
-
     def _loader(self) -> BatchLoader:
-        s = self.settings
+        s, count = self.settings, self.processes.count
         lar = self.objective.lar_kind()
+        batch = min(
+            s.batch, len(self.kept) // count * count
+        )  # no picture twice in a batch, where there are few
+        clean = 0 if lar == "off" else min(s.lar_batch, batch)
+        for name, rows in (("batch", batch), ("lar_batch", clean)):
+            if rows % count:
+                raise ConfigError(
+                    f"training setting {name}: {rows} pictures cannot be shared by {count} processes"
+                )
         return BatchLoader(
             [self.pictures.paths[i] for i in self.kept],
             self.model.preprocessing,
             self.vl.preprocessing,
             Augmentation(s.smallest_crop, s.flip),
-            s.batch,
-            0 if lar == "off" else s.lar_batch,
+            batch,
+            clean,
             s.seed,
             same_crop=lar == "local",
         )
@@ -380,6 +305,43 @@ class Trainer:
             {"params": matrices, "weight_decay": self.settings.weight_decay},
             {"params": rest, "weight_decay": 0.0},
         ]
+
+
+class _Log:
+    """A run's progress as a person follows it: a bar on the terminal, curves for TensorBoard."""
+
+    def __init__(self, out: Path, first: int, settings: TrainSettings, batch: int) -> None:
+        self._writer = SummaryWriter(out / "tensorboard")
+        self._bar = tqdm(total=settings.steps, initial=first, desc="training", unit=" steps")
+        self._first, self._pictures, self._started = first, batch * settings.accumulate, time.monotonic()
+
+    def step(self, step: int, values: dict[str, float], best: float) -> None:
+        """One step's losses, and the rate since the run was started."""
+        rate = (step + 1 - self._first) * self._pictures / (time.monotonic() - self._started)
+        for name, value in values.items():
+            self._writer.add_scalar(f"loss/{name}", value, step)
+        self._writer.add_scalar("pictures_per_second", rate, step)
+        shown = {name: f"{value:.3f}" for name, value in values.items()}
+        rates = {"pictures/s": f"{rate:.0f}", "recall@1": f"{best:.1f}"}
+        self._bar.set_postfix({**shown, **rates}, refresh=False)
+        self._bar.update()
+
+    def validation(self, step: int, recall: float) -> None:
+        """The validation recall after `step` steps."""
+        self._writer.add_scalar("validation/recall@1", recall, step)
+
+    def close(self) -> None:
+        """Writes what is left."""
+        self._bar.close()
+        self._writer.close()
+
+
+def held_out(pictures: int, settings: TrainSettings) -> NDArray[np.int64]:
+    """Which of so many pictures are not trained on, but judged on: `validation` of them, and at most one in five."""
+    count = min(settings.validation, pictures // 5)
+    if count < 1:
+        raise ConfigError(f"{pictures} pictures are too few to train on: five at least")
+    return np.sort(np.random.default_rng((settings.seed, 1)).permutation(pictures)[:count])
 
 
 def schedule(step: int, steps: int, warmup: int) -> float:

@@ -1,15 +1,34 @@
 """The method's losses, as pure functions of vectors and logits (METHOD: "Losses").
 
-All vectors are unit rows. Every function returns a scalar mean over the batch.
+All vectors are float32 unit rows, and stay float32 in mixed precision. Every loss is a scalar mean over the batch.
 """
 
 from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+P = ParamSpec("P")
+Loss = Callable[Concatenate[Tensor, P], Tensor]
 
+
+def _in_float32(loss: Loss[P]) -> Loss[P]:
+    """The same outside of autocast: bfloat16 rounds a similarity by up to 0.002, and 1 / T multiplies that."""
+
+    @functools.wraps(loss)
+    def exact(first: Tensor, /, *rest: P.args, **options: P.kwargs) -> Tensor:
+        with torch.autocast(first.device.type, enabled=False):
+            return loss(first, *rest, **options)
+
+    return exact
+
+
+@_in_float32
 def info_nce(
     queries: Tensor,
     targets: Tensor,
@@ -31,6 +50,7 @@ def info_nce(
     return loss
 
 
+@_in_float32
 def similarity_kl(queries: Tensor, targets: Tensor, temperature: Tensor | float) -> Tensor:
     """KL divergence from the targets' similarities among themselves to the queries' similarities to the targets.
 
@@ -51,6 +71,7 @@ def matching(positive: Tensor, negative: Tensor) -> Tensor:
     return (functional.softplus(-positive).mean() + functional.softplus(negative).mean()) / 2
 
 
+@_in_float32
 def hard_negatives(
     queries: Tensor, targets: Tensor, temperature: float, generator: torch.Generator | None = None
 ) -> Tensor:
@@ -60,6 +81,7 @@ def hard_negatives(
     return torch.multinomial(similarity.softmax(-1), 1, generator=generator)[:, 0]
 
 
+@_in_float32
 def local_alignment(tokens: Tensor, patches: Tensor, attention: Tensor, temperature: float) -> Tensor:
     """LAR for VL models without a matching encoder: each pseudo-word against the patches it claims to describe.
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +25,12 @@ from image2sentence.errors import DataError, ImageError
 from image2sentence.gallery.walk import FoundFile, walk
 from image2sentence.images import display_path, load_image
 from image2sentence.training import state
+from image2sentence.training.processes import Processes
 from image2sentence.training.vl.base import VisionLanguageModel
 
 THREADS = max(2, (os.cpu_count() or 2))
+PART = 512
+"""Pictures whose gallery vectors are written at a time."""
 GALLERY_NAME = ".image2sentence"  # a gallery kept beside its pictures is not material
 
 
@@ -54,51 +59,101 @@ def find_pictures(folder: Path) -> list[FoundFile]:
     return found.files
 
 
-def collect(folder: Path, vl: VisionLanguageModel, kept: Path, batch: int = 64) -> Collection:
-    """The folder's pictures with their gallery vectors, computed once and kept in `kept` for the next run.
+def collect(
+    folder: Path, vl: VisionLanguageModel, kept: Path, batch: int = 64, processes: Processes | None = None
+) -> Collection:
+    """The folder's pictures with their gallery vectors, computed once and kept in the file `kept` for the next run.
 
-    What is kept is used again only for the very same files (path, size, time) and the very same VL model.
+    What is kept is used again only for the very same files (path, size, time) and the very same VL model. Several
+    processes share the work, and an interruption costs each at most the last `PART` pictures. Raises DataError where
+    no picture can be read.
     """
+    processes = processes or Processes()
     files = find_pictures(folder)
     paths = [folder / file.path for file in files]
-    print_of_data = _fingerprint(files, vl.record.fingerprint)
-    if kept.is_file():
-        tensors, record = state.load_tensors(kept)
-        if record.get("fingerprint") == print_of_data:
-            left_out = [tuple(pair) for pair in record["unreadable"]]
-            readable = [paths[i] for i in tensors["readable"].tolist()]
-            return Collection(readable, tensors["vectors"], left_out, print_of_data)
-    vectors, readable_at, left_out = _encode_all(paths, vl, batch)
-    tensors = {"vectors": vectors, "readable": torch.tensor(readable_at)}
-    state.save_tensors(kept, tensors, {"fingerprint": print_of_data, "unreadable": left_out})
-    return Collection([paths[i] for i in readable_at], vectors, left_out, print_of_data)
+    fingerprint = _fingerprint(files, vl.record.fingerprint)
+    found = _read(kept, fingerprint)
+    if found is None:
+        _encode_all(paths, vl, kept, fingerprint, batch, processes)
+        found = _read(kept, fingerprint)
+    assert found is not None
+    tensors, unreadable = found
+    if not len(tensors["readable"]):
+        raise DataError(f"none of {len(paths)} pictures can be read; the first: {': '.join(unreadable[0])}")
+    readable = [paths[i] for i in tensors["readable"].tolist()]
+    return Collection(readable, tensors["vectors"], unreadable, fingerprint)
+
+
+_Part = tuple[dict[str, Tensor], list[tuple[str, str]]]
+"""`vectors` (r, d) and `readable` (r,), which pictures they are of; (path, reason) of the unreadable."""
+
+
+def _read(file: Path, fingerprint: str) -> _Part | None:
+    """What was kept, unless it is of other pictures or another VL model."""
+    if not file.is_file():
+        return None
+    tensors, record = state.load_tensors(file)
+    unreadable = [(path, reason) for path, reason in record.get("unreadable", ())]
+    return (tensors, unreadable) if record.get("fingerprint") == fingerprint else None
+
+
+def _write(file: Path, part: _Part, fingerprint: str) -> None:
+    state.save_tensors(file, part[0], {"fingerprint": fingerprint, "unreadable": part[1]})
 
 
 def _encode_all(
-    paths: Sequence[Path], vl: VisionLanguageModel, batch: int
-) -> tuple[Tensor, list[int], list[tuple[str, str]]]:
+    paths: Sequence[Path],
+    vl: VisionLanguageModel,
+    kept: Path,
+    fingerprint: str,
+    batch: int,
+    processes: Processes,
+) -> None:
+    """Writes `kept`, by way of files of `PART` pictures each, which the processes take in turn."""
+    folder = kept.with_suffix(".parts")
+    starts = range(0, len(paths), PART)
+    files = [folder / f"{start}.safetensors" for start in starts]
+    own = list(zip(starts, files, strict=True))[processes.part]
+    with tqdm(desc="gallery vectors", unit=" pictures", disable=not processes.main) as bar:
+        bar.total = sum(min(PART, len(paths) - start) for start, _ in own)
+        for start, file in own:
+            block = range(start, min(start + PART, len(paths)))
+            if _read(file, fingerprint) is None:
+                _write(file, _encode(paths, block, vl, batch, bar), fingerprint)
+    processes.wait()
+    if processes.main:
+        _write(kept, _merge([_read(file, fingerprint) for file in files]), fingerprint)
+        shutil.rmtree(folder)
+    processes.wait()
+
+
+def _encode(
+    paths: Sequence[Path], block: range, vl: VisionLanguageModel, batch: int, bar: tqdm[Any]
+) -> _Part:
     device = next(vl.parameters()).device
-    vectors, readable, unreadable = [], [], []
-    bar = tqdm(total=len(paths), desc="gallery vectors", unit=" pictures")
-    for start in range(0, len(paths), batch):
-        block = range(start, min(start + batch, len(paths)))
-        outcomes = [_try_load(paths[i], vl.preprocessing.size) for i in block]
-        images = []
-        for i, outcome in zip(block, outcomes, strict=True):
-            if isinstance(outcome, str):
-                unreadable.append((display_path(paths[i]), outcome))
-            else:
-                images.append(outcome)
-                readable.append(i)
+    vectors, readable, unreadable = [torch.empty(0, vl.width)], [], []
+    for start in range(block.start, block.stop, batch):
+        rows = range(start, min(start + batch, block.stop))
+        outcomes = [_try_load(paths[i], vl.preprocessing.size) for i in rows]
+        unreadable += [
+            (display_path(paths[i]), reason)
+            for i, reason in zip(rows, outcomes, strict=True)
+            if isinstance(reason, str)
+        ]
+        images = {i: image for i, image in zip(rows, outcomes, strict=True) if not isinstance(image, str)}
         if images:
-            pixels = torch.from_numpy(to_pixels(images, vl.preprocessing)).to(device)
+            pixels = torch.from_numpy(to_pixels(list(images.values()), vl.preprocessing)).to(device)
             with torch.no_grad():
                 vectors.append(vl.encode_images(pixels).vectors.float().cpu())
-        bar.update(len(block))
-    bar.close()
-    if not readable:
-        raise DataError(f"none of {len(paths)} pictures can be read; the first: {': '.join(unreadable[0])}")
-    return torch.cat(vectors), readable, unreadable
+        readable += list(images)
+        bar.update(len(rows))
+    return {"vectors": torch.cat(vectors), "readable": torch.tensor(readable, dtype=torch.long)}, unreadable
+
+
+def _merge(parts: Sequence[_Part | None]) -> _Part:
+    whole = [part for part in parts if part is not None]
+    tensors = {name: torch.cat([part[0][name] for part in whole]) for name in ("vectors", "readable")}
+    return tensors, [pair for part in whole for pair in part[1]]
 
 
 def _try_load(path: Path, at_least: int) -> Image.Image | str:
@@ -117,10 +172,11 @@ def _fingerprint(files: Sequence[FoundFile], vl: str) -> str:
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's pictures: `index` (B,) into the collection, `light` (B, 3, s, s) and `clean` (b, 3, S, S) pixels.
+    """One batch's pictures: `index` (B,) into the collection, `light` (b, 3, s, s) and `clean` (c, 3, S, S) pixels.
 
-    `light` is augmented, for the query side; `clean` is the first b pictures as the VL model sees them (may be empty):
-    whole, or in the same crop where places are compared with places.
+    `index` is of the whole batch; pixels are of the part of it that was asked for. `light` is augmented, for the query
+    side; `clean` is the first c pictures as the VL model sees them (may be empty): whole, or in the same crop where
+    places are compared with places.
     """
 
     index: Tensor
@@ -176,13 +232,14 @@ class BatchLoader:
         return [self._at(position) for position in range(start, start + self.batch)]
 
     def load(self, step: int, pool: ThreadPoolExecutor, part: slice = slice(None)) -> Batch:
-        """The step's pictures, or the `part` of them that one of several processes works on."""
-        index = self.indices(step)[part]
-        clean = min(self.clean, len(index))
-        rows = list(pool.map(self._one, index, [f"{self.seed}/{step}/{i}" for i in index], range(len(index))))
+        """The step's pictures; of their pixels only the `part` that one of several processes works on."""
+        index = self.indices(step)
+        places = range(self.batch)[part]
+        seeds = [f"{self.seed}/{step}/{index[place]}" for place in places]
+        rows = list(pool.map(self._one, [index[place] for place in places], seeds, places))
         light = normalise(np.stack([row[0] for row in rows]), self.light)
         whole = [row[1] for row in rows if row[1] is not None]
-        pixels = normalise(np.stack(whole), self.vl) if clean else np.empty((0, 3, 1, 1), np.float32)
+        pixels = normalise(np.stack(whole), self.vl) if whole else np.empty((0, 3, 1, 1), np.float32)
         return Batch(torch.tensor(index), torch.from_numpy(light), torch.from_numpy(pixels))
 
     def ahead(self, first: int, last: int, part: slice = slice(None)) -> Iterator[Batch]:
@@ -205,9 +262,9 @@ class BatchLoader:
             self._epoch = epoch
         return self._shuffled
 
-    def _one(self, index: int, seed: str, row: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    def _one(self, index: int, seed: str, place: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         image = load_image(self.paths[index], at_least=max(self.light.size, self.vl.size))
         augmented = self.augmentation.apply(image, random.Random(seed))
         shown = augmented if self.same_crop else image
-        clean = np.asarray(fit(shown, self.vl)) if row < self.clean else None
+        clean = np.asarray(fit(shown, self.vl)) if place < self.clean else None
         return np.asarray(fit(augmented, self.light)), clean

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 
 from image2sentence.config import ModelConfig, from_dict, read_json, to_dict
@@ -20,6 +21,7 @@ from image2sentence.training.export import ExportOptions, export
 from image2sentence.training.loop import Trainer
 from image2sentence.training.parity import DriftError
 from image2sentence.training.pictures import collect, find_pictures
+from image2sentence.training.processes import Processes
 from image2sentence.training.query_model import QueryModel, build_query_model
 from image2sentence.training.settings import TrainSettings
 from image2sentence.training.vl.base import VisionLanguageModel
@@ -76,21 +78,24 @@ def read_settings(path: Path | None, changes: Mapping[str, Any]) -> TrainSetting
     return from_dict(TrainSettings, values, "settings")
 
 
-def train(request: TrainRequest) -> dict[str, Any]:
+def train(request: TrainRequest, processes: Processes | None = None) -> dict[str, Any]:
     """Trains (or goes on with) the run in `request.out` and writes the model folder `out/model`.
 
-    Returns the training record with its export's parity. Raises DataError, ModelError or ConfigError, each of which
-    leaves what was there before.
+    Returns the training record; on the main process with its export's parity. Raises DataError, ModelError or
+    ConfigError, each of which leaves what was there before.
     """
-    vl = load_vl(_vl_path(request.vl), request.revision)
+    processes = processes or Processes()
+    vl = load_vl(_vl_path(request.vl), request.revision).to(processes.device)
     settings, bank = _with_bank(request, vl)
     model = _first_model(request, settings, vl)
-    collection = collect(request.pictures, vl, request.out / "targets.safetensors")
-    trainer = Trainer(vl, model, collection, settings, request.out, bank)
+    collection = collect(request.pictures, vl, request.out / "targets.safetensors", processes=processes)
+    trainer = Trainer(vl, model, collection, settings, request.out, bank, processes)
     record = trainer.run() | {"vl": dataclasses.asdict(vl.record), "light": request.light}
-    shown = [load_image(collection.paths[i]) for i in trainer.held[:PARITY_PICTURES]]
-    parity = write_model(vl, model, request.light, settings, record, request.out / "model", shown, request.vl)
-    return record | {"parity": parity}
+    if processes.main:
+        shown = [load_image(collection.paths[i]) for i in trainer.held[:PARITY_PICTURES]]
+        out = request.out / "model"
+        record["parity"] = write_model(vl, model, request.light, settings, record, out, shown, request.vl)
+    return record
 
 
 def export_again(
@@ -187,6 +192,7 @@ def _vl_path(name: str) -> str:
 
 
 def _first_model(request: TrainRequest, settings: TrainSettings, vl: VisionLanguageModel) -> QueryModel:
+    torch.manual_seed(settings.seed)
     if request.start is None:
         return build_query_model(vl, request.light, settings.learner)
     folder = ModelFolder.open(request.start)

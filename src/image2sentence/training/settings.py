@@ -11,11 +11,15 @@ from image2sentence.errors import ConfigError
 GCD_KINDS = ("info_nce", "symmetric", "kl", "mse")
 LAR_KINDS = ("auto", "matching", "local", "off")
 
+# A picture alone has nothing to be told apart from.
+_LEAST = {"steps": 1, "batch": 2, "accumulate": 1, "save_every": 1, "lar_batch": 2, "pseudo_captions": 1}
+
 
 @dataclass(frozen=True)
 class TrainSettings:
     """The method's choices (METHOD marks them [choice]) and the optimiser's.
 
+    `batch` is the contrastive batch, over all processes together; `accumulate` of them make one step of the optimiser.
     Weights of zero switch a loss off. `lar="auto"` is "matching" where the VL model has a matching encoder, else
     "local". `queue` is the number of other pictures' gallery vectors beside the batch's own in InfoNCE: constants, all
     known beforehand, so they are drawn from the whole set rather than from past batches.
@@ -65,8 +69,10 @@ class TrainSettings:
                 )
         if self.queue < 0:
             raise ConfigError(f"training setting queue must not be negative, got {self.queue}")
-        for name in ("steps", "batch", "accumulate", "save_every", "lar_batch", "pseudo_captions"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"training setting {name} must be at least 1, got {getattr(self, name)}")
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise ConfigError(
+                    f"training setting {name} must be at least {least}, got {getattr(self, name)}"
+                )
         if not 0 < self.smallest_crop <= 1 or not self.temperature > 0:
             raise ConfigError("smallest_crop must be in (0, 1] and temperature positive")

@@ -48,7 +48,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {key: file.get_tensor(key) for key in file.keys()}, record  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError, json.JSONDecodeError) as error:
         raise ModelError(
-            f"{path} is not a readable safetensors file ({error}); restore it or train again"
+            f"{path} is not a readable safetensors file ({error}); restore it, or delete it and run again"
         ) from error
 
 

@@ -1,0 +1,155 @@
+"""The losses of one batch, from sentences and what the frozen model knows of their pictures."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from image2sentence.encoders.template import Template
+from image2sentence.training import losses, phrases
+from image2sentence.training.processes import Processes
+from image2sentence.training.settings import TrainSettings
+from image2sentence.training.token_learner import Sentence
+from image2sentence.training.vl.base import VisionLanguageModel, Words
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Where a step's random choices come from: both in the same state on every process."""
+
+    rng: random.Random
+    generator: torch.Generator
+
+
+class Objective(nn.Module):
+    """The losses of one batch; holds the learned temperature, and the frozen model outside of its own parameters.
+
+    Where several processes train together, sentences and patches are those of a process's own rows, all else is of
+    the joint batch, and so are the losses: every process computes the same.
+    """
+
+    def __init__(
+        self,
+        vl: VisionLanguageModel,
+        settings: TrainSettings,
+        bank: phrases.PhraseBank | None,
+        processes: Processes,
+    ) -> None:
+        super().__init__()
+        self._vl, self.settings, self.bank, self.processes = [vl], settings, bank, processes
+        self.template = Template.parse(settings.template)
+        start = torch.tensor(math.log(settings.temperature))
+        self.log_temperature = nn.Parameter(start, requires_grad=settings.learn_temperature)
+
+    @property
+    def vl(self) -> VisionLanguageModel:
+        """The frozen model."""
+        return self._vl[0]
+
+    def forward(
+        self,
+        sentence: Sentence,
+        gallery: Tensor,
+        pseudo: Tensor | None,
+        patches: Tensor | None,
+        draws: Draws,
+        queue: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Named losses, unweighted.
+
+        `sentence` and `patches` (c, N, C) of own rows, patches of the first of them; `gallery` (B, d), `pseudo` (B, k)
+        bank indices and `queue` (Q, d), others' gallery vectors, of the joint batch.
+        """
+        settings = self.settings
+        queries = self._query(sentence, [""] * len(sentence.tokens))
+        result = {"gcd": self._gcd(queries, gallery, queue)}
+        if patches is not None:
+            result["lar"] = self._lar(sentence, gallery, queries, patches, draws.generator)
+        if pseudo is not None and settings.caption_weight:
+            result["caption"] = losses.mean_squared(queries, self._captions(pseudo, draws.rng)[1])
+        if pseudo is not None and settings.modifier_weight:
+            result["modifier"] = self._modifier(sentence, gallery, pseudo, draws.rng)
+        return result
+
+    def weights(self) -> dict[str, float]:
+        """Each named loss's weight."""
+        s = self.settings
+        return {
+            "gcd": s.gcd_weight,
+            "lar": s.lar_weight,
+            "caption": s.caption_weight,
+            "modifier": s.modifier_weight,
+        }
+
+    def lar_kind(self) -> str:
+        """What `lar` comes to for this VL model: matching, local or off."""
+        if self.settings.lar != "auto":
+            return self.settings.lar if self.settings.lar_weight else "off"
+        return ("matching" if self.vl.has_matching else "local") if self.settings.lar_weight else "off"
+
+    def _query(self, sentence: Sentence, texts: list[str]) -> Tensor:
+        """Text vectors of own rows -> the joint batch's (B, d)."""
+        words = self.vl.compose(sentence.tokens, sentence.gates, texts, self.template)
+        return self.processes.join(self.vl.encode_words(words).float())
+
+    def _gcd(self, queries: Tensor, gallery: Tensor, queue: Tensor | None) -> Tensor:
+        temperature = self.log_temperature.exp()
+        if self.settings.gcd == "mse":
+            return losses.mean_squared(queries, gallery)
+        if self.settings.gcd == "kl":
+            return losses.similarity_kl(queries, gallery, temperature)
+        return losses.info_nce(
+            queries, gallery, temperature, symmetric=self.settings.gcd == "symmetric", queue=queue
+        )
+
+    def _lar(
+        self,
+        sentence: Sentence,
+        gallery: Tensor,
+        queries: Tensor,
+        patches: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
+        if self.lar_kind() == "local":
+            return self._local(sentence, patches)
+        count, joint = len(patches), self.processes.join(patches)
+        words = self.vl.compose(sentence.tokens[:count], sentence.gates[:count], [""] * count, self.template)
+        near = losses.hard_negatives(
+            queries[: len(joint)], gallery[: len(joint)], self.settings.temperature, generator
+        )
+        wrong = joint[near[self.processes.part]]
+        both = Words(torch.cat([words.embeddings] * 2), torch.cat([words.bias] * 2))
+        logits = self.vl.match(both, torch.cat([patches, wrong])).float()
+        join = self.processes.join
+        return losses.matching(join(logits[:count]), join(logits[count:]))
+
+    def _local(self, sentence: Sentence, patches: Tensor) -> Tensor:
+        count, places = len(patches), self.vl.place_vectors(patches)
+        attention = losses.resize_attention(sentence.attention[:count], math.isqrt(places.shape[1]))
+        words = self.vl.word_vectors(sentence.tokens[:count])
+        join = self.processes.join
+        return losses.local_alignment(
+            join(words.float()), join(places.float()), join(attention.float()), self.settings.temperature
+        )
+
+    def _captions(self, pseudo: Tensor, rng: random.Random) -> tuple[list[str], Tensor]:
+        """One of each picture's pseudo-captions, and their text vectors."""
+        assert self.bank is not None
+        chosen = [int(row[rng.randrange(len(row))]) for row in pseudo]
+        return [self.bank.phrases[i] for i in chosen], self.bank.vectors[chosen]
+
+    def _modifier(self, sentence: Sentence, gallery: Tensor, pseudo: Tensor, rng: random.Random) -> Tensor:
+        assert self.bank is not None
+        part = self.processes.part
+        modifiers = phrases.draw(self.bank.modifiers, len(gallery), rng)[part]
+        captions, plain = self._captions(pseudo, rng)
+        texts = [f"{c} {m}" for c, m in zip(captions[part], modifiers, strict=True)]
+        with torch.no_grad():
+            changed = self.processes.join(self.vl.encode_words(self.vl.words(texts)).float())
+            target = functional.normalize(changed + self.settings.residual * (gallery - plain), dim=-1)
+        return losses.info_nce(self._query(sentence, modifiers), target, self.log_temperature.exp())
