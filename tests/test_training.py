@@ -160,25 +160,6 @@ def test_unreadable_pictures_are_counted_and_named(material: Path, tmp_path: Pat
     assert [Path(name).name for name, _ in found.unreadable] == ["broken.jpg"]
 
 
-def test_a_sentence_learns_to_find_its_own_picture(material: Path, tmp_path: Path) -> None:
-    settings = replace(
-        SETTINGS,
-        steps=150,
-        save_every=150,
-        batch=26,
-        modifier_weight=0.0,
-        lar="off",
-        learning_rate=3e-3,
-        smallest_crop=1.0,
-        flip=False,
-        average=0.5,
-    )
-    trainer = make_trainer(material, tmp_path, settings)
-    trainer.held = trainer.kept  # judged on what it learned from: can it learn at all?
-    trainer.run()
-    assert trainer.progress.best > 50.0  # chance is 4
-
-
 def test_another_run_in_the_same_place_is_refused(material: Path, trained: Path) -> None:
     with pytest.raises(ConfigError, match="settings differs"):
         run.train(request(material, trained, replace(SETTINGS, seed=9)))
