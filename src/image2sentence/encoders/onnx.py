@@ -23,6 +23,7 @@ from image2sentence.encoders.folder import (
     ModelFolder,
     bundled,
 )
+from image2sentence.encoders.hub import download, is_hub_id, split_revision
 from image2sentence.encoders.preprocess import to_pixels
 from image2sentence.encoders.template import Template
 from image2sentence.errors import ModelError, QueryError
@@ -203,10 +204,19 @@ class OnnxEncoder:
             raise ModelError(f"ONNX Runtime cannot load {self.folder.path / name}: {error}") from error
 
 
-def load_encoder(model: str | os.PathLike[str] | None = None, threads: int = 0) -> OnnxEncoder:
-    """The encoder of a model folder: the one given, else $IMAGE2SENTENCE_MODEL, else the one inside the package."""
-    path = Path(model or os.environ.get(MODEL_VARIABLE) or bundled())
-    return OnnxEncoder(ModelFolder.open(path), threads)
+def load_encoder(
+    model: str | os.PathLike[str] | None = None, threads: int = 0, revision: str | None = None
+) -> OnnxEncoder:
+    """The encoder of a model folder: the one given, else $IMAGE2SENTENCE_MODEL, else the one inside the package.
+
+    A name "org/name" that is no folder here is a model on the Hub, at `revision` or as "org/name@revision". Raises
+    ModelError where there is neither.
+    """
+    name = os.fspath(model or os.environ.get(MODEL_VARIABLE) or bundled())
+    base, named = split_revision(name)
+    if is_hub_id(base):
+        return OnnxEncoder(ModelFolder.open(download(base, revision or named)), threads)
+    return OnnxEncoder(ModelFolder.open(Path(name)), threads)
 
 
 def _unit(rows: NDArray[np.float32]) -> Vectors:

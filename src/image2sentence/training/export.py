@@ -128,21 +128,27 @@ def export(
     options = options or ExportOptions()
     vl.cpu().eval().float()
     model.cpu().eval().half().float()  # rounded first: graphs, stored weights and parity speak of the same numbers
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as name:
-        draft = Path(name)
-        _write_graphs(vl, model, settings, draft, options)
-        vl.tokenizer.save(str(draft / names.TOKENIZER))
-        weights = {key: v.half() if v.is_floating_point() else v for key, v in model.state_dict().items()}
-        state.save_tensors(draft / names.WEIGHTS, weights, {"light": light})
-        config = _config(vl, model, light, settings, record, vl_name)
-        config = _with_files(config, draft)
-        _write_config(draft, config)
-        reference = TorchEncoder(vl, model, settings.template)
-        parity = _parity(reference, OnnxEncoder(ModelFolder.open(draft)), pictures, texts, options)
-        _write_config(draft, replace(config, parity=parity))
-        (draft / PARITY).write_text(json.dumps(parity, indent=2) + "\n", encoding="utf-8")
-        _replace_folder(draft, out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            dir=out.parent, prefix=f".{out.name}.", ignore_cleanup_errors=True
+        ) as name:
+            draft = Path(name, out.name)
+            _write_graphs(vl, model, settings, draft, options)
+            (draft / names.TOKENIZER).write_text(vl.tokenizer.to_str(), encoding="utf-8")
+            weights = {key: v.half() if v.is_floating_point() else v for key, v in model.state_dict().items()}
+            state.save_tensors(draft / names.WEIGHTS, weights, {"light": light})
+            config = _with_files(_config(vl, model, light, settings, record, vl_name), draft)
+            _write_config(draft, config)
+            reference = TorchEncoder(vl, model, settings.template)
+            parity = _parity(reference, OnnxEncoder(ModelFolder.open(draft)), pictures, texts, options)
+            _write_config(draft, replace(config, parity=parity))
+            (draft / PARITY).write_text(json.dumps(parity, indent=2) + "\n", encoding="utf-8")
+            _replace_folder(draft, out)
+    except OSError as error:
+        raise ModelError(
+            f"could not write the model folder {out}: {error}; what was there before is untouched"
+        ) from error
     return parity
 
 
@@ -179,7 +185,7 @@ def _write_graphs(
     sentence = torch.randn(2, settings.learner.tokens, width)
     ids = torch.tensor([vl.tokenizer.encode("a red one").ids] * 2)
     light, large = (torch.rand(2, 3, p.size, p.size) for p in (model.preprocessing, vl.preprocessing))
-    (draft / "onnx").mkdir()
+    (draft / "onnx").mkdir(parents=True)
     rows = {0: "rows"}
     trace(
         GalleryImageGraph(vl),
@@ -289,15 +295,17 @@ def _write_config(draft: Path, config: ModelConfig) -> None:
 
 
 def _replace_folder(draft: Path, out: Path) -> None:
-    """Puts the finished draft in the place of an older folder; the older one goes only once the new one is there."""
+    """Puts the finished draft in the place of an older folder, which goes only once the new one is there."""
+    older = out.with_name(f".{out.name}.older")
+    for path in (draft, *draft.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    shutil.rmtree(older, ignore_errors=True)
+    if out.exists():
+        out.rename(older)
     try:
-        for path in (draft, *draft.rglob("*")):
-            path.chmod(0o755 if path.is_dir() else 0o644)
-        older = out.with_name(f".{out.name}.older")
-        shutil.rmtree(older, ignore_errors=True)
-        if out.exists():
-            out.rename(older)
-        shutil.copytree(draft, out)
-        shutil.rmtree(older, ignore_errors=True)
-    except OSError as error:
-        raise ModelError(f"could not write the model folder {out}: {error}") from error
+        draft.rename(out)
+    except OSError:
+        if older.exists():
+            older.rename(out)
+        raise
+    shutil.rmtree(older, ignore_errors=True)

@@ -1,0 +1,83 @@
+"""A model folder by its name on the Hub: through the Hub's own cache, without a connection."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from image2sentence.cli.app import cli
+from image2sentence.encoders import load_encoder
+from image2sentence.encoders.folder import CONFIG, bundled
+from image2sentence.encoders.hub import split_revision
+from image2sentence.errors import ModelError
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """somebody/model as huggingface_hub keeps it once it was downloaded, and no way to download anything."""
+    repository = tmp_path / "cache" / "models--somebody--model"
+    folder = repository / "snapshots" / COMMIT
+    shutil.copytree(bundled(), folder, ignore=shutil.ignore_patterns("vl"))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "revision"),
+    [("somebody/model", None), ("somebody/model", COMMIT), (f"somebody/model@{COMMIT}", None)],
+)
+def test_a_model_by_its_hub_id(snapshot: Path, name: str, revision: str | None) -> None:
+    encoder = load_encoder(name, revision=revision)
+    assert encoder.folder.path == snapshot
+    picture = [Image.new("RGB", (20, 20), (200, 10, 10))]
+    assert np.array_equal(encoder.encode_sentences(picture), load_encoder().encode_sentences(picture))
+
+
+def test_a_folder_comes_before_the_hub(snapshot: Path) -> None:
+    shutil.copytree(bundled(), Path("somebody") / "model")
+    assert load_encoder("somebody/model").folder.path == Path("somebody/model")
+
+
+def test_damage_is_found(snapshot: Path) -> None:
+    graph = snapshot / "onnx" / "query_image.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1])
+    with pytest.raises(ModelError, match="damaged"):
+        load_encoder("somebody/model").encode_sentences([Image.new("RGB", (9, 9))])
+
+
+@pytest.mark.parametrize("content", [{"model_type": "bert"}, {"files": []}, []])
+def test_another_kind_of_model_is_refused(snapshot: Path, content: object) -> None:
+    (snapshot / CONFIG).write_text(json.dumps(content))
+    with pytest.raises(ModelError, match="no image2sentence model"):
+        load_encoder("somebody/model")
+
+
+@pytest.mark.parametrize("name", ["nobody/nothing", "somebody/model@v9", "runs/mine"])
+def test_what_cannot_be_had_is_named(snapshot: Path, name: str) -> None:
+    with pytest.raises(ModelError, match=r"there is no folder .*, and no model of this name could be had"):
+        load_encoder(name)
+
+
+def test_the_command_line_says_so(snapshot: Path) -> None:
+    done = CliRunner().invoke(cli, ["info", "--model", "nobody/nothing"])
+    assert done.exit_code == 1
+    assert "there is no folder nobody/nothing" in done.output
+    assert CliRunner().invoke(cli, ["info", "--model", "somebody/model"]).exit_code == 0
+
+
+def test_revisions_are_split_off_names_only() -> None:
+    assert split_revision("org/name@v1.0") == ("org/name", "v1.0")
+    assert split_revision("org/name") == ("org/name", None)
+    assert split_revision("/models/mine@home") == ("/models/mine@home", None)
