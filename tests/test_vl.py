@@ -293,6 +293,18 @@ def test_a_hub_id_without_a_connection() -> None:
         load_vl("nobody/nothing")
 
 
+def test_a_hub_id_is_pinned_to_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the Hub's own cache, as it lies there after a download."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "models--somebody--clip"
+    save_tiny_vl("clip", repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for revision in (None, "main", commit):
+        assert load_vl("somebody/clip", revision).record.revision == commit
+
+
 def test_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"expected config\.json"):
         load_vl(str(tmp_path))

@@ -72,16 +72,20 @@ def train(
     """
     with training_extra():
         from image2sentence.training import run
+        from image2sentence.training.processes import Processes
 
     settings = run.read_settings(config, dict(_setting(change) for change in changes))
     request = run.TrainRequest(pictures, vl, light, out, settings, revision, phrases, modifiers, start)
-    record = run.train(request)
+    processes = Processes()
+    record = run.train(request, processes)
+    if not processes.main:
+        return
     click.echo(
         f"{record['pictures']} pictures, {record['steps']} steps, {record['seconds'] / 60:.1f} minutes; "
         f"validation recall@1 {record['validation_recall@1']:.1f} %"
     )
     if record["unreadable"]:
-        click.echo(f"{record['unreadable']} pictures could not be read and were left out")
+        click.echo(f"{record['unreadable']} pictures could not be read: {out / 'unreadable.txt'}")
     click.echo(f"wrote {out / 'model'}; use it with --model {out / 'model'}")
 
 

@@ -224,7 +224,8 @@ class Trainer:
         return 100 * float((nearest == np.arange(len(self.held))).mean())
 
     def _encode_held(self, block: np.ndarray) -> Tensor:
-        images = [load_image(self.pictures.paths[i]) for i in block]
+        size = self.model.preprocessing.size
+        images = [load_image(self.pictures.paths[i], at_least=size) for i in block]
         sentence = self.model(torch.from_numpy(to_pixels(images, self.model.preprocessing)).to(self.device))
         template = self.objective.template
         return self.vl.encode_words(

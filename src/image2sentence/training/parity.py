@@ -33,6 +33,7 @@ OVERLAP_FLOOR = 0.9
 RECALL_FLOOR = -5.0
 """Largest fall of the benchmark's recall@1 and recall@10, in percentage points."""
 TASK, KEPT, SEED = "colour", ("type", "pattern", "sleeve"), 7
+_BLOCK = 8
 
 
 class DriftError(ModelError):
@@ -66,7 +67,7 @@ def measure_parity(
     """
     words = [texts[i % len(texts)] for i in range(len(pictures))]
     spoken = [text for text in texts if text]
-    galleries = [encoder.encode_images(pictures) for encoder in (reference, candidate)]
+    galleries = [_in_blocks(encoder, pictures) for encoder in (reference, candidate)]
     composed = [e.encode_queries(e.encode_sentences(pictures), words) for e in (reference, candidate)]
     plain = [encoder.encode_queries(None, spoken) for encoder in (reference, candidate)]
     scores = [queries @ gallery.T for queries, gallery in zip(composed, galleries, strict=True)]
@@ -77,6 +78,12 @@ def measure_parity(
         "text_query": _cosines(*plain),
         "top10_overlap": round(_overlap(*scores), 4),
     }
+
+
+def _in_blocks(encoder: Encoder, pictures: Sequence[Image.Image]) -> NDArray[np.float32]:
+    """Gallery vectors, few pictures at a time: a large tower's attention maps take memory."""
+    blocks = [pictures[start : start + _BLOCK] for start in range(0, len(pictures), _BLOCK)]
+    return np.concatenate([encoder.encode_images(block) for block in blocks])
 
 
 def benchmark_change(reference: Encoder, candidate: Encoder, count: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from image2sentence.training import phrases, state
 from image2sentence.training.export import ExportOptions, export
 from image2sentence.training.loop import Trainer
 from image2sentence.training.parity import DriftError
-from image2sentence.training.pictures import collect, find_pictures
+from image2sentence.training.pictures import Collection, collect, find_pictures
 from image2sentence.training.processes import Processes
 from image2sentence.training.query_model import QueryModel, build_query_model
 from image2sentence.training.settings import TrainSettings
@@ -92,7 +92,8 @@ def train(request: TrainRequest, processes: Processes | None = None) -> dict[str
     trainer = Trainer(vl, model, collection, settings, request.out, bank, processes)
     record = trainer.run() | {"vl": dataclasses.asdict(vl.record), "light": request.light}
     if processes.main:
-        shown = [load_image(collection.paths[i]) for i in trainer.held[:PARITY_PICTURES]]
+        _list_unreadable(collection, request.out / "unreadable.txt")
+        shown = _load([collection.paths[i] for i in trainer.held[:PARITY_PICTURES]])
         out = request.out / "model"
         record["parity"] = write_model(vl, model, request.light, settings, record, out, shown, request.vl)
     return record
@@ -185,6 +186,14 @@ def write_model(
     except DriftError:
         options = ExportOptions(int8_text=False)
         return export(vl, model, light, settings, record, out, pictures, PARITY_TEXTS, options, vl_name)
+
+
+def _list_unreadable(collection: Collection, file: Path) -> None:
+    """One "path: reason" a line, for those who want to know which pictures were left out."""
+    file.unlink(missing_ok=True)
+    if collection.unreadable:
+        lines = [f"{path}: {reason}\n" for path, reason in collection.unreadable]
+        file.write_text("".join(lines), encoding="utf-8", errors="replace")
 
 
 def _vl_path(name: str) -> str:

@@ -39,9 +39,9 @@ class _Source:
     def load(self, cls: Any) -> tuple[Any, Tokenizer, Preprocessing, str, str]:
         """What every kind's constructor begins with."""
         model = load_pretrained(cls, self.name, **_pinned(self.revision))
-        commit = getattr(self.config, "_commit_hash", None) or self.revision or "local"
         tokenizer = load_tokenizer(self.name, self.revision)
-        return model, tokenizer, load_preprocessing(self.name, self.revision), self.name, commit
+        preprocessing = load_preprocessing(self.name, self.revision)
+        return model, tokenizer, preprocessing, self.name, self.revision or "local"
 
 
 def load_vl(name: str, revision: str | None = None) -> VisionLanguageModel:
@@ -57,7 +57,9 @@ def load_vl(name: str, revision: str | None = None) -> VisionLanguageModel:
             raise ModelError(
                 f"{name} is a {config.model_type!r} model; expected a VL model of one of: {known}"
             )
-        return _KINDS[config.model_type](_Source(name, revision, config))
+        # What a branch stands for may change between two files: all come from the commit that the first was of.
+        commit = getattr(config, "_commit_hash", None) or revision
+        return _KINDS[config.model_type](_Source(name, commit, config))
 
 
 def load_tokenizer(name: str, revision: str | None) -> Tokenizer:
