@@ -11,7 +11,7 @@ they take.
 from __future__ import annotations
 
 import json
-import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -37,6 +37,13 @@ from image2sentence.encoders.folder import bundled
 
 SETTINGS = ("batch=16", "lar_batch=4", "save_every=2", "warmup=1", "validation=8")
 KIBIBYTES = 2**20  # in a GiB: getrusage counts in KiB
+
+# A process counts as its own peak what its parent took when it was forked, hence a small parent.
+WATCHER = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 
 
 @dataclass(frozen=True)
@@ -164,14 +171,12 @@ def measured(arguments: list[str]) -> tuple[float, float]:
     """Seconds and peak GiB of one `image2sentence` process. Ends the program where the command fails."""
     started = time.perf_counter()
     command = [sys.executable, "-m", "image2sentence", *arguments]
-    log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by the interpreter; the child writes on)
-    actions = [(os.POSIX_SPAWN_DUP2, log.fileno(), stream) for stream in (1, 2)]
-    pid = os.posix_spawn(sys.executable, command, os.environ, file_actions=actions)
-    _, status, usage = os.wait4(pid, 0)
-    if status:
-        log.seek(0)
-        raise SystemExit(f"{' '.join(arguments)} failed:\n{log.read()[-3000:]}")
-    return time.perf_counter() - started, usage.ru_maxrss / KIBIBYTES
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHER, *command], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stderr[-3000:]}")
+    return time.perf_counter() - started, int(done.stdout.split()[-1]) / KIBIBYTES
 
 
 @click.command()

@@ -18,7 +18,7 @@ from tiny_vl import save_tiny_vl  # noqa: E402
 def test_train_on_your_own_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, words: bool
 ) -> None:
-    monkeypatch.setitem(train_your_own.VL, kind, str(save_tiny_vl(kind, tmp_path / "vl")))
+    monkeypatch.setitem(train_your_own.VL, kind, str(save_tiny_vl(kind, tmp_path / "vl", length=64)))
     pictures = write_catalogue(tmp_path / "catalogue", 12, seed=3, size=64) / "images"
     (tmp_path / "titles.txt").write_text("a red shirt\na blue mug\ngreen stripes\n")
     arguments = [str(pictures), "--vl", kind, "--light", "tiny/32", "--steps", "2", "--words", "red"]

@@ -91,6 +91,21 @@ def test_the_record_says_how_it_was_trained(trained: Path) -> None:
     assert record["pictures"] + record["validation_pictures"] == 32
     assert record["settings"]["modifier_weight"] == SETTINGS.modifier_weight
     assert len(record["data_fingerprint"]) == 64
+    assert (record["processes"], record["unreadable"], record["settings"]["seed"]) == (1, 0, SETTINGS.seed)
+    assert record["seconds"] > 0
+    assert set(record["versions"]) == {"python", "torch", "transformers", "image2sentence"}
+    assert record["vl"]["revision"] == "local"
+
+
+def test_the_run_can_be_watched_in_tensorboard(trained: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(trained / "tensorboard"))
+    events.Reload()
+    named = {"loss/gcd", "loss/lar", "loss/modifier", "pictures_per_second", "validation/recall@1"}
+    assert set(events.Tags()["scalars"]) == named
+    assert [event.step for event in events.Scalars("loss/gcd")] == list(range(SETTINGS.steps))
+    assert len(events.Scalars("validation/recall@1")) == SETTINGS.steps
 
 
 def make_trainer(material: Path, out: Path, settings: TrainSettings = SETTINGS) -> loop.Trainer:

@@ -60,11 +60,11 @@ _VISION = {
 _TEXT = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
-def save_tiny_vl(kind: str, folder: Path, seed: int = 0) -> Path:
-    """A model of the kind, its tokenizer and its image processor's settings in `folder`."""
+def save_tiny_vl(kind: str, folder: Path, seed: int = 0, length: int = 20) -> Path:
+    """A model of the kind that reads `length` tokens, its tokenizer and its image processor's settings in `folder`."""
     torch.manual_seed(seed)
     make = {"blip": _blip, "conv_blip": _conv_blip, "clip": _clip, "siglip": _siglip}
-    model, tokenizer, tokenizer_config = make[kind]()
+    model, tokenizer, tokenizer_config = make[kind](length)
     # transformers starts at a deviation of 0.02: too quiet to tell texts and pictures apart.
     for parameter in model.parameters():
         if parameter.ndim > 1:
@@ -76,12 +76,12 @@ def save_tiny_vl(kind: str, folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def _blip() -> tuple[Any, Tokenizer, dict[str, Any]]:
+def _blip(length: int) -> tuple[Any, Tokenizer, dict[str, Any]]:
     tokenizer = _bert_tokenizer()
     text = {
         **_TEXT,
         "vocab_size": tokenizer.get_vocab_size(),
-        "max_position_embeddings": 20,
+        "max_position_embeddings": length,
         "encoder_hidden_size": 24,
         "bos_token_id": 2,
         "eos_token_id": 3,
@@ -92,7 +92,7 @@ def _blip() -> tuple[Any, Tokenizer, dict[str, Any]]:
     return BlipForImageTextRetrieval(config), tokenizer, {"tokenizer_class": "BertTokenizer"}
 
 
-def _conv_blip() -> tuple[Any, Tokenizer, dict[str, Any]]:
+def _conv_blip(length: int) -> tuple[Any, Tokenizer, dict[str, Any]]:
     tokenizer = _bert_tokenizer()
     config = conv_blip_config(
         tokenizer.get_vocab_size(),
@@ -104,18 +104,18 @@ def _conv_blip() -> tuple[Any, Tokenizer, dict[str, Any]]:
         text_layers=2,
         text_heads=2,
         joint_width=12,
-        max_length=20,
+        max_length=length,
     )
     return ConvBlipForImageTextRetrieval(config), tokenizer, {"tokenizer_class": "BertTokenizer"}
 
 
-def _clip() -> tuple[Any, Tokenizer, dict[str, Any]]:
+def _clip(length: int) -> tuple[Any, Tokenizer, dict[str, Any]]:
     tokenizer = _clip_tokenizer()
     size = tokenizer.get_vocab_size()
     text = {
         **_TEXT,
         "vocab_size": size,
-        "max_position_embeddings": 20,
+        "max_position_embeddings": length,
         "bos_token_id": size - 2,
         "eos_token_id": size - 1,
         "pad_token_id": size - 1,
@@ -124,12 +124,12 @@ def _clip() -> tuple[Any, Tokenizer, dict[str, Any]]:
     return model, tokenizer, {"tokenizer_class": "CLIPTokenizer", "pad_token": "<|endoftext|>"}
 
 
-def _siglip() -> tuple[Any, Tokenizer, dict[str, Any]]:
-    tokenizer = _siglip_tokenizer()
+def _siglip(length: int) -> tuple[Any, Tokenizer, dict[str, Any]]:
+    tokenizer = _siglip_tokenizer(length)
     text = {
         **_TEXT,
         "vocab_size": tokenizer.get_vocab_size(),
-        "max_position_embeddings": 20,
+        "max_position_embeddings": length,
         "projection_size": 24,
         "bos_token_id": 1,
         "eos_token_id": 1,
@@ -170,12 +170,12 @@ def _clip_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def _siglip_tokenizer() -> Tokenizer:
+def _siglip_tokenizer(length: int) -> Tokenizer:
     """No start token; truncation and padding are stored in the file, as many on the Hub have them."""
     tokenizer = _word_level(["<unk>", "</s>", "<pad>"], "<unk>")
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    tokenizer.enable_truncation(20)
-    tokenizer.enable_padding(length=20, pad_id=2, pad_token="<pad>")
+    tokenizer.enable_truncation(length)
+    tokenizer.enable_padding(length=length, pad_id=2, pad_token="<pad>")
     return tokenizer
 
 

@@ -65,6 +65,14 @@ def find_file(name: str, file: str, revision: str | None) -> Path | None:
     return None if found is None else Path(found)
 
 
+def commit_of(name: str, revision: str | None) -> str | None:
+    """The commit that `revision` of the Hub repository `name` stands for; None for a folder."""
+    if Path(name).is_dir():
+        return None
+    found = find_file(name, "config.json", revision)  # in the cache, at snapshots/COMMIT/config.json
+    return found.parent.name if found is not None and found.parent.parent.name == "snapshots" else revision
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object. Raises ValueError if the file holds something else."""
     content = json.loads(path.read_text(encoding="utf-8"))

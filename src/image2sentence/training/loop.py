@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
@@ -130,6 +131,7 @@ class Trainer:
             "versions": {
                 "python": platform.python_version(),
                 "torch": torch.__version__,
+                "transformers": transformers.__version__,
                 "image2sentence": image2sentence.__version__,
             },
         }

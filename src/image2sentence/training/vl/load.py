@@ -18,7 +18,7 @@ from transformers import (
 
 from image2sentence.config import Preprocessing
 from image2sentence.errors import ModelError
-from image2sentence.training.hub import find_file, load_pretrained, read_json, reading
+from image2sentence.training.hub import commit_of, find_file, load_pretrained, read_json, reading
 from image2sentence.training.vl.base import VisionLanguageModel
 from image2sentence.training.vl.blip import BlipVL
 from image2sentence.training.vl.clip import ClipVL
@@ -58,8 +58,7 @@ def load_vl(name: str, revision: str | None = None) -> VisionLanguageModel:
                 f"{name} is a {config.model_type!r} model; expected a VL model of one of: {known}"
             )
         # What a branch stands for may change between two files: all come from the commit that the first was of.
-        commit = getattr(config, "_commit_hash", None) or revision
-        return _KINDS[config.model_type](_Source(name, commit, config))
+        return _KINDS[config.model_type](_Source(name, commit_of(name, revision), config))
 
 
 def load_tokenizer(name: str, revision: str | None) -> Tokenizer:
