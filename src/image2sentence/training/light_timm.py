@@ -50,7 +50,7 @@ def _import_timm() -> Any:
     except ImportError as error:
         raise ConfigError(
             f"timm: light encoders need timm and torchvision, and one is missing ({error}). Install "
-            f"'image2sentence[timm]', with the torchvision that was built for the torch you have ({_version('torch')}); "
+            f"'image2sentence[timm]', with the torchvision built for the torch you have ({_version('torch')}); "
             "or choose a light encoder without timm: in its name"
         ) from error
     except (RuntimeError, AttributeError, OSError) as error:
