@@ -207,6 +207,34 @@ def test_export_refuses_drift_and_leaves_the_older_folder(
     assert (out / "config.json").read_bytes() == before
 
 
+def test_the_exported_matching_encoder_answers_like_torch(
+    material: Path, trained: Path, tmp_path: Path
+) -> None:
+    pictures = [load_image(path) for path in sorted((material / "catalogue" / "images").iterdir())[:6]]
+    options = exporting.ExportOptions(matching=True)
+    parity = run.export_again(trained / "model", tmp_path / "model", pictures, options)
+    assert parity["match"]["correlation"] > 0.99
+    exported = load_encoder(tmp_path / "model")
+    vl = load_vl(str(material / "vl"))
+    torch_side = TorchEncoder(vl, run.restore(exported.folder, vl).eval(), exported.config.template)
+    ours, theirs = exported.encode_patches(pictures), torch_side.encode_patches(pictures)
+    np.testing.assert_allclose(ours, theirs, atol=0.02)
+    words = ["a red mug", "in blue", "shirt", "red", "a green shirt with long sleeves", "in red"]
+    logits = exported.match(None, words, ours)
+    assert logits.shape == (6,)
+    assert np.corrcoef(logits, torch_side.match(None, words, theirs))[0, 1] > 0.99
+    assert np.array_equal(
+        exported.encode_images(pictures), load_encoder(trained / "model").encode_images(pictures)
+    )
+
+
+def test_models_without_a_matching_encoder_say_so(trained: Path) -> None:
+    plain = load_encoder(trained / "model")
+    assert not plain.can_match
+    with pytest.raises(ModelError, match="export the model with --matching"):
+        plain.match(None, ["a red mug"], np.zeros((1, 2, 3), np.float32))
+
+
 def test_a_checkpoint_of_another_vl_model_is_refused(trained: Path, tmp_path: Path) -> None:
     other = load_vl(str(save_tiny_vl("conv_blip", tmp_path / "other", seed=5)))
     with pytest.raises(ModelError, match="was trained for VL model"):

@@ -104,6 +104,12 @@ def train(
 )
 @click.option("--half/--no-half", default=True, show_default=True, help="Weights stored in 16 bits.")
 @click.option(
+    "--matching/--no-matching",
+    default=False,
+    show_default=True,
+    help="Add the matching encoder, for `search --rerank`.",
+)
+@click.option(
     "--benchmark",
     type=click.IntRange(min=0),
     default=400,
@@ -111,7 +117,14 @@ def train(
     help="Ask both about this many drawn products; 0: not.",
 )
 def export(
-    model: Path, out: Path, pictures: Path, calibrate: Path | None, int8: bool, half: bool, benchmark: int
+    model: Path,
+    out: Path,
+    pictures: Path,
+    calibrate: Path | None,
+    int8: bool,
+    half: bool,
+    matching: bool,
+    benchmark: int,
 ) -> None:
     """Write a trained MODEL folder's graphs anew and report how far they are from torch.
 
@@ -122,7 +135,7 @@ def export(
         from image2sentence.training import run
         from image2sentence.training.export import ExportOptions
 
-    options = ExportOptions(int8_text=int8, half=half, benchmark=benchmark)
+    options = ExportOptions(int8_text=int8, half=half, benchmark=benchmark, matching=matching)
     parity = run.export_and_compare(model, out, pictures, calibrate, options)
     click.echo(json.dumps(parity, indent=2))
 

@@ -46,6 +46,24 @@ class Encoder(Protocol):
 
 
 @runtime_checkable
+class Matches(Protocol):
+    """An encoder whose vision-language model can look at a query and a picture together (a matching encoder)."""
+
+    @property
+    def can_match(self) -> bool:
+        """Whether this model has one."""
+        ...
+
+    def encode_patches(self, images: Sequence[Image.Image]) -> Vectors:
+        """Gallery side: n RGB pictures -> (n, N, C) float32 patch features, through the large visual encoder."""
+        ...
+
+    def match(self, sentences: Vectors | None, texts: Sequence[str], patches: Vectors) -> Vectors:
+        """n queries, as `Encoder.encode_queries` takes them, and patches (n, N, C) -> (n,) float32 match logits."""
+        ...
+
+
+@runtime_checkable
 class Prepares(Protocol):
     """An encoder whose `encode_images` is `encode_prepared` of each picture's `prepare`.
 

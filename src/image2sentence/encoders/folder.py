@@ -4,7 +4,8 @@ config.json          settings of both sides, the training record, checksums of e
 tokenizer.json       the VL model's tokenizer
 onnx/query_image     picture -> sentence, attention maps, gates
 onnx/query_text      sentence + modifier ids -> query vector
-onnx/gallery_image   picture -> gallery vector
+onnx/gallery_image   picture -> gallery vector (and patch features, where there is a match graph)
+onnx/match           sentence + modifier ids + patch features -> match logit (optional)
 model.safetensors    light encoder + token learner (for training and export; the runtime does not read it)
 README.md            the model card
 """
@@ -25,6 +26,7 @@ WEIGHTS = "model.safetensors"
 QUERY_IMAGE = "onnx/query_image.onnx"
 QUERY_TEXT = "onnx/query_text.onnx"
 GALLERY_IMAGE = "onnx/gallery_image.onnx"
+MATCH = "onnx/match.onnx"
 GRAPHS = (QUERY_IMAGE, QUERY_TEXT, GALLERY_IMAGE)
 RUNTIME_FILES = (TOKENIZER, *GRAPHS)
 CARD = "README.md"

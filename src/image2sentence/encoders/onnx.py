@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from image2sentence.encoders.base import Vectors
 from image2sentence.encoders.folder import (
     GALLERY_IMAGE,
+    MATCH,
     QUERY_IMAGE,
     QUERY_TEXT,
     TOKENIZER,
@@ -65,10 +66,7 @@ class OnnxEncoder:
         """n RGB pictures -> (n, d) float32 unit rows, through the large visual encoder."""
         if not images:
             return np.empty((0, self.width), np.float32)
-        (vectors,) = self._gallery_image.run(
-            None, {"pixels": to_pixels(images, self.config.gallery_preprocessing)}
-        )
-        return _unit(vectors)
+        return _unit(self._seen("vectors", images))
 
     @property
     def parallel(self) -> int:
@@ -84,7 +82,7 @@ class OnnxEncoder:
         """n prepared pictures -> (n, d) float32 unit rows, on the share of the cores that `parallel` calls leave."""
         if not rows:
             return np.empty((0, self.width), np.float32)
-        (vectors,) = self._gallery_image_share.run(None, {"pixels": np.stack(rows)})
+        (vectors,) = self._gallery_image_share.run(["vectors"], {"pixels": np.stack(rows)})
         return _unit(vectors)
 
     def encode_sentences(self, images: Sequence[Image.Image]) -> Vectors:
@@ -104,6 +102,10 @@ class OnnxEncoder:
         `sentences=None` is text-to-image search. Raises QueryError where neither picture nor words are given, where
         counts differ, or where a text is longer than the text encoder reads.
         """
+        return self._encode_ids(*self._spoken(sentences, texts))
+
+    def _spoken(self, sentences: Vectors | None, texts: Sequence[str]) -> tuple[Vectors, list[list[int]]]:
+        """Sentences (n, L or 0, w) and the token ids that stand around them."""
         if sentences is None:
             sentences = np.empty((len(texts), 0, self.config.sentence_width), np.float32)
             if any(not text.strip() for text in texts):
@@ -112,7 +114,41 @@ class OnnxEncoder:
         else:
             self._check_sentences(sentences, len(texts))
             ids = [self._composed_ids(text) for text in texts]
-        return self._encode_ids(np.asarray(sentences, np.float32), ids)
+        return np.asarray(sentences, np.float32), ids
+
+    @property
+    def can_match(self) -> bool:
+        """See `Matches.can_match`."""
+        return MATCH in self.config.files
+
+    def encode_patches(self, images: Sequence[Image.Image]) -> Vectors:
+        """n RGB pictures, at least one -> (n, N, C) float32 patch features. Raises ModelError without a match graph."""
+        self._require_match()
+        return self._seen("patches", images)
+
+    def match(self, sentences: Vectors | None, texts: Sequence[str], patches: Vectors) -> Vectors:
+        """n queries and patches (n, N, C) -> (n,) float32 logits that they belong together.
+
+        Raises QueryError as `encode_queries` does, and ModelError without a match graph.
+        """
+        self._require_match()
+        sentences, ids = self._spoken(sentences, texts)
+        logits = np.empty(len(ids), np.float32)
+        for rows, feed in _by_length(sentences, ids):
+            (logits[rows],) = self._match.run(None, feed | {"patches": patches[rows]})
+        return logits
+
+    def _require_match(self) -> None:
+        if not self.can_match:
+            raise ModelError(
+                f"{self.folder.path} has no {MATCH}: export the model with --matching, if its vision-language model "
+                "has a matching encoder"
+            )
+
+    def _seen(self, output: str, images: Sequence[Image.Image]) -> Vectors:
+        pixels = to_pixels(images, self.config.gallery_preprocessing)
+        seen: Vectors = self._gallery_image.run([output], {"pixels": pixels})[0]
+        return seen
 
     def unknown_words(self, text: str) -> list[str]:
         """The words of `text` that the model's vocabulary does not have, in order, once each."""
@@ -131,10 +167,7 @@ class OnnxEncoder:
     def _encode_ids(self, sentences: Vectors, ids: Sequence[Sequence[int]]) -> Vectors:
         """Rows of equal length in one call: no padding, so nothing is computed for words that are not there."""
         vectors = np.empty((len(ids), self.width), np.float32)
-        lengths = np.array([len(row) for row in ids], np.int64)
-        for length in np.unique(lengths):
-            rows = np.flatnonzero(lengths == length)
-            feed = {"sentence": sentences[rows], "ids": np.array([ids[int(row)] for row in rows], np.int64)}
+        for rows, feed in _by_length(sentences, ids):
             (vectors[rows],) = self._query_text.run(None, feed)
         return _unit(vectors)
 
@@ -189,6 +222,10 @@ class OnnxEncoder:
     def _query_text(self) -> Any:
         return self._session(QUERY_TEXT)
 
+    @cached_property
+    def _match(self) -> Any:
+        return self._session(MATCH)
+
     def _session(self, name: str, threads: int | None = None) -> Any:
         import onnxruntime  # the heaviest import of a query: only when a graph is really needed
         from onnxruntime.capi import onnxruntime_pybind11_state as engine
@@ -217,6 +254,16 @@ def load_encoder(
     if is_hub_id(base):
         return OnnxEncoder(ModelFolder.open(download(base, revision or named)), threads)
     return OnnxEncoder(ModelFolder.open(Path(name)), threads)
+
+
+def _by_length(
+    sentences: Vectors, ids: Sequence[Sequence[int]]
+) -> Iterator[tuple[NDArray[np.int64], dict[str, NDArray[Any]]]]:
+    """For each length of `ids`: the rows that have it, and what a text graph reads of them."""
+    lengths = np.array([len(row) for row in ids], np.int64)
+    for length in np.unique(lengths):
+        rows = np.flatnonzero(lengths == length)
+        yield rows, {"sentence": sentences[rows], "ids": np.array([ids[int(row)] for row in rows], np.int64)}
 
 
 def _unit(rows: NDArray[np.float32]) -> Vectors:

@@ -108,6 +108,10 @@ class Query:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise QueryError(f"{name} is a number from 0 to 1, got {value}")
+        if self.rerank and self.vector is not None:
+            raise QueryError(
+                "rerank reads the query's pictures and words, which a ready vector does not have"
+            )
         if self.min_fit is not None and not math.isfinite(self.min_fit):
             raise QueryError(f"min_fit is a finite number, got {self.min_fit}")
         if not all(text.strip() for text in self.not_words):

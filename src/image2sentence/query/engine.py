@@ -19,9 +19,10 @@ from image2sentence.gallery.store import Picture
 from image2sentence.query.answer import Answer, Result
 from image2sentence.query.background import LEAST, Background, Usual
 from image2sentence.query.candidates import Candidates, fetch
-from image2sentence.query.composition import Part, blend, compose, mix
+from image2sentence.query.composition import Part, Spoken, blend, compose, mix
 from image2sentence.query.description import Asked, Query
 from image2sentence.query.reading import Opened, open_reference
+from image2sentence.query.rerank import Matched, in_new_order, matched, matcher_of
 from image2sentence.query.selection import BLOCK, Placed, hide_near_duplicates, spread_out
 from image2sentence.query.unwanted import POOL, Unwanted
 from image2sentence.query.vocabulary import words_not_understood
@@ -37,6 +38,8 @@ class _Task:
     candidates: Candidates | None = None
     unwanted: Unwanted | None = None
     best_fit: float | None = None
+    reranked: list[Matched] | None = None
+    rerank_ms: float = 0.0
     answer: Answer | Image2SentenceError | None = None
 
     @property
@@ -117,7 +120,7 @@ class QueryEngine:
             _together(tasks, self._answer)
         for task in tasks:
             if isinstance(task.answer, Answer):
-                task.answer.milliseconds.update(spent)
+                task.answer.milliseconds.update(_stages(spent, tasks))
         return [task.answer for task in tasks if task.answer is not None]
 
     def _read_vectors(self) -> None:
@@ -131,7 +134,7 @@ class QueryEngine:
         """Files to pictures to sentences."""
         for task in tasks:
             if task.query.rerank:
-                raise QueryError("the model has no matching encoder to rerank with: leave rerank out")
+                matcher_of(self.encoder)  # before anything is computed in vain
             task.references = [open_reference(one, self.gallery) for one in task.query.references]
             task.against = [open_reference(one, self.gallery) for one in task.query.not_references]
         unread = [one for task in tasks for one in task.opened if one.sentence is None]
@@ -222,7 +225,7 @@ class QueryEngine:
             hits = self._scored(task, candidates.best(self.searcher, depth))
             task.best_fit = _fit(hits[0], pairs) if hits else None
             kept = [hit for hit in hits if hit.score >= floor]
-            placed = self._without_near_duplicates(query, kept)
+            placed = self._without_near_duplicates(query, self._reranked(task, kept))
             if len(placed) >= wanted or len(hits) < depth or hits[-1].score < floor:
                 return self._spread_out(query, placed)
             depth *= 2
@@ -230,19 +233,34 @@ class QueryEngine:
     def _scored(self, task: _Task, hits: Sequence[Hit]) -> Sequence[Hit]:
         return task.unwanted.sorted(hits, self._vectors(hits)) if task.unwanted and hits else hits
 
-    def _without_near_duplicates(self, query: Query, hits: Sequence[Hit]) -> list[Placed]:
+    def _reranked(self, task: _Task, hits: Sequence[Hit]) -> list[Matched]:
+        count = task.query.rerank
+        if count and task.reranked is None:
+            start = time.perf_counter()
+            weights = [one.weight for one in task.references] or [1.0]
+            matcher = matcher_of(self.encoder)
+            looked_at = matched(matcher, self.gallery, _spoken(task), weights, hits[:count])
+            task.reranked = in_new_order(looked_at)
+            task.rerank_ms = 1000 * (time.perf_counter() - start)
+        first = task.reranked or []
+        return [*first, *(Matched(hit, None) for hit in hits[len(first) :])]
+
+    def _without_near_duplicates(self, query: Query, found: Sequence[Matched]) -> list[Placed]:
         if query.near_duplicates is None:
-            return [Placed(hit) for hit in hits]
+            return [Placed(one.hit, (), one.match) for one in found]
+        hits = [one.hit for one in found]
         behind = hide_near_duplicates(self._vectors(hits), query.near_duplicates)
-        return [Placed(hits[row], tuple(hits[one].id for one in hidden)) for row, hidden in behind.items()]
+        return [
+            Placed(hits[row], tuple(hits[one].id for one in hidden), found[row].match)
+            for row, hidden in behind.items()
+        ]
 
     def _spread_out(self, query: Query, placed: list[Placed]) -> list[Placed]:
         if not query.diversity:
             return placed
         hits = [one.hit for one in placed]
-        order = spread_out(
-            self._vectors(hits), [hit.score for hit in hits], query.diversity, query.offset + query.k + 1
-        )
+        scores = sorted((hit.score for hit in hits), reverse=True)  # by place, where the order is not theirs
+        order = spread_out(self._vectors(hits), scores, query.diversity, query.offset + query.k + 1)
         return [placed[row] for row in order]
 
     def _vectors(self, hits: Sequence[Hit]) -> Vectors:
@@ -277,6 +295,20 @@ def _together(tasks: Sequence[_Task], step: Callable[[Sequence[_Task]], object])
             _together([task], step)
 
 
+def _stages(spent: dict[str, float], tasks: Sequence[_Task]) -> dict[str, float]:
+    """Milliseconds by stage, reranking apart from the rest of the search."""
+    if not any(task.query.rerank for task in tasks):
+        return spent
+    rerank_ms = sum(task.rerank_ms for task in tasks)
+    return spent | {"search_ms": spent["search_ms"] - rerank_ms, "rerank_ms": rerank_ms}
+
+
+def _spoken(task: _Task) -> list[Spoken]:
+    """The query in words: with each sentence, or alone."""
+    words = task.query.words.strip()
+    return [Spoken(one.sentence, words) for one in task.references] or [Spoken(None, words)]
+
+
 def _wanted(task: _Task) -> tuple[Part, ...]:
     sentences = [one.sentence for one in task.references if one.sentence is not None]
     return blend(sentences, [one.weight for one in task.references], task.query.words, task.query.balance)
@@ -290,7 +322,7 @@ def _against(task: _Task) -> list[tuple[Part, ...]]:
 
 def _depth(query: Query) -> int:
     """Candidates that a query needs at first: its page, one more, and whole blocks where they are reordered."""
-    need = query.offset + query.k + 1
+    need = max(query.offset + query.k + 1, query.rerank)
     block = POOL if query.not_references or query.not_words else BLOCK if query.diversity else 1
     return -(-need // block) * block
 

@@ -42,14 +42,29 @@ _LEARNER = "/model/learner/"  # its nodes in the graph of query_image
 
 
 class GalleryImageGraph(nn.Module):
-    """pixels (n, 3, S, S) -> vectors (n, d)."""
+    """pixels (n, 3, S, S) -> vectors (n, d), and with `patches` also patches (n, N, C)."""
 
-    def __init__(self, vl: VisionLanguageModel) -> None:
+    def __init__(self, vl: VisionLanguageModel, patches: bool) -> None:
         super().__init__()
-        self.vl = vl
+        self.vl, self.patches = vl, patches
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.vl.encode_images(pixels).vectors
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        seen = self.vl.encode_images(pixels)
+        return (seen.vectors, seen.patches) if self.patches else (seen.vectors,)
+
+
+class MatchGraph(nn.Module):
+    """sentence (n, L, w or w + 1), token ids (n, T) and patches (n, N, C) -> match logits (n,). L may be 0."""
+
+    def __init__(self, vl: VisionLanguageModel, head: int, gated: bool) -> None:
+        super().__init__()
+        self.vl, self.head, self.gated = vl, head, gated
+
+    def forward(self, sentence: Tensor, ids: Tensor, patches: Tensor) -> Tensor:
+        words = Words(self.vl.embed(ids), torch.zeros_like(ids, dtype=torch.float32))
+        width = self.vl.word_width
+        gates = sentence[..., width].exp() if self.gated else torch.ones_like(sentence[..., 0])
+        return self.vl.match(insert(sentence[..., :width], gates, words, self.head), patches)
 
 
 class QueryImageGraph(nn.Module):
@@ -89,13 +104,15 @@ class ExportOptions:
     `int8_text` quantises the text graph's matrices; `half` stores other weights as float16, computing in float32.
     `calibration` are RGB pictures like those that will be asked with: the light encoder's convolutions are quantised
     by the ranges that they give; without any it stays float. `benchmark` is the number of drawn products on which
-    torch and the graphs answer the same queries; 0 leaves that out.
+    torch and the graphs answer the same queries; 0 leaves that out. `matching` adds the matching encoder, for
+    reranking.
     """
 
     int8_text: bool = True
     half: bool = True
     calibration: Sequence[Image.Image] = ()
     benchmark: int = 0
+    matching: bool = False
 
     @property
     def precision(self) -> dict[str, str]:
@@ -126,6 +143,8 @@ def export(
     the folder cannot be written; an older folder at `out` then stays as it was.
     """
     options = options or ExportOptions()
+    if options.matching and not vl.has_matching:
+        raise ModelError(f"{vl.record.name} ({vl.record.kind}) has no matching encoder: export without it")
     vl.cpu().eval().float()
     model.cpu().eval().half().float()  # rounded first: graphs, stored weights and parity speak of the same numbers
     try:
@@ -160,12 +179,13 @@ def _parity(
     options: ExportOptions,
 ) -> dict[str, Any]:
     """The parity report. Raises DriftError where it is below a floor."""
+    folder = exported.folder.path
     floors = Floors.of(options.int8_text, bool(options.calibration))
     parity = measure_parity(reference, exported, pictures, texts)
     if options.benchmark:
         parity["benchmark"] = benchmark_change(reference, exported, options.benchmark)
     check_parity(parity, floors)
-    sizes = {name: (exported.folder.path / name).stat().st_size for name in names.GRAPHS}
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in _graphs(folder)}
     return parity | {
         "precision": options.precision,
         "bytes": sizes,
@@ -188,11 +208,11 @@ def _write_graphs(
     (draft / "onnx").mkdir(parents=True)
     rows = {0: "rows"}
     trace(
-        GalleryImageGraph(vl),
+        GalleryImageGraph(vl, options.matching),
         (large,),
         draft / names.GALLERY_IMAGE,
         ["pixels"],
-        ["vectors"],
+        ["vectors", "patches"] if options.matching else ["vectors"],
         {"pixels": rows},
     )
     outputs = ["sentence", "attention", "gates"]
@@ -207,21 +227,39 @@ def _write_graphs(
     dynamic = {"sentence": {0: "rows", 1: "tokens"}, "ids": {0: "rows", 1: "words"}}
     text = QueryTextGraph(vl.text_tower(), vl.word_width, head, gated)
     trace(text, (sentence, ids), draft / names.QUERY_TEXT, ["sentence", "ids"], ["vectors"], dynamic)
+    if options.matching:
+        patches = vl.encode_images(large).patches
+        inputs = ["sentence", "ids", "patches"]
+        match = MatchGraph(vl, head, gated)
+        trace(
+            match,
+            (sentence, ids, patches),
+            draft / names.MATCH,
+            inputs,
+            ["logits"],
+            dynamic | {"patches": rows},
+        )
     _compress(draft, model, options)
+
+
+def _graphs(folder: Path) -> list[Path]:
+    """The graphs that a folder has, of those that it may have."""
+    return [folder / name for name in (*names.GRAPHS, names.MATCH) if (folder / name).is_file()]
 
 
 def _compress(draft: Path, model: QueryModel, options: ExportOptions) -> None:
     """Quantises and halves the graphs in place, as the options say."""
     if options.int8_text:
-        quantise.in_place(draft / names.QUERY_TEXT, quantise.dynamic_int8)
+        for path in {draft / names.QUERY_TEXT, draft / names.MATCH} & set(_graphs(draft)):
+            quantise.in_place(path, quantise.dynamic_int8)
     if options.calibration:
         shown = [to_pixels([image], model.preprocessing) for image in options.calibration]
         quantise.in_place(
             draft / names.QUERY_IMAGE, lambda old, new: quantise.static_int8(old, new, shown, keep=_LEARNER)
         )
     if options.half:
-        for name in names.GRAPHS:
-            quantise.in_place(draft / name, quantise.store_half)
+        for path in _graphs(draft):
+            quantise.in_place(path, quantise.store_half)
 
 
 def trace(

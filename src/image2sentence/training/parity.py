@@ -19,7 +19,7 @@ from PIL import Image
 from image2sentence.benchmarks.evaluation import COMPOSED, evaluate_attributes
 from image2sentence.benchmarks.labels import load_catalogue
 from image2sentence.catalogue import write_catalogue
-from image2sentence.encoders.base import Encoder
+from image2sentence.encoders.base import Encoder, Matches
 from image2sentence.errors import ModelError
 
 FLOOR = 0.999
@@ -49,12 +49,14 @@ class Floors:
     text_query: tuple[float, float] = (FLOOR, FLOOR)
     top10_overlap: float = OVERLAP_FLOOR
     recall: float = RECALL_FLOOR
+    match: float = FLOOR
 
     @classmethod
     def of(cls, int8_text: bool, int8_image: bool) -> Floors:
         """The floors of an export with these parts in int8."""
         text = (INT8_FLOOR, INT8_FLOOR) if int8_text else (FLOOR, FLOOR)
-        return cls(composed_query=STATIC_INT8_FLOORS if int8_image else text, text_query=text)
+        composed = STATIC_INT8_FLOORS if int8_image else text
+        return cls(composed_query=composed, text_query=text, match=composed[0])
 
 
 def measure_parity(
@@ -71,13 +73,18 @@ def measure_parity(
     composed = [e.encode_queries(e.encode_sentences(pictures), words) for e in (reference, candidate)]
     plain = [encoder.encode_queries(None, spoken) for encoder in (reference, candidate)]
     scores = [queries @ gallery.T for queries, gallery in zip(composed, galleries, strict=True)]
-    return {
+    report = {
         "pictures": len(pictures),
         "gallery_image": _cosines(*galleries),
         "composed_query": _cosines(*composed),
         "text_query": _cosines(*plain),
         "top10_overlap": round(_overlap(*scores), 4),
     }
+    if isinstance(reference, Matches) and isinstance(candidate, Matches) and candidate.can_match:
+        report["match"] = _agreement(
+            *(_logits(encoder, pictures, words) for encoder in (reference, candidate))
+        )
+    return report
 
 
 def _in_blocks(encoder: Encoder, pictures: Sequence[Image.Image]) -> NDArray[np.float32]:
@@ -116,6 +123,8 @@ def check_parity(parity: dict[str, Any], floors: Floors) -> None:
         for measure, floor in zip(("min", "mean"), getattr(floors, name), strict=True):
             _require(f"{measure} cosine of {name}", parity[name][measure], floor)
     _require("top10_overlap", parity["top10_overlap"], floors.top10_overlap)
+    if "match" in parity:
+        _require("correlation of match", parity["match"]["correlation"], floors.match)
     if "benchmark" in parity:
         for metric in ("recall@1", "recall@10"):
             change = parity["benchmark"][metric]["change"][0]
@@ -128,6 +137,21 @@ def _require(name: str, value: float, floor: float) -> None:
             f"export refused: the graphs drift from torch ({name} is {value:.5g}, its floor {floor:g}); nothing "
             "written. Try more calibration pictures like those that will be asked with, or without int8 or half"
         )
+
+
+def _logits(encoder: Any, pictures: Sequence[Image.Image], words: Sequence[str]) -> NDArray[np.float32]:
+    """What the matching encoder says to each query with its own picture, and with the next one."""
+    sentences, patches = encoder.encode_sentences(pictures), encoder.encode_patches(pictures)
+    shifted = (patches, np.roll(patches, 1, axis=0))
+    return np.concatenate([encoder.match(sentences, words, seen) for seen in shifted])
+
+
+def _agreement(a: NDArray[np.float32], b: NDArray[np.float32]) -> dict[str, float]:
+    """The correlation of two encoders' logits, and how far the two are apart at most."""
+    return {
+        "correlation": round(float(np.corrcoef(a, b)[0, 1]), 6),
+        "max_difference": round(float(np.abs(a - b).max()), 6),
+    }
 
 
 def _cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> dict[str, float]:

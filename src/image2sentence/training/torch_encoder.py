@@ -13,7 +13,7 @@ from image2sentence.encoders.base import Vectors
 from image2sentence.encoders.preprocess import to_pixels
 from image2sentence.encoders.template import Template
 from image2sentence.training.query_model import QueryModel
-from image2sentence.training.vl.base import VisionLanguageModel
+from image2sentence.training.vl.base import VisionLanguageModel, Words
 
 BATCH = 16
 
@@ -41,11 +41,30 @@ class TorchEncoder:
     @torch.no_grad()
     def encode_queries(self, sentences: Vectors | None, texts: Sequence[str]) -> Vectors:
         """See `Encoder.encode_queries`."""
+        return _rows([self.vl.encode_words(self._words(sentences, texts))])
+
+    @property
+    def can_match(self) -> bool:
+        """See `Matches.can_match`."""
+        return self.vl.has_matching
+
+    @torch.no_grad()
+    def encode_patches(self, images: Sequence[Image.Image]) -> Vectors:
+        """See `Matches.encode_patches`."""
+        pixels = torch.from_numpy(to_pixels(images, self.vl.preprocessing))
+        return _rows([self.vl.encode_images(block).patches for block in pixels.split(BATCH)])
+
+    @torch.no_grad()
+    def match(self, sentences: Vectors | None, texts: Sequence[str], patches: Vectors) -> Vectors:
+        """See `Matches.match`."""
+        return _rows([self.vl.match(self._words(sentences, texts), torch.from_numpy(patches))])
+
+    def _words(self, sentences: Vectors | None, texts: Sequence[str]) -> Words:
         if sentences is None:
-            return _rows([self.vl.encode_words(self.vl.words(list(texts)))])
+            return self.vl.words(list(texts))
         both = torch.from_numpy(np.asarray(sentences, np.float32))
         tokens, gates = both[..., :-1], both[..., -1].exp()
-        return _rows([self.vl.encode_words(self.vl.compose(tokens, gates, list(texts), self.template))])
+        return self.vl.compose(tokens, gates, list(texts), self.template)
 
 
 def _rows(blocks: Sequence[Tensor]) -> Vectors:
