@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from image2sentence.encoders.base import Encoder, Matches, Vectors
 from image2sentence.errors import ImageError, QueryError
 from image2sentence.gallery.indexing import AT_LEAST
-from image2sentence.gallery.searcher import Hit
 from image2sentence.gallery.protocol import GalleryStore
+from image2sentence.gallery.searcher import Hit
 from image2sentence.images import decode_image
 from image2sentence.places import read_picture
 from image2sentence.query.composition import Spoken
