@@ -291,6 +291,13 @@ def test_rows_are_what_they_say(folder):
     assert evaluation.compare("composed", "image only").mean > 0
 
 
+def test_one_gallery_is_encoded_once_for_tuning_and_figures(folder):
+    encoder = WordEncoder()
+    evaluation = evaluate_attributes(load_catalogue(folder), encoder, "colour", "type")
+    assert "not reported" in evaluation.tuned_on
+    assert encoder.large == evaluation.gallery_size == 8
+
+
 def test_the_best_weight_is_found_where_it_is_looked_for(folder):
     benchmark = attribute_queries(load_catalogue(folder), "colour", "type", "val")
     opener = folder_opener(benchmark, folder)

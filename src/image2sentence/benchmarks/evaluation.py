@@ -140,7 +140,7 @@ def evaluate(
         features.take_gallery(clean)
         weight, source = clean.weight, clean.tuned_on
     if SUM in chosen and weight is None:
-        other = features if tuning is None else _Features(tuning, encoder, open_image, distort)
+        other = features if tuning is None else features.for_queries_of(tuning)
         weight = _best_weight(other)
     results = [row for name in chosen for row in _run(name, features, weight, composing)]
     return Evaluation(
@@ -197,6 +197,13 @@ class _Features:
         self._references = tuple(names)
         at = {name: row for row, name in enumerate(names)}
         self._reference_of = np.array([at[query.reference] for query in benchmark.queries])
+
+    def for_queries_of(self, benchmark: Benchmark) -> _Features:
+        """The same for other queries; a gallery of the same pictures is not encoded again."""
+        made = _Features(benchmark, self._encoder, self._open, self._distort)
+        if made.gallery == self.gallery:
+            made._gallery_vectors = self._gallery_vectors
+        return made
 
     def take_gallery(self, other: Evaluation) -> None:
         """Use the gallery of an evaluation in place of encoding it again."""
