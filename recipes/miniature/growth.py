@@ -43,7 +43,7 @@ from image2sentence.encoders.base import Encoder, Vectors
 from image2sentence.gallery.searcher import Hit, Searcher
 from image2sentence.images import load_image
 from recipes.charts import draw_line, markdown, new_figure, save_figure, shown
-from recipes.miniature.models import open_model, variant
+from recipes.miniature.models import trained
 from recipes.miniature.variants import ISA, MAPPER, SYMMETRIC
 
 KEEP = ("gender", "type")
@@ -140,23 +140,19 @@ class Growing:
         return Scores({"mAP@10": precision, **{f"recall@{k}": recall_at(ranks, k) for k in (1, 10)}})
 
 
-def grow(evaluation: Evaluation, rows: Sequence[str], distractors: Vectors) -> dict[str, Any]:
-    """Gallery size -> row -> metric -> interval."""
-    growing = {row: Growing(evaluation, row) for row in rows}
+def grow(evaluation: Evaluation, row: str, distractors: Vectors) -> dict[str, Any]:
+    """Gallery size -> metric -> interval, of one row."""
+    growing = Growing(evaluation, row)
     result: dict[str, Any] = {}
     done = 0
-    for size in tqdm(SIZES, desc="growing"):
+    for size in tqdm(SIZES, desc=row):
         wanted = size - evaluation.gallery_size
         if wanted > done:
             ids = [("distractor", number) for number in range(done, wanted)]
-            block = Searcher(ids, np.ascontiguousarray(distractors[done:wanted]))
-            for own in growing.values():
-                own.add(block)
+            growing.add(Searcher(ids, np.ascontiguousarray(distractors[done:wanted])))
             done = wanted
-        result[str(evaluation.gallery_size + done)] = {
-            row: {name: vars(value) for name, value in own.scores().intervals().items()}
-            for row, own in growing.items()
-        }
+        intervals = growing.scores().intervals()
+        result[str(evaluation.gallery_size + done)] = {name: vars(value) for name, value in intervals.items()}
     return result
 
 
@@ -189,16 +185,19 @@ def likeness(evaluation: Evaluation, row: str, real: Vectors, seed: int = 0) -> 
 
 
 def measure_accuracy(data: Path, runs: Path, out: Path) -> None:
-    """Writes accuracy.json, and the vectors that `measure_latency` needs, into `out`."""
+    """Writes accuracy.json, row by row, and the vectors that `measure_latency` needs, into `out`."""
     catalogue = load_catalogue(data / "fashion")
-    encoder = open_model(runs, "fashion", variant("fashion", ISA))
+    composers = trained(runs, "fashion", ISA, SYMMETRIC, MAPPER)
+    encoder = composers[ISA]
     tuning, reported = hold_out(attribute_queries(catalogue, "colour", KEEP, "val"), QUERIES)
     files = distractor_files(data, catalogue, reported)
     real = _kept(
         out / f"real-{encoder.fingerprint[:12]}-{len(files)}.npy", lambda: encode_files(encoder, files)
     )
-    others = {name: open_model(runs, "fashion", variant("fashion", name)) for name in (SYMMETRIC, MAPPER)}
-    composers = {ISA: encoder, **others}
+    result = _begun(out / "accuracy.json", encoder.fingerprint)
+    todo = [row for row in (SUM, *composers, FULL_TEXT) if row not in result["rows"]]
+    if not todo:
+        return
     evaluation = evaluate(
         reported,
         encoder,
@@ -207,26 +206,39 @@ def measure_accuracy(data: Path, runs: Path, out: Path) -> None:
         rows=[SUM, COMPOSED, FULL_TEXT],
         composers=composers,
     )
-    wanted = SIZES[-1] - evaluation.gallery_size
-    distractors = np.concatenate([real, *expand(real, wanted - len(real))])
-    rows = [SUM, *composers, FULL_TEXT]
     fashion = sum(file.is_relative_to(catalogue.folder) for file in files)
-    result = {
-        "model": encoder.fingerprint,
+    result |= {
         "queries": len(reported.queries),
         "gallery": evaluation.gallery_size,
         "width": encoder.width,
         "weight": evaluation.weight,
         "real distractors": {"fashion": fashion, "clothing and emoji": len(files) - fashion},
         "left out of fashion train": len(catalogue.of_split("train")) - fashion,
-        "sizes": grow(evaluation, rows, distractors),
-        "likeness": likeness(evaluation, ISA, real),
     }
+    if "likeness" not in result:
+        result["likeness"] = likeness(evaluation, ISA, real)
+    vectors = _kept(out / "vectors.npy", lambda: _all_vectors(evaluation, real))
+    np.save(out / "queries.npy", evaluation.row(ISA).vectors, allow_pickle=False)
+    for row in todo:
+        result["rows"][row] = grow(evaluation, row, vectors[evaluation.gallery_size :])
+        (out / "accuracy.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def _begun(path: Path, fingerprint: str) -> dict[str, Any]:
+    """What an earlier run measured with the same gallery model."""
+    if not path.is_file():
+        return {"model": fingerprint, "rows": {}}
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if result["model"] != fingerprint:
+        raise click.ClickException(f"{path.parent} is of another model: move it away")
+    return result
+
+
+def _all_vectors(evaluation: Evaluation, real: Vectors) -> Vectors:
+    """The gallery, the real distractors, and drawn ones up to the largest size."""
     assert evaluation.searcher is not None
     gallery = evaluation.searcher.vectors_of(evaluation.searcher.ids)
-    np.save(out / "vectors.npy", np.concatenate([gallery, distractors]), allow_pickle=False)
-    np.save(out / "queries.npy", evaluation.row(ISA).vectors, allow_pickle=False)
-    (out / "accuracy.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return np.concatenate([gallery, real, *expand(real, SIZES[-1] - len(gallery) - len(real))])
 
 
 def _kept(path: Path, make: Any) -> Vectors:
@@ -269,13 +281,17 @@ class Report:
 
     def interval(self, size: str, row: str, metric: str) -> Interval:
         """A measured figure."""
-        return Interval(**self.accuracy["sizes"][size][row][metric])
+        return Interval(**self.accuracy["rows"][row][size][metric])
+
+    @property
+    def sizes(self) -> list[str]:
+        """Every size that was measured."""
+        return list(next(iter(self.accuracy["rows"].values())))
 
     def table(self, metric: str) -> str:
         """A line for each size, a column for each row."""
-        sizes = self.accuracy["sizes"]
-        rows = list(next(iter(sizes.values())))
-        lines = [[f"{int(s):,}", *(shown(self.interval(s, row, metric)) for row in rows)] for s in sizes]
+        rows = self.accuracy["rows"]
+        lines = [[f"{int(s):,}", *(shown(self.interval(s, row, metric)) for row in rows)] for s in self.sizes]
         return markdown([f"gallery, {metric}", *rows], lines)
 
     def latency_table(self) -> str:
@@ -300,10 +316,9 @@ class Report:
     def chart(self, path: Path) -> None:
         """Accuracy of every row, and latency, against the size."""
         figure, (left, right) = new_figure(columns=2, width=4.6, height=3.4)
-        sizes = list(self.accuracy["sizes"])
-        x = [int(size) for size in sizes]
-        for number, row in enumerate(self.accuracy["sizes"][sizes[0]]):
-            draw_line(left, x, [self.interval(size, row, "mAP@10") for size in sizes], number, row)
+        x = [int(size) for size in self.sizes]
+        for number, row in enumerate(self.accuracy["rows"]):
+            draw_line(left, x, [self.interval(size, row, "mAP@10") for size in self.sizes], number, row)
         left.axvline(
             self.accuracy["gallery"] + sum(self.accuracy["real distractors"].values()),
             color="#a1a1aa",
@@ -366,7 +381,7 @@ def main(data: Path, runs: Path, docs: Path, latency: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
     if latency:
         measure_latency(out)
-    elif not (out / "accuracy.json").is_file():
+    else:
         measure_accuracy(data, runs, out)
     halves = [out / "accuracy.json", out / "latency.json"]
     if not all(path.is_file() for path in halves):

@@ -26,3 +26,15 @@ def open_model(runs: Path, world: str, one: Variant) -> OnnxEncoder:
             f"no model at {folder}: train it with `python -m recipes.miniature.train_queries {world} --runs {runs}`"
         )
     return load_encoder(folder)
+
+
+def trained(runs: Path, world: str, *names: str) -> dict[str, OnnxEncoder]:
+    """The main variants of these names that are trained, first seed; says which are not. The first one has to be."""
+    found = {names[0]: open_model(runs, world, variant(world, names[0]))}
+    for name in names[1:]:
+        one = variant(world, name)
+        if (runs / world / one.folder / "model" / "config.json").is_file():
+            found[name] = open_model(runs, world, one)
+        else:
+            click.echo(f"{world}: {name} is not trained yet; run this again when it is")
+    return found
