@@ -6,6 +6,7 @@ packages of js/package.json, which `make test-js` installs.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from image2sentence import __version__
 from tests.conftest import REPOSITORY
 
 JS = REPOSITORY / "js"
@@ -59,6 +61,10 @@ def run_tests(names: list[str], expected: Path) -> None:
 
 def test_the_server_has_a_true_copy() -> None:
     assert scripts(COPY) == scripts(ORIGINAL), "run `make js-copy`"
+
+
+def test_the_package_has_the_same_version() -> None:
+    assert json.loads((JS / "package.json").read_text(encoding="utf-8"))["version"] == __version__
 
 
 def test_words_and_pixels_are_pythons(expected: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps
 from tokenizers import Tokenizer
 
 from image2sentence.catalogue import draw, sample
@@ -63,6 +63,14 @@ def with_alpha(picture: Image.Image) -> Image.Image:
     return Image.merge("RGBA", (*picture.split(), ramp))
 
 
+def red_and_blue_exchanged() -> bytes:
+    """A colour profile that nobody can overlook."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    red, blue = profile.find(b"rXYZ"), profile.find(b"bXYZ")
+    profile[red : red + 4], profile[blue : blue + 4] = b"bXYZ", b"rXYZ"
+    return bytes(profile)
+
+
 def files() -> Iterator[tuple[str, bytes]]:
     """Named pictures of every kind that browsers and Python both read."""
     picture = drawn(1, 220, 180)
@@ -95,6 +103,7 @@ def files() -> Iterator[tuple[str, bytes]]:
         "moving.gif",
         encoded(picture.quantize(200), "GIF", save_all=True, append_images=[drawn(8, 220, 180)]),
     )
+    yield "profile.jpg", encoded(picture, "JPEG", quality=95, icc_profile=red_and_blue_exchanged())
     yield "plain.bmp", encoded(picture, "BMP")
 
 
