@@ -93,6 +93,15 @@ class SearchFields(ReferenceFields):
         description="Condition on the gallery's metadata, such as `colour = 'red' and price < 50`.",
         examples=[None],
     )
+    exclude: list[ItemId] = Field(
+        [], max_length=MOST_NEGATIVES, description="Ids of pictures to leave out, with their copies.", examples=[[]]
+    )
+    exclude_content: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="SHA-256 of a picture file whose copies in the gallery are to be left out.",
+        examples=[None],
+    )
     diversity: Part = Field(0.0, description="0 by score alone, 1 as different from each other as can be.")
     near_duplicates: Part | None = Field(
         None, description="Hide pictures whose dot product with a better result is at least this."

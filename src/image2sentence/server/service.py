@@ -173,6 +173,11 @@ class SearchService:
         """The gallery's metadata columns and their types."""
         return self._gallery.columns()
 
+    def copies(self, sha256: str | None) -> list[int]:
+        """Ids of the gallery's pictures with this content (hexadecimal); none for None."""
+        content = None if sha256 is None else self._gallery.find_content(bytes.fromhex(sha256))
+        return [] if content is None else self._gallery.with_content(content)[:1]
+
     # ---- references ----
 
     def known(self, asked: Asked) -> ReadPicture | None:

@@ -112,8 +112,11 @@ class Serving:
         start = time.perf_counter()
         asked = Asked(picture, fields.item, fields.sentence)
         read = None if asked == Asked() else await self._read(asked)
+        for item in fields.exclude:
+            await self.pictures.run(self.service.item, item)  # raises where there is none
         against = [(await self._read(Asked(item=item))).reference(item) for item in fields.not_item]
-        query = _query(fields, read, [one for one in against if one is not None])
+        excluded = [*fields.exclude, *self.service.copies(fields.exclude_content)]
+        query = _query(fields, read, [one for one in against if one is not None], excluded)
         read_ms = 1000 * (time.perf_counter() - start)
         ranking = await self._queries.ask(query)
         spent = ranking.answer.milliseconds | {"read_ms": read_ms}
@@ -187,7 +190,9 @@ class Serving:
         return About(pictures=len(self.service), columns=columns, device=self.runtime is not None)
 
 
-def _query(fields: SearchFields, read: ReadPicture | None, against: Sequence[Reference]) -> Query:
+def _query(
+    fields: SearchFields, read: ReadPicture | None, against: Sequence[Reference], exclude: Sequence[int]
+) -> Query:
     words = fields.text.strip()
     reference = None if read is None else read.reference(fields.item, fields.muted)
     if read is not None and reference is None and not words:
@@ -202,6 +207,7 @@ def _query(fields: SearchFields, read: ReadPicture | None, against: Sequence[Ref
         k=fields.k,
         offset=fields.offset,
         where=fields.where or None,
+        exclude=tuple(exclude),
         min_fit=fields.min_fit,
         near_duplicates=fields.near_duplicates,
         diversity=fields.diversity,

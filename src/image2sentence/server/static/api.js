@@ -15,37 +15,55 @@ export function setToken(value) {
   sessionStorage.setItem("token", value);
 }
 
+export const authorization = () => (token ? { Authorization: `Bearer ${token}` } : {});
+
 // A picture of the gallery as something an <img> can show; with a token it has to be fetched.
 export async function showPicture(img, address) {
   if (!token) {
     img.src = address;
     return;
   }
-  const url = URL.createObjectURL(await (await ask(address)).blob());
+  const url = URL.createObjectURL(await fetchPicture(address));
   img.addEventListener("load", () => URL.revokeObjectURL(url), { once: true });
   img.src = url;
 }
 
-export async function items(k, offset) {
-  return (await ask(`/v1/items?k=${k}&offset=${offset}`)).json();
+export async function fetchPicture(address) {
+  return (await ask(address)).blob();
 }
 
-// `fields`: picture (File), item, sentence, text, k, offset; those undefined, null or "" are left out.
+export async function get(address, fields = {}) {
+  return (await ask(`${address}?${new URLSearchParams(given(fields))}`)).json();
+}
+
+// `fields` as a form; of lists each entry is a field of its own. Undefined, null and "" are left out. Gives the answer
+// and the bytes of what was sent.
 export async function post(address, fields, signal) {
   const body = new FormData();
-  for (const [name, value] of Object.entries(fields)) {
-    if (value !== undefined && value !== null && value !== "") body.append(name, value);
-  }
-  return (await ask(address, { method: "POST", body, signal })).json();
+  for (const [name, value] of given(fields)) body.append(name, value);
+  const answer = await (await ask(address, { method: "POST", body, signal })).json();
+  return { answer, sent: sizeOf(body) };
+}
+
+function given(fields) {
+  return Object.entries(fields)
+    .flatMap(([name, value]) => (Array.isArray(value) ? value : [value]).map((one) => [name, one]))
+    .filter(([, value]) => value !== undefined && value !== null && value !== "");
+}
+
+// Bytes of the fields themselves, without what HTTP and the form put around them.
+function sizeOf(body) {
+  const size = (value) => (value instanceof Blob ? value.size : new TextEncoder().encode(value).length);
+  return [...body.values()].reduce((sum, value) => sum + size(value), 0);
 }
 
 async function ask(address, options = {}) {
-  const headers = token ? { Authorization: `Bearer ${token}` } : {};
   for (let tries = 1; ; tries++) {
-    const answer = await fetch(address, { ...options, headers });
+    const answer = await fetch(address, { ...options, headers: authorization() });
     if (answer.ok) return answer;
     if (answer.status === 429 && tries < TRIES_WHEN_BUSY) {
       await pause(Number(answer.headers.get("Retry-After")) || 1);
+      options.signal?.throwIfAborted();
       continue;
     }
     const said = await answer.json().catch(() => ({}));

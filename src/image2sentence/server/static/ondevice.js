@@ -1,0 +1,80 @@
+// The query encoded in the browser: the picture stays here, and its vector alone is sent.
+
+import { authorization } from "./api.js";
+import { NEUTRAL } from "./steps.js";
+
+let loading = null;
+const sentences = new WeakMap();
+
+// Loads the model once; `progress` hears of what is fetched. Later calls give the same encoder.
+export function deviceEncoder(progress) {
+  loading ??= import("./device/index.js")
+    .then(({ loadEncoder }) => loadEncoder("/v1/model/", { runtime: "/runtime/", worker: true, headers: authorization(), progress }))
+    .catch((error) => {
+      loading = null;
+      throw error;
+    });
+  return loading;
+}
+
+// A step's sentence, computed once for each step. `content` gives its picture as a Blob.
+async function sentenceOf(encoder, one, content) {
+  if (!sentences.has(one)) sentences.set(one, await encoder.encodeSentence(await content()));
+  return sentences.get(one);
+}
+
+// What a search is asked with in place of the step: { vector, exclude_content }, and the sentence; null without picture.
+export async function encodeStep(encoder, one, content) {
+  const whole = content && (await sentenceOf(encoder, one, content));
+  const sentence = whole && without(whole, one.muted);
+  const fields = { vector: base64(await queryVector(encoder, sentence, one.text.trim(), one.balance)) };
+  if (one.file && one.text.trim()) fields.exclude_content = await digest(one);
+  return { fields, sentence: whole };
+}
+
+// A sentence's maps in the shape that the server gives them; the words near them are known to the server only.
+export function pseudoWords({ attention, attentionDims, gates }) {
+  const [count, rows, columns] = attentionDims;
+  const row = (start) => Array.from(attention.subarray(start, start + columns));
+  return Array.from({ length: count }, (_, word) => ({
+    attention: Array.from({ length: rows }, (_, y) => row((word * rows + y) * columns)),
+    gate: gates[word],
+    near: [],
+  }));
+}
+
+export function covered({ fit }, width, height) {
+  if (fit === "squash") return [0, 0, 1, 1];
+  const side = Math.min(width, height);
+  return [(1 - side / width) / 2, (1 - side / height) / 2, side / width, side / height];
+}
+
+function without({ tokens, dims: [count, width], ...more }, muted) {
+  const kept = Array.from({ length: count }, (_, place) => place).filter((place) => !muted.includes(place + 1));
+  if (!kept.length) return null;
+  const rows = new Float32Array(kept.length * width);
+  kept.forEach((place, row) => rows.set(tokens.subarray(place * width, (place + 1) * width), row * width));
+  return { ...more, tokens: rows, dims: [kept.length, width] };
+}
+
+// The same formula as on the server: from the picture alone over the composition to the words alone.
+async function queryVector(encoder, sentence, text, balance) {
+  const composed = await encoder.encodeQuery(sentence, text);
+  const lean = 2 * (balance - NEUTRAL);
+  if (!sentence || !text || !lean) return composed;
+  const other = await (lean > 0 ? encoder.encodeQuery(null, text) : encoder.encodeQuery(sentence, ""));
+  const share = Math.abs(lean);
+  return composed.map((value, place) => (1 - share) * value + share * other[place]);
+}
+
+function base64(vector) {
+  return btoa(String.fromCharCode(...new Uint8Array(vector.buffer, vector.byteOffset, vector.byteLength)));
+}
+
+// SHA-256 of the picture's file, so that the server can leave out its copies without having seen it.
+async function digest(one) {
+  one.digest ??= [...new Uint8Array(await crypto.subtle.digest("SHA-256", await one.file.arrayBuffer()))]
+    .map((byte) => byte.toString(16).padStart(2, "0"))
+    .join("");
+  return one.digest;
+}
