@@ -94,7 +94,10 @@ class SearchFields(ReferenceFields):
         examples=[None],
     )
     exclude: list[ItemId] = Field(
-        [], max_length=MOST_NEGATIVES, description="Ids of pictures to leave out, with their copies.", examples=[[]]
+        [],
+        max_length=MOST_NEGATIVES,
+        description="Ids of pictures to leave out, with their copies.",
+        examples=[[]],
     )
     exclude_content: str | None = Field(
         None,
