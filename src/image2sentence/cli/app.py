@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from image2sentence import __version__
+from image2sentence.cli.bench import bench
 from image2sentence.cli.catalogue import catalogue
 from image2sentence.cli.data import data
 from image2sentence.cli.evaluate import evaluate
@@ -19,6 +20,7 @@ from image2sentence.cli.info import info
 from image2sentence.cli.search import search
 from image2sentence.cli.serve import serve
 from image2sentence.cli.train import export, train
+from image2sentence.cli.train_text import train_text
 from image2sentence.errors import Image2SentenceError
 
 INTERRUPTED = 130
@@ -45,5 +47,5 @@ def cli() -> None:
     """Search your own pictures with a picture plus words."""
 
 
-for command in (index, search, serve, info, catalogue, evaluate, data, train, export):
+for command in (index, search, serve, info, catalogue, evaluate, data, train, train_text, export, bench):
     cli.add_command(command)

@@ -30,6 +30,7 @@ from image2sentence.encoders.preprocess import to_pixels
 from image2sentence.encoders.template import Template
 from image2sentence.errors import ModelError
 from image2sentence.training import quantise, state
+from image2sentence.training.light_text import LightText
 from image2sentence.training.parity import Floors, benchmark_change, check_parity, measure_parity
 from image2sentence.training.query_model import QueryModel
 from image2sentence.training.settings import TrainSettings
@@ -37,6 +38,7 @@ from image2sentence.training.torch_encoder import TorchEncoder
 from image2sentence.training.vl.base import TextTower, VisionLanguageModel, Words, insert
 
 PARITY = "parity.json"
+TEXT_WEIGHTS = "text.safetensors"
 _OPSET = 17
 _LEARNER = "/model/learner/"  # its nodes in the graph of query_image
 
@@ -136,8 +138,12 @@ def export(
     texts: Sequence[str],
     options: ExportOptions | None = None,
     vl_name: str | None = None,
+    text: LightText | None = None,
 ) -> dict[str, Any]:
     """Writes the model folder `out` whole or not at all, and returns its parity report.
+
+    `text` is a light text encoder that the query graph has in place of the VL model's own; the report then says how
+    far it is from that one too.
 
     `pictures` and `texts` are what the graphs are compared on. Raises ModelError where a graph drifts from torch, or
     the folder cannot be written; an older folder at `out` then stays as it was.
@@ -153,14 +159,22 @@ def export(
             dir=out.parent, prefix=f".{out.name}.", ignore_cleanup_errors=True
         ) as name:
             draft = Path(name, out.name)
-            _write_graphs(vl, model, settings, draft, options)
+            tower = text.fold() if text is not None else vl.text_tower()
+            _write_graphs(vl, model, tower, settings, draft, options)
             (draft / names.TOKENIZER).write_text(vl.tokenizer.to_str(), encoding="utf-8")
             weights = {key: v.half() if v.is_floating_point() else v for key, v in model.state_dict().items()}
             state.save_tensors(draft / names.WEIGHTS, weights, {"light": light})
+            if text is not None:
+                state.save_tensors(draft / TEXT_WEIGHTS, text.state_dict(), {"text": to_dict(text.config)})
             config = _with_files(_config(vl, model, light, settings, record, vl_name), draft)
             _write_config(draft, config)
-            reference = TorchEncoder(vl, model, settings.template)
-            parity = _parity(reference, OnnxEncoder(ModelFolder.open(draft)), pictures, texts, options)
+            exported = OnnxEncoder(ModelFolder.open(draft))
+            parity = _parity(
+                TorchEncoder(vl, model, settings.template, text), exported, pictures, texts, options
+            )
+            if text is not None:
+                full = TorchEncoder(vl, model, settings.template)
+                parity["full_text"] = _measured(full, exported, pictures, texts, options)
             _write_config(draft, replace(config, parity=parity))
             (draft / PARITY).write_text(json.dumps(parity, indent=2) + "\n", encoding="utf-8")
             _replace_folder(draft, out)
@@ -181,9 +195,7 @@ def _parity(
     """The parity report. Raises DriftError where it is below a floor."""
     folder = exported.folder.path
     floors = Floors.of(options.int8_text, bool(options.calibration))
-    parity = measure_parity(reference, exported, pictures, texts)
-    if options.benchmark:
-        parity["benchmark"] = benchmark_change(reference, exported, options.benchmark)
+    parity = _measured(reference, exported, pictures, texts, options)
     check_parity(parity, floors)
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in _graphs(folder)}
     return parity | {
@@ -193,11 +205,29 @@ def _parity(
     }
 
 
+def _measured(
+    reference: TorchEncoder,
+    exported: OnnxEncoder,
+    pictures: Sequence[Image.Image],
+    texts: Sequence[str],
+    options: ExportOptions,
+) -> dict[str, Any]:
+    parity = measure_parity(reference, exported, pictures, texts)
+    if options.benchmark:
+        parity["benchmark"] = benchmark_change(reference, exported, options.benchmark)
+    return parity
+
+
 # --- graphs ---------------------------------------------------------------------------------------------------------
 
 
 def _write_graphs(
-    vl: VisionLanguageModel, model: QueryModel, settings: TrainSettings, draft: Path, options: ExportOptions
+    vl: VisionLanguageModel,
+    model: QueryModel,
+    tower: TextTower,
+    settings: TrainSettings,
+    draft: Path,
+    options: ExportOptions,
 ) -> None:
     gated = settings.learner.gates
     head = vl.head_length(Template.parse(settings.template))
@@ -225,7 +255,7 @@ def _write_graphs(
         {"pixels": rows},
     )
     dynamic = {"sentence": {0: "rows", 1: "tokens"}, "ids": {0: "rows", 1: "words"}}
-    text = QueryTextGraph(vl.text_tower(), vl.word_width, head, gated)
+    text = QueryTextGraph(tower, vl.word_width, head, gated)
     trace(text, (sentence, ids), draft / names.QUERY_TEXT, ["sentence", "ids"], ["vectors"], dynamic)
     if options.matching:
         patches = vl.encode_images(large).patches

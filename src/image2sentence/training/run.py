@@ -17,7 +17,9 @@ from image2sentence.errors import ConfigError, DataError, ModelError
 from image2sentence.gallery.indexing import AT_LEAST
 from image2sentence.images import load_image
 from image2sentence.training import phrases, state
+from image2sentence.training.distill_text import restore_text
 from image2sentence.training.export import ExportOptions, export
+from image2sentence.training.light_text import LightText
 from image2sentence.training.loop import Trainer
 from image2sentence.training.parity import DriftError
 from image2sentence.training.pictures import Collection, collect, find_pictures
@@ -99,29 +101,58 @@ def train(request: TrainRequest, processes: Processes | None = None) -> dict[str
     return record
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A model folder with all that it was exported from."""
+
+    folder: ModelFolder
+    vl: VisionLanguageModel
+    query: QueryModel
+    settings: TrainSettings
+
+    @classmethod
+    def open(cls, model: Path) -> Trained:
+        """Raises ModelError where the folder or its VL model is missing, damaged, or another one."""
+        folder = ModelFolder.open(model)
+        record = folder.config.vl
+        vl = load_vl(_vl_path(record.name), None if record.revision == "local" else record.revision)
+        settings = from_dict(
+            TrainSettings, folder.config.training.get("settings", {}), f"{model / CONFIG}: training.settings"
+        )
+        return cls(folder, vl, restore(folder, vl), settings)
+
+    def export(
+        self,
+        out: Path,
+        pictures: Sequence[Image.Image],
+        options: ExportOptions,
+        text: LightText | None,
+        record: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Writes the folder anew at `out`, with `text` to read queries; returns the parity report."""
+        config = self.folder.config
+        training = config.training | dict(record or {})
+        return export(
+            self.vl,
+            self.query,
+            config.light,
+            self.settings,
+            training,
+            out,
+            pictures,
+            PARITY_TEXTS,
+            options,
+            config.vl.name,
+            text,
+        )
+
+
 def export_again(
     model: Path, out: Path, pictures: Sequence[Image.Image], options: ExportOptions
 ) -> dict[str, Any]:
     """Exports a model folder's weights anew, for other quantisation, into `out`; returns the parity report."""
-    folder = ModelFolder.open(model)
-    config = folder.config
-    vl = load_vl(_vl_path(config.vl.name), None if config.vl.revision == "local" else config.vl.revision)
-    query = restore(folder, vl)
-    settings = from_dict(
-        TrainSettings, config.training.get("settings", {}), f"{model / CONFIG}: training.settings"
-    )
-    return export(
-        vl,
-        query,
-        config.light,
-        settings,
-        config.training,
-        out,
-        pictures,
-        PARITY_TEXTS,
-        options,
-        config.vl.name,
-    )
+    trained = Trained.open(model)
+    return trained.export(out, pictures, options, restore_text(trained.folder, trained.vl))
 
 
 def export_and_compare(

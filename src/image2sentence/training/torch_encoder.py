@@ -12,6 +12,7 @@ from torch import Tensor
 from image2sentence.encoders.base import Vectors
 from image2sentence.encoders.preprocess import to_pixels
 from image2sentence.encoders.template import Template
+from image2sentence.training.light_text import LightText
 from image2sentence.training.query_model import QueryModel
 from image2sentence.training.vl.base import VisionLanguageModel, Words
 
@@ -19,10 +20,16 @@ BATCH = 16
 
 
 class TorchEncoder:
-    """A frozen VL model and a trained query side; sentences are (n, L, w + 1), the gates' logarithms last."""
+    """A frozen VL model and a trained query side; sentences are (n, L, w + 1), the gates' logarithms last.
 
-    def __init__(self, vl: VisionLanguageModel, model: QueryModel, template: str) -> None:
+    `text` reads the queries in place of the VL model's own text encoder.
+    """
+
+    def __init__(
+        self, vl: VisionLanguageModel, model: QueryModel, template: str, text: LightText | None = None
+    ) -> None:
         self.vl, self.model, self.template = vl, model.eval(), Template.parse(template)
+        self._read = vl.encode_words if text is None else text.read
         self.fingerprint, self.width = vl.record.fingerprint, vl.width
 
     @torch.no_grad()
@@ -41,7 +48,7 @@ class TorchEncoder:
     @torch.no_grad()
     def encode_queries(self, sentences: Vectors | None, texts: Sequence[str]) -> Vectors:
         """See `Encoder.encode_queries`."""
-        return _rows([self.vl.encode_words(self._words(sentences, texts))])
+        return _rows([self._read(self._words(sentences, texts))])
 
     @property
     def can_match(self) -> bool:
