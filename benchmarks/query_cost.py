@@ -105,7 +105,7 @@ def build_clip(work: Path) -> None:
     config = CLIPConfig(text_config=text, vision_config=vision | {"patch_size": 14}, projection_dim=768)
     tokenizer = Tokenizer.from_file(str(bundled() / TOKENIZER))
     vl = ClipVL(CLIPModel(config), tokenizer, Preprocessing(224), "random CLIP ViT-L/14", "none")
-    write_image_graph(GalleryImageGraph(vl), 224, work / "clip_image.onnx")
+    write_image_graph(GalleryImageGraph(vl, patches=False), 224, work / "clip_image.onnx")
     graph = QueryTextGraph(vl.text_tower(), vl.word_width, 1, gated=False)
     write_text_graph(graph, vl.word_width, work / "clip_text.onnx")
 
