@@ -30,7 +30,11 @@ from image2sentence.cli.common import json_option, print_json, training_extra
     "--gallery-size", type=click.IntRange(min=1), default=10_000, show_default=True, help="Vectors searched."
 )
 @click.option(
-    "--threads", type=click.IntRange(min=0), default=0, show_default=True, help="0: one for each core."
+    "--threads",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of ONNX Runtime; 0: one for small graphs of the query side, else one for each core.",
 )
 @click.option(
     "--rounds", type=click.IntRange(min=1), default=30, show_default=True, help="Turns of every stage."

@@ -30,6 +30,8 @@ from image2sentence.encoders.template import Template
 from image2sentence.errors import ModelError, QueryError
 
 _MOST_PARALLEL = 8
+_SMALL = 32 * 2**20
+"""Bytes of a graph up to which one query is fastest on one core (docs/edge.md, "Threads")."""
 
 MODEL_VARIABLE = "IMAGE2SENTENCE_MODEL"
 
@@ -47,7 +49,7 @@ class OnnxEncoder:
     """A model folder as an `Encoder`. Each graph is loaded when first needed, so a query never loads the large one."""
 
     def __init__(self, folder: ModelFolder, threads: int = 0) -> None:
-        """`threads` for ONNX Runtime's operators; 0 lets it choose (one per core)."""
+        """`threads` for ONNX Runtime's operators; 0: one for each core, and one for small graphs of the query side."""
         self.folder, self.config = folder, folder.config
         self._threads = threads
         self._template = Template.parse(self.config.template)
@@ -216,29 +218,40 @@ class OnnxEncoder:
 
     @cached_property
     def _query_image(self) -> Any:
-        return self._session(QUERY_IMAGE)
+        return self._query_session(QUERY_IMAGE)
 
     @cached_property
     def _query_text(self) -> Any:
-        return self._session(QUERY_TEXT)
+        return self._query_session(QUERY_TEXT)
 
     @cached_property
     def _match(self) -> Any:
         return self._session(MATCH)
 
     def _session(self, name: str, threads: int | None = None) -> Any:
-        import onnxruntime  # the heaviest import of a query: only when a graph is really needed
-        from onnxruntime.capi import onnxruntime_pybind11_state as engine
+        return _load(
+            self.folder.path / name, self.folder.read(name), self._threads if threads is None else threads
+        )
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads if threads is None else threads
-        options.log_severity_level = 3
+    def _query_session(self, name: str) -> Any:
+        """A graph for one query at a time. Its idle threads sleep: spinning, they slow down what comes after it."""
         content = self.folder.read(name)
-        refusals = (engine.Fail, engine.InvalidProtobuf, engine.InvalidGraph, engine.InvalidArgument)
-        try:
-            return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except (*refusals, engine.NotImplemented, engine.RuntimeException) as error:
-            raise ModelError(f"ONNX Runtime cannot load {self.folder.path / name}: {error}") from error
+        threads = self._threads or int(len(content) <= _SMALL)
+        return _load(self.folder.path / name, content, threads, spin=False)
+
+
+def _load(path: Path, content: bytes, threads: int, spin: bool = True) -> Any:
+    import onnxruntime  # the heaviest import of a query: only when a graph is really needed
+    from onnxruntime.capi import onnxruntime_pybind11_state as engine
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
+    refusals = (engine.Fail, engine.InvalidProtobuf, engine.InvalidGraph, engine.InvalidArgument)
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except (*refusals, engine.NotImplemented, engine.RuntimeException) as error:
+        raise ModelError(f"ONNX Runtime cannot load {path}: {error}") from error
 
 
 def load_encoder(
