@@ -1,12 +1,18 @@
-"""One writer at a time: a lock of the operating system, which frees it however the writer ends."""
+"""One writer at a time: a lock of the operating system, which frees it however the writer ends.
+
+The lock's file also holds what the last writer committed, apart from SQLite's own files: that is how commits are missed
+which a damaged log lost without a word.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import NamedTuple
 
 from image2sentence.errors import GalleryError
 from image2sentence.images import display_path
@@ -28,6 +34,31 @@ else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+_MARK = re.compile(r"^committed (\d{20}) of ([0-9a-f]{32})$", re.MULTILINE)
+_LONGEST = 1_000
+
+
+class Mark(NamedTuple):
+    """The last commit of a gallery: its generation, and the gallery's id."""
+
+    generation: int
+    gallery: str
+
+
+def read_mark(file: Path) -> Mark | None:
+    """What the lock's file says of the last commit; None where it says nothing or cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            return _as_mark(stream.read(_LONGEST))
+    except OSError:
+        return None  # a copy of a gallery may come without it, and a reader need not be let at it
+
+
+def _as_mark(data: bytes) -> Mark | None:
+    found = _MARK.search(data.decode("utf-8", errors="replace"))
+    return None if found is None else Mark(int(found[1]), found[2])
+
+
 class WriterLock:
     """Holds a gallery for writing from construction to `release`.
 
@@ -36,29 +67,49 @@ class WriterLock:
     """
 
     def __init__(self, file: Path) -> None:
+        self._file = file
         try:
             self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise GalleryError(
-                f"cannot write in {display_path(file.parent)} ({error.strerror}): "
-                "open the gallery read-only, or make the folder writable"
-            ) from error
+            raise self._cannot_write(error) from error
+        before = os.read(self._descriptor, _LONGEST)
         try:
             _lock(self._descriptor)
         except OSError as error:
-            owner = os.read(self._descriptor, 200).decode("utf-8", errors="replace").strip()
             os.close(self._descriptor)
+            owner = before.decode("utf-8", errors="replace").partition("\n")[0]
             raise GalleryError(
                 f"{display_path(file.parent)} is being written by {owner or 'another process'}: "
                 "wait until it ends, or stop it; reading goes on meanwhile"
             ) from error
-        self._write_owner()
-
-    def _write_owner(self) -> None:
         since = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
-        os.ftruncate(self._descriptor, 0)
-        owner = f"process {os.getpid()} on {socket.gethostname()} since {since}\n"
-        os.write(self._descriptor, owner.encode())
+        self._owner = f"process {os.getpid()} on {socket.gethostname()} since {since}"
+        mark = read_mark(file)
+        try:
+            self._write(mark)
+        except GalleryError:
+            self.release()
+            raise
+
+    def record(self, mark: Mark) -> None:
+        """Note what has been committed. Raises GalleryError where it cannot be written."""
+        self._write(mark)
+
+    def _write(self, mark: Mark | None) -> None:
+        committed = "" if mark is None else f"committed {mark.generation:020} of {mark.gallery}\n"
+        text = f"{self._owner}\n{committed}".encode()
+        try:
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            os.write(self._descriptor, text)
+            os.ftruncate(self._descriptor, len(text))
+        except OSError as error:
+            raise self._cannot_write(error) from error
+
+    def _cannot_write(self, error: OSError) -> GalleryError:
+        return GalleryError(
+            f"cannot write in {display_path(self._file.parent)} ({error.strerror}): "
+            "open the gallery read-only, make the folder writable, or make room on the disk"
+        )
 
     def release(self) -> None:
         """Give the gallery free; calling again does nothing."""

@@ -123,6 +123,8 @@ def sqlite_errors(file: Path) -> Iterator[None]:
 def _advice(message: str) -> str:
     if "full" in message:
         return "Nothing committed is lost; make room on the disk and run again."
+    if "disk I/O error" in message:
+        return "Nothing committed is lost; see whether the disk is full, gone or failing, and run again."
     if "locked" in message:
         return "Another program holds the file; try again when it has ended."
     if "readonly" in message or "unable to open" in message:

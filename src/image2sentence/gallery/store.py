@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 import sqlite3
 import threading
 from collections import deque
@@ -32,7 +34,7 @@ from image2sentence.gallery.filter_sql import compile_filter
 from image2sentence.gallery.filters import ColumnType, Filter, Value, as_filter
 from image2sentence.gallery.index_file import NAME as INDEX
 from image2sentence.gallery.large import open_searcher
-from image2sentence.gallery.lock import WriterLock
+from image2sentence.gallery.lock import Mark, WriterLock, read_mark
 from image2sentence.gallery.schema import (
     Field,
     checksum,
@@ -61,6 +63,8 @@ _PICTURES = (
     " pictures.checksum, width, height FROM pictures LEFT JOIN contents ON contents.id = content_id"
 )
 _DAMAGED = "restore the file from a copy, or delete the gallery folder and index again"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -208,6 +212,8 @@ class Gallery:
             lock = None if readonly else WriterLock(place / LOCK)
             if lock is not None:
                 undo.callback(lock.release)
+            with cls._opened(place, None) as reader:
+                reader._miss_commits(keep=not readonly)
             gallery = cls._opened(place, lock)
             undo.callback(gallery.close)
             if fingerprint is not None:
@@ -235,10 +241,38 @@ class Gallery:
         try:
             if lock is not None:
                 migrate(connection, folder / DATABASE)
-            return cls(folder, connection, lock)
+            gallery = cls(folder, connection, lock)
+            if lock is not None:
+                lock.record(Mark(gallery.generation(), gallery.id))
+            return gallery
         except GalleryError:
             connection.close()
             raise
+
+    def _miss_commits(self, *, keep: bool) -> None:
+        """Warn where commits are missing; before a writer goes on from there, check what is left and keep the log."""
+        lost = self.lost_commits()
+        if not lost:
+            return
+        log = self._file.with_name(f"{DATABASE}-wal")
+        kept = log.with_name(f"{log.name}.lost")
+        if keep:
+            self._verify_rows()
+            if log.exists():
+                with _writing_errors(self.folder):
+                    shutil.copyfile(log, kept)
+        _log.warning(
+            "%s. What is left is whole%s",
+            self._missing(lost),
+            f"; the log as it was is kept as {display_path(kept)}" if keep and kept.exists() else "",
+        )
+
+    def _missing(self, lost: int) -> str:
+        return (
+            f"{display_path(self._file)} or its -wal file has lost the last {lost} commits: damaged, cut short by a "
+            "power failure, or replaced by an older copy. Index the folders again, and give metadata and imported "
+            "vectors again that came last"
+        )
 
     def require(self, fingerprint: str, width: int | None = None) -> None:
         """Raise GalleryError unless the gallery was made with this encoder."""
@@ -451,12 +485,43 @@ class Gallery:
             finally:
                 connection.execute("ROLLBACK")
 
+    def lost_commits(self) -> int:
+        """How many commits were made that are not there, as a damaged log loses them; 0 where that is unknown."""
+        lost = 0
+        for _ in range(2):  # a writer may be in the midst of noting its commit
+            mark = read_mark(self.folder / LOCK)
+            lost = 0 if mark is None or mark.gallery != self.id else mark.generation - self.generation()
+            if lost <= 0:
+                return 0
+        return lost
+
+    def compact(self) -> None:
+        """Rewrite the file without the room that deleted pictures left; readers go on meanwhile.
+
+        SQLite needs up to twice the file's size of free disk for it: in its folder for temporary files, and beside
+        the file.
+
+        Raises:
+            GalleryError: the disk is full, the file damaged, or the gallery was opened for reading only.
+        """
+        if self.readonly:
+            raise self._for_reading_only()
+        with self._reading() as connection:
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
     def verify(self) -> None:
-        """Check the whole file: SQLite's structures, every row's checksum, every reference.
+        """Check the whole file: SQLite's structures, every row's checksum, every reference, every commit.
 
         Raises:
             GalleryError: naming the first damage found.
         """
+        self._verify_rows()
+        lost = self.lost_commits()
+        if lost:
+            raise GalleryError(self._missing(lost))
+
+    def _verify_rows(self) -> None:
         with self._turn, sqlite_errors(self._file):
             read_meta(self._connection, self._file)
             problem = self._connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
@@ -568,18 +633,20 @@ class Gallery:
 
     @contextmanager
     def _transaction(self, *, changes: bool = True) -> Iterator[sqlite3.Connection]:
-        if self.readonly:
-            raise GalleryError(f"the gallery in {display_path(self.folder)} was opened for reading only")
+        if self._lock is None:
+            raise self._for_reading_only()
         with self._reading():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+                generation = read_generation(self._connection, self._file) + int(changes)
                 if changes:
-                    write_generation(self._connection, read_generation(self._connection, self._file) + 1)
+                    write_generation(self._connection, generation)
                 self._connection.execute("COMMIT")
             finally:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
+            self._lock.record(Mark(generation, self.id))
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -609,6 +676,9 @@ class Gallery:
         if stored != checksum(sha256, width, height, vector) or len(vector) != 4 * self.width:
             raise self._damage("content", number)
 
+    def _for_reading_only(self) -> GalleryError:
+        return GalleryError(f"the gallery in {display_path(self.folder)} was opened for reading only")
+
     def _damage(self, kind: str, number: int) -> GalleryError:
         return GalleryError(
             f"{display_path(self._file)} is damaged ({kind} {number} has a wrong checksum): {_DAMAGED}"
@@ -628,6 +698,16 @@ def _make_folder(folder: Path) -> None:
             f"{display_path(folder)} is not empty (it holds {display_path(strangers[0])}): "
             "choose a new or empty folder for the gallery"
         )
+
+
+@contextmanager
+def _writing_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise GalleryError(
+            f"cannot write in {display_path(folder)} ({error.strerror}): make room or check the permissions"
+        ) from error
 
 
 def _insert_content(connection: sqlite3.Connection, content: Content) -> None:
