@@ -132,11 +132,13 @@ class QueryEngine:
 
     def _read(self, tasks: Sequence[_Task]) -> None:
         """Files to pictures to sentences."""
+        named = [one for task in tasks for one in (*task.query.references, *task.query.not_references)]
+        items = self._items([one.item for one in named if one.item is not None])
         for task in tasks:
             if task.query.rerank:
                 matcher_of(self.encoder)  # before anything is computed in vain
-            task.references = [open_reference(one, self.gallery) for one in task.query.references]
-            task.against = [open_reference(one, self.gallery) for one in task.query.not_references]
+            task.references = [open_reference(one, items, self.gallery) for one in task.query.references]
+            task.against = [open_reference(one, items, self.gallery) for one in task.query.not_references]
         unread = [one for task in tasks for one in task.opened if one.sentence is None]
         pictures = [one.picture for one in unread if one.picture is not None]
         if pictures:
@@ -169,7 +171,7 @@ class QueryEngine:
         """Ids that may not appear, among those that the searcher knows."""
         query = task.query
         ids = set(query.exclude) | self._forgotten
-        contents = [self.gallery.picture(number).content_id for number in query.exclude]
+        contents = [picture.content_id for picture in self._items(query.exclude).values()]
         if query.leaves_references_out:
             ids |= {one.item for one in task.references if one.item is not None}
             contents += [one.content for one in task.references]
@@ -188,36 +190,39 @@ class QueryEngine:
         fetch(self.searcher, candidates, max(_depth(task.query) for task in tasks))
 
     def _answer(self, tasks: Sequence[_Task]) -> None:
-        for task in tasks:
-            task.answer = self._answered(task)
+        """The pictures of all pages are looked up at once."""
+        placed = [self._arranged(task) for task in tasks]
+        pages = [_page(task.query, found) for task, found in zip(tasks, placed, strict=True)]
+        pictures = self._ready({int(one.hit.id) for page in pages for one in page})
+        for task, found, page in zip(tasks, placed, pages, strict=True):
+            if all(int(one.hit.id) in pictures for one in page):
+                task.answer = self._answered(task, found, [(one, pictures[int(one.hit.id)]) for one in page])
+            else:  # an indexing run has forgotten some since the engine read the vectors
+                task.candidates = Candidates(_candidates(task).vector, self._left_out(task), task.query.where)
+                self._answer([task])
 
-    def _answered(self, task: _Task) -> Answer:
-        query, candidates = task.query, task.candidates
-        assert candidates is not None
-        placed = self._arranged(task, candidates)
-        page = placed[query.offset : query.offset + query.k]
-        pictures = self._pictures(page)
-        if pictures is None:  # an indexing run has forgotten some since the engine read the vectors
-            task.candidates = Candidates(candidates.vector, self._left_out(task), query.where)
-            return self._answered(task)
+    def _answered(
+        self, task: _Task, placed: Sequence[Placed], page: Sequence[tuple[Placed, Picture]]
+    ) -> Answer:
+        query = task.query
         return Answer(
             query=query,
             references=_pictures(task.references),
             against=_pictures(task.against),
             results=tuple(
-                _result(rank, one, picture, self._background.pairs)
-                for rank, (one, picture) in enumerate(zip(page, pictures, strict=True), query.offset + 1)
+                _result(rank, *shown, self._background.pairs)
+                for rank, shown in enumerate(page, query.offset + 1)
             ),
-            total=self._total(candidates),
+            total=self._total(_candidates(task)),
             more=len(placed) > query.offset + query.k,
             best_fit=task.best_fit,
             not_understood=words_not_understood(self.encoder, " ".join((query.words, *query.not_words))),
             milliseconds={},
         )
 
-    def _arranged(self, task: _Task, candidates: Candidates) -> list[Placed]:
+    def _arranged(self, task: _Task) -> list[Placed]:
         """Everything up to the page and one more, where there is as much, in its order."""
-        query = task.query
+        query, candidates = task.query, _candidates(task)
         pairs = self._background.pairs
         floor = _floor(query, pairs)
         depth = wanted = _depth(query)
@@ -266,13 +271,20 @@ class QueryEngine:
     def _vectors(self, hits: Sequence[Hit]) -> Vectors:
         return self.searcher.vectors_of([hit.id for hit in hits])
 
-    def _pictures(self, page: Sequence[Placed]) -> list[Picture] | None:
-        """The pictures of a page; None where the gallery has forgotten one, which is then left out from now on."""
-        ids = [int(one.hit.id) for one in page]
-        found = self.gallery.pictures_of(ids)
-        pictures = [picture for picture in found if picture is not None and picture.state == "ready"]
-        self._forgotten |= set(ids) - {picture.id for picture in pictures}
-        return pictures if len(pictures) == len(page) else None
+    def _items(self, numbers: Collection[int]) -> dict[int, Picture]:
+        """Pictures that a query names, by id. Raises QueryError where one is not there."""
+        found = dict(zip(numbers, self.gallery.pictures_of(list(numbers)), strict=True)) if numbers else {}
+        missing = [number for number, picture in found.items() if picture is None]
+        if missing:
+            raise QueryError(f"the gallery has no picture {missing[0]}")
+        return {number: picture for number, picture in found.items() if picture is not None}
+
+    def _ready(self, ids: Collection[int]) -> dict[int, Picture]:
+        """The pictures with these ids; those that the gallery has forgotten are left out from now on."""
+        found = self.gallery.pictures_of(list(ids))
+        ready = {picture.id: picture for picture in found if picture is not None and picture.state == "ready"}
+        self._forgotten |= set(ids) - set(ready)
+        return ready
 
     def _total(self, candidates: Candidates) -> int:
         if candidates.where is None:
@@ -318,6 +330,15 @@ def _against(task: _Task) -> list[tuple[Part, ...]]:
     """What is not wanted, each a vector of its own."""
     pictures = [blend([one.sentence], [1.0], "", 0.5) for one in task.against if one.sentence is not None]
     return pictures + [blend([], [], words, 0.5) for words in task.query.not_words]
+
+
+def _candidates(task: _Task) -> Candidates:
+    assert task.candidates is not None
+    return task.candidates
+
+
+def _page(query: Query, placed: Sequence[Placed]) -> Sequence[Placed]:
+    return placed[query.offset : query.offset + query.k]
 
 
 def _depth(query: Query) -> int:

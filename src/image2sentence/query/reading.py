@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from PIL import Image
@@ -31,12 +32,12 @@ class Opened:
     content: int | None
 
 
-def open_reference(reference: Reference, gallery: GalleryStore) -> Opened:
-    """Read and decode what a reference needs.
+def open_reference(reference: Reference, items: Mapping[int, Picture], gallery: GalleryStore) -> Opened:
+    """Read and decode what a reference needs; `items` has the gallery's picture where it names one.
 
-    Raises ImageError naming a picture that cannot be read, and QueryError where the gallery has no such item.
+    Raises ImageError naming a picture that cannot be read.
     """
-    item = None if reference.item is None else gallery.picture(reference.item)
+    item = None if reference.item is None else items[reference.item]
     picture, sha256 = None, reference.sha256
     if reference.sentence is None:
         picture, found = _decoded(item if reference.picture is None else reference.picture)
