@@ -1,24 +1,29 @@
 """The page used as a person would, in headless Chromium over the drawn catalogue; each step is checked.
 
-    pip install playwright; npm install --ignore-scripts onnxruntime-web
-    python benchmarks/page_walk.py WORK --runtime node_modules/onnxruntime-web/dist [--screenshots docs/images]
+    pip install playwright; npm install --ignore-scripts onnxruntime-web axe-core
+    python -m benchmarks.page_walk WORK --runtime node_modules/onnxruntime-web/dist \\
+        --axe node_modules/axe-core/axe.min.js --screenshots docs/images
 
 Draws and indexes the catalogue into WORK (kept for the next run), starts the server, drops a photograph of a product
 that the gallery does not hold, types words, follows two more steps, looks at the attention overlay, switches a
-pseudo-word off, filters, and asks again on the device. Ends with 1 where something is not as a person would expect.
-Screenshots are made at desktop and phone width, light and dark.
+pseudo-word off, filters, asks again on the device, goes through it with the keyboard alone, and lets axe-core look for
+what a screen reader could not use. Ends with 1 where something is not as a person would expect. Screenshots are made
+at desktop and phone width, light and dark.
 """
 
 from __future__ import annotations
 
 import base64
+import io
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from benchmarks.server_load import server
@@ -56,12 +61,13 @@ class Walk:
         self._shots = shots
 
     def shot(self, name: str) -> None:
-        """Keep what can be seen, as NAME.png."""
+        """Keep what can be seen, as NAME.png of 256 colours, a third of the size."""
         if self._shots is None:
             return
         self.page.wait_for_load_state("networkidle")
         self.page.wait_for_timeout(400)
-        self.page.screenshot(path=self._shots / f"{name}.png")
+        seen = Image.open(io.BytesIO(self.page.screenshot())).convert("RGB")
+        seen.quantize(256).save(self._shots / f"{name}.png", optimize=True)
 
     def settled(self) -> None:
         """Wait until no query is on its way."""
@@ -129,15 +135,67 @@ def three_steps(walk: Walk, photo: Path) -> None:
 
 
 def attention(walk: Walk) -> None:
-    """Pointing at a word of the sentence lays its map over the picture; words near it are named."""
-    words = walk.page.locator("#pseudo .word button")
-    assert words.count() == 4
-    words.last.hover()
+    """Back along the trail: pointing at a word lays its map over the picture; real words near it are named."""
+    walk.page.locator("#trail button").first.click()
+    walk.settled()
+    words = walk.page.locator("#pseudo .word > button")
+    expect(words).to_have_count(4)
+    words.first.hover()
     walk.page.wait_for_timeout(400)
     opacity, contrast = walk.page.evaluate(HEAT)
     assert min(opacity, contrast / 50) >= 1, f"no overlay: opacity {opacity}, contrast {contrast}"
     print(f"  words of the sentence: {[' '.join(text.split()) for text in words.all_inner_texts()]}")
     walk.shot("page-attention")
+    walk.page.go_back()
+    walk.settled()
+    assert walk.page.locator("#text").input_value() == STEPS[-1][0], "the back button leads to another step"
+    expect(walk.page.locator("#pseudo .word > button")).to_have_count(4)
+
+
+def by_keyboard(walk: Walk) -> None:
+    """Words, a result, and the way on from it without a pointer; what changes is said to those who do not see it."""
+    page, words = walk.page, walk.page.locator("#text")
+    page.keyboard.press("Tab")
+    page.keyboard.press("/")
+    expect(words).to_be_focused()
+    page.keyboard.type("a green umbrella")
+    walk.settled()
+    expect(page.locator("#said")).to_have_text(re.compile("24 pictures shown, first: .*umbrella"))
+    focused = []
+    while "result 1," not in (name := focused_name(page)):
+        page.keyboard.press("Tab")
+        assert len(focused) < 30, f"the results are not reached: {focused}"
+        focused.append(name)
+    page.keyboard.press("ArrowRight")
+    assert "result 2," in focused_name(page)
+    page.keyboard.press("Enter")
+    walk.settled()
+    expect(words).to_be_focused()
+    assert page.locator("#trail li").count() == 2
+    print(f"  {len(focused)} stops from the words to the first result, all of them named")
+
+
+def focused_name(page: Page) -> str:
+    """What a screen reader calls the element that has the focus, in lower case; fails where it has no name."""
+    name = page.evaluate("""() => {
+      const { ariaLabel, labels, textContent } = document.activeElement;
+      return (ariaLabel || [...(labels ?? [])].map((one) => one.textContent).join(" ") || textContent).trim();
+    }""")
+    assert name, page.evaluate("document.activeElement.outerHTML")
+    return str(name).lower()
+
+
+def accessible(page: Page, axe: Path | None) -> None:
+    """The rules of axe-core (labels, roles, contrast ...) find nothing."""
+    if axe is None:
+        return
+    page.wait_for_timeout(700)
+    page.evaluate(axe.read_text())
+    found = page.evaluate("axe.run()")["violations"]
+    told = [
+        f"{one['id']}: {one['help']}: {[node['html'][:90] for node in one['nodes'][:3]]}" for one in found
+    ]
+    assert not told, "\n".join(told)
 
 
 def switched_off(walk: Walk) -> None:
@@ -180,7 +238,7 @@ def on_device(walk: Walk, address: str, photo: Path) -> None:
     walk.drop(photo)
     walk.type(STEPS[0][0])
     there = walk.found()
-    walk.page.locator(".device .switch").click()
+    walk.page.locator("#device").click()
     expect(walk.page.locator("#costs")).to_be_visible(timeout=60_000)
     walk.settled()
     assert walk.found() == there, (walk.found(), there)
@@ -201,13 +259,19 @@ def opened(browser: Browser, address: str, **options: Any) -> Page:
     return page
 
 
-def other_looks(browser: Browser, address: str, photo: Path, shots: Path | None) -> None:
+def other_looks(browser: Browser, address: str, photo: Path, shots: Path | None, axe: Path | None) -> None:
     """Phone width, and the dark theme of both widths."""
     looks = {
         "page-dark": {"viewport": DESKTOP, "color_scheme": "dark"},
-        "page-phone": {"viewport": PHONE, "has_touch": True, "device_scale_factor": 2},
+        "page-phone": {
+            "viewport": PHONE,
+            "is_mobile": True,
+            "has_touch": True,
+            "device_scale_factor": 2,
+        },
         "page-phone-dark": {
             "viewport": PHONE,
+            "is_mobile": True,
             "has_touch": True,
             "device_scale_factor": 2,
             "color_scheme": "dark",
@@ -220,7 +284,8 @@ def other_looks(browser: Browser, address: str, photo: Path, shots: Path | None)
         walk.drop(photo)
         walk.type(STEPS[0][0])
         first_is(walk, STEPS[0][1])
-        over = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        accessible(page, axe)
+        over = page.evaluate("document.documentElement.scrollWidth") - options["viewport"]["width"]
         assert over <= 0, f"{name}: the page is {over} pixels wider than the screen"
         walk.shot(name)
         page.context.close()
@@ -229,9 +294,10 @@ def other_looks(browser: Browser, address: str, photo: Path, shots: Path | None)
 @click.command()
 @click.argument("work", type=click.Path(path_type=Path))
 @click.option("--runtime", type=click.Path(exists=True, path_type=Path), required=True)
+@click.option("--axe", type=click.Path(exists=True, path_type=Path), help="axe-core's axe.min.js.")
 @click.option("--screenshots", type=click.Path(path_type=Path))
 @click.option("--chromium", default="/usr/bin/chromium", show_default=True)
-def main(work: Path, runtime: Path, screenshots: Path | None, chromium: str) -> None:
+def main(work: Path, runtime: Path, axe: Path | None, screenshots: Path | None, chromium: str) -> None:
     """Walk through the page, with its catalogue and gallery in WORK."""
     gallery, photo = index(work)
     arguments = ["--no-sandbox", "--disable-gpu"]
@@ -240,16 +306,19 @@ def main(work: Path, runtime: Path, screenshots: Path | None, chromium: str) -> 
         browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
         walk = Walk(opened(browser, address, viewport=DESKTOP), screenshots)
         walk.settled()
-        for stage in (three_steps, attention, switched_off, filtered, on_device, other_looks):
-            print(stage.__name__)
-            if stage is three_steps:
-                three_steps(walk, photo)
-            elif stage is on_device:
-                on_device(walk, address, photo)
-            elif stage is other_looks:
-                other_looks(browser, address, photo, screenshots)
-            else:
-                stage(walk)
+        stages: dict[str, Callable[[], None]] = {
+            "three steps": lambda: three_steps(walk, photo),
+            "attention": lambda: attention(walk),
+            "a word switched off": lambda: switched_off(walk),
+            "filtered": lambda: filtered(walk),
+            "accessible": lambda: accessible(walk.page, axe),
+            "on the device": lambda: on_device(walk, address, photo),
+            "by keyboard": lambda: by_keyboard(Walk(opened(browser, address, viewport=DESKTOP), None)),
+            "other looks": lambda: other_looks(browser, address, photo, screenshots, axe),
+        }
+        for name, stage in stages.items():
+            print(name, flush=True)
+            stage()
         browser.close()
     print("all as expected")
 

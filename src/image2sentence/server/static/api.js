@@ -1,7 +1,10 @@
 // Talking to the server: the token, requests, and patience when it is busy.
 
+import { remember, remembered } from "./dom.js";
+
 const TRIES_WHEN_BUSY = 4;
-let token = sessionStorage.getItem("token") || "";
+const ofThisTab = () => sessionStorage;
+let token = remembered("token", ofThisTab) || "";
 
 export class Refused extends Error {
   constructor(status, message) {
@@ -12,7 +15,7 @@ export class Refused extends Error {
 
 export function setToken(value) {
   token = value;
-  sessionStorage.setItem("token", value);
+  remember("token", value, ofThisTab);
 }
 
 export const authorization = () => (token ? { Authorization: `Bearer ${token}` } : {});
@@ -24,7 +27,7 @@ export async function showPicture(img, address) {
     return;
   }
   const url = URL.createObjectURL(await fetchPicture(address));
-  img.addEventListener("load", () => URL.revokeObjectURL(url), { once: true });
+  for (const end of ["load", "error"]) img.addEventListener(end, () => URL.revokeObjectURL(url), { once: true });
   img.src = url;
 }
 
@@ -32,8 +35,8 @@ export async function fetchPicture(address) {
   return (await ask(address)).blob();
 }
 
-export async function get(address, fields = {}) {
-  return (await ask(`${address}?${new URLSearchParams(given(fields))}`)).json();
+export async function get(address, fields = {}, signal = undefined) {
+  return (await ask(`${address}?${new URLSearchParams(given(fields))}`, { signal })).json();
 }
 
 // `fields` as a form; of lists each entry is a field of its own. Undefined, null and "" are left out. Gives the answer

@@ -1,27 +1,28 @@
 // The page: a trail of steps, each a reference and words, and the gallery ranked by the current one.
 
 import { Refused, fetchPicture, get, post, setToken, showPicture } from "./api.js";
-import { $, bytes, capital, element } from "./dom.js";
+import { $, bytes, capital, element, remember, unseen } from "./dom.js";
 import { Chosen, drawFilters } from "./filters.js";
 import { covered, deviceEncoder, encodeStep, pseudoWords } from "./ondevice.js";
+import { clearResults, endWaiting, fill, focusResult, shown, waitForResults } from "./results.js";
 import { NEUTRAL, PAGE, addressOf, asks, hasReference, newStep, readAddress } from "./steps.js";
-import { hideWhy, showWhy } from "./why.js";
+import { hideWhy, showWhy, waitForWhy } from "./why.js";
 
 const TYPING_MS = 160;
-const SKELETONS = 12;
-const TITLES = ["title", "name", "caption", "label"];
+const SAYING_MS = 700;
 
 const text = $("text");
-const results = $("results");
 
 let trail = [newStep()];
 let current = 0;
-let shownOfQuery = 0;
 let wantedShown = PAGE;
 let asking = new AbortController();
 let reading = new AbortController();
 let typing = 0;
-let encoder = null;
+let saying = 0;
+let begun = false;
+let explained = null; // the sentence made here whose maps are shown
+let device = null; // while queries are encoded here: the encoder, promised
 const chosen = new Chosen();
 
 // Steps are known by number within one visit; entries of the history from before a reload have only their address.
@@ -54,32 +55,30 @@ async function refresh(offset = 0) {
   asking.abort();
   asking = new AbortController();
   const { signal } = asking;
-  const one = step();
-  if (!offset) waitForResults();
-  results.setAttribute("aria-busy", "true");
+  waitForResults();
   try {
-    if (asks(one)) await showRanking(one, offset, signal);
-    else await showGallery(offset, signal);
-    $("problem").hidden = true;
+    await (asks(step()) ? showRanking(step(), offset, signal) : showGallery(offset, signal));
+    if (!signal.aborted) $("problem").hidden = true;
   } catch (error) {
     if (signal.aborted) return;
-    if (error instanceof Refused && !offset) clearResults();
+    if (error instanceof Refused && !offset) showNothing();
     showProblem(error);
   }
-  if (!signal.aborted) results.removeAttribute("aria-busy");
+  if (!signal.aborted) endWaiting();
 }
 
 async function showRanking(one, offset, signal) {
+  const encoder = await device;
   const start = performance.now();
-  const k = offset ? PAGE : wantedShown;
-  const common = { not_text: one.not, where: chosen.condition(), k, offset };
-  const { answer, sent } = await (encoder ? rankHere(one, common, signal) : rankThere(one, common, signal));
+  const common = { not_text: one.not, where: chosen.condition(), k: offset ? PAGE : wantedShown, offset };
+  const { answer, sent } = await (encoder ? rankHere(encoder, one, common, signal) : rankThere(one, common, signal));
   if (signal.aborted) return;
-  addCost(one, encoder ? "device" : "server", performance.now() - start, sent);
+  const spent = performance.now() - start;
+  addCost(one, encoder ? "device" : "server", spent, sent);
   $("heading").textContent = "Results";
-  $("status").textContent = answer.total ? `Best of ${answer.total.toLocaleString("en")} · ${inMilliseconds(performance.now() - start)}` : "";
+  $("status").textContent = answer.total ? `Best of ${answer.total.toLocaleString("en")} · ${inMilliseconds(spent)}` : "";
   if (!encoder) showNote(answer.not_understood);
-  fill(answer.results, offset, answer.more, "No picture meets these filters.");
+  say(fill(answer.results, offset, answer.more, take) || nothingMeets());
 }
 
 async function rankThere(one, common, signal) {
@@ -89,13 +88,13 @@ async function rankThere(one, common, signal) {
   return done;
 }
 
-async function rankHere(one, common, signal) {
+async function rankHere(encoder, one, common, signal) {
   const { fields, sentence } = await encodeStep(encoder, one, hasReference(one) ? () => content(one) : null);
   const exclude = one.item !== undefined && one.text.trim() ? [one.item] : [];
-  const unknown = one.text.trim() ? await encoder.unknownWords(one.text) : [];
-  if (signal.aborted) throw signal.reason;
-  showNote(unknown.map((word) => ({ word, near: [] })));
-  if (sentence && one.shownSentence !== sentence) explainHere(one, sentence);
+  const unknown = one.text.trim() ? await encoder.notUnderstood(one.text) : [];
+  signal.throwIfAborted();
+  showNote(unknown);
+  if (sentence) explainHere(encoder, one, sentence);
   return post("/v1/search", { ...fields, exclude, ...common }, signal);
 }
 
@@ -105,78 +104,54 @@ async function content(one) {
 }
 
 async function showGallery(offset, signal) {
-  const page = await get("/v1/items", { k: offset ? PAGE : wantedShown, offset, where: chosen.condition() });
+  const page = await get("/v1/items", { k: offset ? PAGE : wantedShown, offset, where: chosen.condition() }, signal);
   if (signal.aborted) return;
   $("heading").textContent = "Or start from one of these";
   $("status").textContent = `${page.total.toLocaleString("en")} ${page.total === 1 ? "picture" : "pictures"}`;
   showNote([]);
-  const nothing = chosen.empty ? "This gallery has no pictures yet. Fill it with: image2sentence index PICTURES" : "No picture meets these filters.";
-  fill(page.items, offset, offset + page.items.length < page.total, nothing);
+  say(fill(page.items, offset, offset + page.items.length < page.total, take) || nothingMeets());
+}
+
+function nothingMeets() {
+  const why = chosen.empty ? "This gallery has no pictures yet. Fill it with: image2sentence index PICTURES" : "No picture meets these filters.";
+  $("empty").textContent = why;
+  return why;
+}
+
+// Results of an earlier query under a refused one would look like its answer.
+function showNothing() {
+  clearResults();
+  $("heading").textContent = "Results";
+  $("status").textContent = "";
+  showNote([]);
 }
 
 function showProblem(error) {
   if (error.status === 401) {
-    if (!$("asks-token").open) $("asks-token").showModal();
+    askForToken();
     return;
   }
-  const own = error instanceof Refused || error.name?.endsWith("Error") && error.constructor.name !== "TypeError";
-  $("problem").firstElementChild.textContent = own ? capital(error.message) : "The server cannot be reached. Is it still running?";
+  $("problem").firstElementChild.textContent = capital(inWords(error));
   $("problem").hidden = false;
+}
+
+// What the server says, and what the encoder here says, is meant to be read; a failed fetch is a TypeError.
+function inWords(error) {
+  if (error instanceof Refused || ["ModelError", "ImageError", "QueryError"].includes(error.name)) return error.message;
+  if (error instanceof TypeError) return "The server cannot be reached. Is it still running?";
+  console.error(error);
+  return "Something went wrong on this page; the browser's console says what.";
+}
+
+// For those who do not see the results: said once they stay, not at every letter.
+function say(what) {
+  clearTimeout(saying);
+  saying = setTimeout(() => ($("said").textContent = what), SAYING_MS);
 }
 
 const inMilliseconds = (time) => `${Math.max(1, Math.round(time)).toLocaleString("en")} ms`;
 
-// ---- results ----
-
-// Shapes of cards while the first results are on their way; later ones keep the old results, faded.
-function waitForResults() {
-  if (results.children.length) return;
-  $("empty").hidden = true;
-  results.replaceChildren(...Array.from({ length: SKELETONS }, () => element("li", { className: "skeleton" })));
-}
-
-function fill(found, offset, more, nothing) {
-  const cards = found.map(card);
-  if (offset) results.append(...cards);
-  else results.replaceChildren(...cards);
-  shownOfQuery = offset + found.length;
-  $("more").hidden = !more;
-  $("empty").hidden = shownOfQuery > 0;
-  $("empty").textContent = nothing;
-}
-
-// Results of an earlier query under a refused one would look like its answer.
-function clearResults() {
-  results.replaceChildren();
-  $("heading").textContent = "Results";
-  $("status").textContent = "";
-  $("more").hidden = true;
-  $("empty").hidden = true;
-  showNote([]);
-}
-
-function card(result) {
-  const button = element("button", { type: "button" });
-  const img = element("img", { alt: "", loading: "lazy", width: 168, height: 168 });
-  showPicture(img, `/v1/items/${result.id}/thumbnail`).catch(showProblem);
-  img.addEventListener("error", () => button.classList.add("missing"));
-  button.append(img);
-  const title = TITLES.map((name) => result.metadata[name]).find((value) => typeof value === "string" && value);
-  const scored = result.score !== undefined;
-  const lines = element("span", { className: "caption" });
-  if (title) lines.append(element("span", { className: "name", textContent: title }));
-  if (scored) lines.append(element("span", { className: "score" }, `${result.rank}`, element("span", { textContent: rounded(result.score) })));
-  if (lines.children.length) button.append(lines);
-  const which = scored ? `Result ${result.rank}, score ${result.score.toFixed(2)}` : `Picture ${result.id}`;
-  button.setAttribute("aria-label", `${title ? `${title}. ` : ""}${which}. Take as reference`);
-  button.addEventListener("click", () => take(newStep({ item: result.id, title })));
-  return element("li", {}, button);
-}
-
-// Three digits, and never "-0.000".
-function rounded(score) {
-  return (Math.round(1000 * score) / 1000 || 0).toFixed(3);
-}
+// ---- what is said beside the results ----
 
 // Words that the model does not know, with known ones to put in their place.
 function showNote(unknown) {
@@ -205,7 +180,8 @@ function take(one) {
   trail.slice(start).forEach((gone) => gone.url && URL.revokeObjectURL(gone.url));
   trail = [...trail.slice(0, start), one];
   goTo(start);
-  if (matchMedia("(pointer: fine)").matches) text.focus();
+  // On a phone the keyboard would cover the results.
+  (matchMedia("(pointer: fine)").matches ? text : $("title")).focus({ preventScroll: true });
   scrollTo({ top: 0, behavior: "smooth" });
 }
 
@@ -244,14 +220,15 @@ function show() {
 async function ask(one) {
   const { signal } = reading;
   await refresh();
-  if (!signal.aborted && hasReference(one) && !encoder) readSentence(one, signal);
+  if (!signal.aborted && hasReference(one) && !device) readSentence(one, signal);
 }
 
 function showReference(one) {
-  hideWhy();
-  one.shownSentence = undefined;
+  explained = null;
   reading.abort();
   reading = new AbortController();
+  if (hasReference(one)) waitForWhy();
+  else hideWhy();
   if (!hasReference(one)) return;
   $("picture").alt = one.title ? `Reference: ${one.title}` : "Your reference picture";
   if (one.file) $("picture").src = one.url;
@@ -272,8 +249,9 @@ function balanceInWords(balance) {
 }
 
 function chip(one, words) {
-  const button = element("button", { type: "button", textContent: `without ${words} ×` });
-  button.setAttribute("aria-label", `Allow ${words} again`);
+  const cross = element("span", { textContent: " ×" });
+  cross.setAttribute("aria-hidden", "true");
+  const button = element("button", { type: "button" }, `without ${words}`, cross, unseen(": allow again"));
   button.addEventListener("click", () => {
     one.not = one.not.filter((other) => other !== words);
     changed();
@@ -298,7 +276,10 @@ function trailEntry(one, number) {
   }
   button.append(element("span", { textContent: one.text.trim() || (hasReference(one) ? "like this" : "start") }));
   if (number === current) button.setAttribute("aria-current", "step");
-  button.addEventListener("click", () => goTo(number));
+  button.addEventListener("click", () => {
+    goTo(number);
+    $("trail").querySelector("[aria-current]")?.focus();
+  });
   return element("li", {}, button);
 }
 
@@ -309,18 +290,25 @@ async function readSentence(one, signal) {
     const { answer } = await postAbout("/v1/sentence", one, {}, signal);
     if (signal.aborted) return;
     if (one.file) one.sentence = answer.sentence;
+    one.near = answer.pseudo_words.map(({ near }) => near);
     showWhy(answer.pseudo_words, answer.region, one.muted, (muted) => mute(one, muted));
   } catch (error) {
+    if (signal.aborted) return;
+    hideWhy();
     // A reference that cannot be read fails the search too, which shows why.
-    if (!signal.aborted && !(error instanceof Refused)) showProblem(error);
+    if (!(error instanceof Refused)) showProblem(error);
   }
 }
 
-function explainHere(one, sentence) {
-  one.shownSentence = sentence;
-  const { naturalWidth, naturalHeight } = $("picture");
-  const region = covered(encoder.config.query_preprocessing, naturalWidth || 1, naturalHeight || 1);
-  showWhy(pseudoWords(sentence), region, one.muted, (muted) => mute(one, muted));
+// The maps of a sentence that was made here, once; the words near it are there if the server was asked before.
+async function explainHere(encoder, one, sentence) {
+  if (explained === sentence) return;
+  explained = sentence;
+  await $("picture").decode().catch(() => {});
+  if (explained !== sentence) return;
+  const region = covered(encoder.config.query_preprocessing, $("picture").naturalWidth || 1, $("picture").naturalHeight || 1);
+  const words = pseudoWords(sentence).map((word, place) => ({ ...word, near: one.near?.[place] ?? [] }));
+  showWhy(words, region, one.muted, (muted) => mute(one, muted));
 }
 
 function mute(one, muted) {
@@ -330,18 +318,25 @@ function mute(one, muted) {
 
 // ---- on this device ----
 
+// From the moment it is switched on nothing but vectors is sent: queries wait until the model is here.
 async function switchDevice(on) {
-  encoder = null;
-  $("device-note").textContent = "The query is encoded here; only its vector is sent.";
-  try {
-    if (on) encoder = await deviceEncoder(showFetched);
-  } catch (error) {
-    $("on-device").checked = false;
-    showProblem(error);
-  }
-  if ($("on-device").checked !== on) return;
-  $("device-note").textContent = on ? "Encoded here; only the vector is sent." : "The query is encoded here; only its vector is sent.";
+  const wanted = on ? deviceEncoder(showFetched) : null;
+  device = wanted;
+  $("device-told").hidden = !on;
   showReference(step());
+  try {
+    await wanted;
+  } catch (error) {
+    if (device !== wanted) return;
+    device = null;
+    $("on-device").checked = false;
+    $("device-told").hidden = true;
+    hideWhy();
+    showProblem(error);
+    return;
+  }
+  if (device !== wanted) return;
+  $("device-note").textContent = "Encoded here; only the vector is sent.";
   ask(step());
 }
 
@@ -415,12 +410,17 @@ $("remove").addEventListener("click", () => {
   text.focus();
 });
 $("more").addEventListener("click", async () => {
-  const first = shownOfQuery;
+  const first = shown();
   await refresh(first);
-  results.children[first]?.firstElementChild.focus({ preventScroll: true });
-  history.replaceState(place(), "", addressOf(step(), chosen, shownOfQuery));
+  focusResult(first);
+  history.replaceState(place(), "", addressOf(step(), chosen, shown()));
 });
-$("retry").addEventListener("click", () => show());
+$("retry").addEventListener("click", () => {
+  $("title").focus();
+  $("problem").hidden = true;
+  if (begun) show();
+  else begin();
+});
 $("home").addEventListener("click", (event) => {
   event.preventDefault();
   chosen.clear();
@@ -430,8 +430,9 @@ $("home").addEventListener("click", (event) => {
 $("on-device").addEventListener("change", ({ target }) => switchDevice(target.checked));
 $("share").addEventListener("click", async () => {
   const done = await navigator.clipboard?.writeText(location.href).then(() => true, () => false);
-  $("share").textContent = done ? "Copied" : "Copy the address above";
-  setTimeout(() => ($("share").textContent = "Copy link"), 2000);
+  $("share-name").textContent = done ? "Copied" : "Copy the address above";
+  say($("share-name").textContent);
+  setTimeout(() => ($("share-name").textContent = "Copy link"), 2000);
 });
 
 const bringsFile = (event) => [...event.dataTransfer.types].includes("Files");
@@ -465,39 +466,34 @@ addEventListener("popstate", (event) => {
   show();
 });
 
-// "/" goes to the words, the arrows go through the grid.
+// "/" goes to the words.
 document.addEventListener("keydown", (event) => {
   if (event.key === "/" && !event.target.matches("input, textarea")) {
     event.preventDefault();
     text.focus();
   }
 });
-results.addEventListener("keydown", (event) => {
-  const cards = [...results.querySelectorAll("button")];
-  const here = cards.indexOf(event.target);
-  const columns = getComputedStyle(results).gridTemplateColumns.split(" ").length;
-  const move = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[event.key];
-  const next = here < 0 || !move ? undefined : cards[here + move];
-  if (!next) return;
-  event.preventDefault();
-  next.focus();
-});
-
+function askForToken() {
+  $("token-wrong").hidden = !$("token").value;
+  if (!$("asks-token").open) $("asks-token").showModal();
+}
 $("token-form").addEventListener("submit", () => {
   setToken($("token").value.trim());
   begin();
 });
+$("asks-token").addEventListener("cancel", () => showProblem(new Refused(0, "This server wants its token.")));
 
 // ---- light and dark ----
 
 const root = document.documentElement;
 const isDark = () => (root.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-const nameTheme = () => ($("theme").textContent = isDark() ? "Light theme" : "Dark theme");
+const nameTheme = () => ($("theme-name").textContent = isDark() ? "Light theme" : "Dark theme");
 $("theme").addEventListener("click", () => {
   root.dataset.theme = isDark() ? "light" : "dark";
-  localStorage.setItem("theme", root.dataset.theme);
+  remember("theme", root.dataset.theme, () => localStorage);
   nameTheme();
 });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", nameTheme);
 nameTheme();
 
 // ---- the beginning ----
@@ -520,7 +516,10 @@ async function begin() {
     showProblem(error);
     if (error.status === 401) return;
   }
+  begun = true;
+  const typed = text.value; // while the page was loading
   takeAddress();
+  if (typed) step().text = typed;
   drawFilters($("filters"), chosen, changed);
   history.replaceState(place(), "");
   show();

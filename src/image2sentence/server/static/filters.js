@@ -72,12 +72,14 @@ export function drawFilters(place, chosen, changed) {
   const columns = chosen.columns.filter(offered);
   place.hidden = !columns.length;
   const menus = columns.map((column) => menu(column, chosen, changed));
-  const clear = element("button", { type: "button", className: "quiet", id: "clear-filters", textContent: "Clear filters" });
+  const clear = element("button", { type: "button", className: "quiet", id: "clear-filters", textContent: "Clear" });
+  clear.setAttribute("aria-label", "Clear filters");
   clear.hidden = chosen.empty;
   clear.addEventListener("click", () => {
     chosen.clear();
     changed();
     drawFilters(place, chosen, changed);
+    place.querySelector("summary")?.focus();
   });
   place.replaceChildren(...menus, clear);
 }
@@ -99,6 +101,9 @@ function menu(column, chosen, changed) {
   };
   const inside = isRange(column) ? range(column, chosen, after) : choices(column, chosen, after);
   const details = element("details", { name: "filter" }, summary, inside);
+  details.addEventListener("toggle", () => {
+    inside.classList.toggle("to-left", details.getBoundingClientRect().left + inside.offsetWidth > document.documentElement.clientWidth);
+  });
   details.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || !details.open) return;
     details.open = false;

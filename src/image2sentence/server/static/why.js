@@ -1,22 +1,31 @@
 // Why: what each pseudo-word looks at, which real words are near it, and switching it off.
 
-import { $, element } from "./dom.js";
+import { $, element, unseen } from "./dom.js";
 import { drawHeat } from "./heat.js";
 
 const FULLY_HEARD = 0.995;
 const NEAR_SHOWN = 3;
 const heat = $("heat");
+let expected = 4;
 
 export function hideWhy() {
   heat.classList.remove("on");
   $("sentence").hidden = true;
 }
 
+// Empty places for as many words as the last sentence had, so that what is below does not move when they come.
+export function waitForWhy() {
+  heat.classList.remove("on");
+  $("pseudo").replaceChildren(...Array.from({ length: expected }, () => element("div", { className: "word waiting" })));
+  $("sentence").hidden = !expected;
+}
+
 // `words`: { attention, gate, near }; `muted`: numbers switched off; `changed` is told the new ones.
 export function showWhy(words, region, muted, changed) {
   const gated = words.some(({ gate }) => gate < FULLY_HEARD);
   $("pseudo").replaceChildren(...words.map((word, place) => entry(word, place + 1, region, gated, muted, changed)));
-  $("sentence").hidden = !words.length;
+  expected = words.length;
+  $("sentence").hidden = !expected;
 }
 
 function entry(word, number, region, gated, muted, changed) {
@@ -40,12 +49,11 @@ function lookButton({ attention, gate, near }, number, region, gated) {
   const button = element("button", { type: "button" }, element("span", { className: "number", textContent: number }));
   const text = element("span", { className: "near" });
   if (words.length) text.append(element("b", { textContent: words[0] }), ` ${words.slice(1).join(", ")}`);
-  else text.append(`word ${number}`);
+  else text.append(whereabouts(attention));
   button.append(text);
   if (gated) button.append(gateBar(gate));
-  const heard = gated ? `, heard ${Math.round(100 * gate)} percent` : "";
-  const means = words.length ? `, near ${words.join(", ")}` : "";
-  button.setAttribute("aria-label", `Word ${number}${means}${heard}: ${whereabouts(attention)}`);
+  if (gated) button.append(unseen(`, heard ${Math.round(100 * gate)} percent`));
+  if (words.length) button.append(unseen(`: ${whereabouts(attention)}`));
   button.setAttribute("aria-pressed", "false");
   button.look = () => {
     drawHeat(heat, attention, region);
