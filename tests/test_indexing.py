@@ -123,7 +123,7 @@ def test_an_unchanged_folder_is_not_read_again(tmp_path: Path, monkeypatch: pyte
     assert (report.encoded, first.encoded) == (10, 10)
     assert first.batches == [4, 4, 2]
     opened: list[object] = []
-    monkeypatch.setattr("image2sentence.gallery.indexing.read_regular", opened.append)
+    monkeypatch.setattr("image2sentence.gallery.sources.read_regular", opened.append)
     second = FakeEncoder()
     report = run(tmp_path / "p", tmp_path / "g", second)
     assert (report.unchanged, report.encoded, second.batches, opened) == (10, 0, [], [])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,10 +11,12 @@ import click
 
 from image2sentence.cli.common import (
     GALLERY_NAME,
+    PlaceType,
     find_gallery,
     gallery_option,
     json_option,
     model_option,
+    optional_extra,
     print_json,
     progress_bar,
 )
@@ -20,6 +24,7 @@ from image2sentence.cli.common import (
 if TYPE_CHECKING:
     from image2sentence.gallery.indexing import IndexReport
     from image2sentence.gallery.metadata_file import MetadataReport
+    from image2sentence.places import Place
 
 LISTED = 20
 """Unreadable files named one by one; `--json` names all."""
@@ -28,7 +33,7 @@ _COUNTS = ("found", "encoded", "unchanged", "moved", "duplicates", "deleted")
 
 
 @click.command()
-@click.argument("pictures", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("pictures", type=PlaceType(exists=True, path_type=Path))
 @gallery_option
 @model_option
 @click.option(
@@ -37,17 +42,34 @@ _COUNTS = ("found", "encoded", "unchanged", "moved", "duplicates", "deleted")
     metavar="FILE",
     help="CSV, JSONL or Parquet with a column `file` and values to filter by.",
 )
+@click.option("--shards", is_flag=True, help="Take the .tar files in PICTURES as shards of pictures.")
+@click.option(
+    "--engine",
+    type=click.Choice(["threads", "ray"]),
+    default="threads",
+    show_default=True,
+    help="Encode in this process, or in actors on a Ray cluster ($RAY_ADDRESS, else one started here).",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="With --engine ray: actors that encode, one core each.",
+)
 @click.option("--retry-failed", is_flag=True, help="Read files again that could not be read before.")
 @json_option
 def index(
-    pictures: Path,
+    pictures: Path | str,
     gallery: Path | str | None,
     model: Path | None,
     metadata: Path | None,
+    shards: bool,
+    engine: str,
+    workers: int | None,
     retry_failed: bool,
     as_json: bool,
 ) -> None:
-    """Bring a gallery up to date with the pictures below the folder PICTURES.
+    """Bring a gallery up to date with the pictures in PICTURES: a folder, a URL (s3://...), or a .tar shard.
 
     Only new and changed pictures are encoded. Files that cannot be read are listed and never stop the run.
     Where there is no gallery yet, one is made: by default in this folder, as .image2sentence.
@@ -62,7 +84,10 @@ def index(
     with open_or_create_gallery(name, encoder.fingerprint, encoder.width) as opened:
         values = None if metadata is None else MetadataFile(metadata, opened.columns())
         with progress_bar("indexing") as progress:
-            report = index_pictures(pictures, opened, encoder, retry_failed=retry_failed, progress=progress)
+            run = index_pictures if engine == "threads" else _on_ray(model, workers)
+            report = run(
+                pictures, opened, encoder, retry_failed=retry_failed, shards=shards, progress=progress
+            )
         joined = None if values is None else apply_metadata(opened, pictures, values)
         size, shown = len(opened), opened.name
     if as_json:
@@ -72,6 +97,17 @@ def index(
     _print_report(report, shown if isinstance(name, str) else str(name), size)
     if joined is not None:
         _print_metadata(joined)
+
+
+def _on_ray(model: Path | None, workers: int | None) -> Callable[..., IndexReport]:
+    """`index_pictures` on a Ray cluster, whose actors load the same model."""
+    from image2sentence.encoders import load_encoder
+    from image2sentence.gallery.ray_engine import index_on_ray
+
+    with optional_extra("ray", ("ray", "pyarrow", "pandas")):
+        import ray.data  # noqa: F401
+    folder = None if model is None else model.absolute()
+    return partial(index_on_ray, make_encoder=partial(load_encoder, folder, threads=1), workers=workers)
 
 
 def _print_report(report: IndexReport, gallery: str, size: int) -> None:
@@ -93,7 +129,7 @@ def _print_metadata(joined: MetadataReport) -> None:
         click.echo(f"  {joined.unmatched:,} rows name no picture here: {shown}")
 
 
-def _print_reasons(title: str, reasons: list[tuple[Path, str]]) -> None:
+def _print_reasons(title: str, reasons: list[tuple[Place, str]]) -> None:
     from image2sentence.images import display_path
 
     if not reasons:

@@ -10,10 +10,11 @@ import hashlib
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TypeAlias, cast
 
@@ -26,9 +27,11 @@ from image2sentence.errors import ConfigError, GalleryError, ImageError, ModelEr
 from image2sentence.gallery.filters import Value
 from image2sentence.gallery.pipeline import EncodeAndWrite, ReadAhead
 from image2sentence.gallery.protocol import GalleryStore
+from image2sentence.gallery.sources import Member, Source, member_path, open_source, shard_path
 from image2sentence.gallery.store import Content, Entry, Known
-from image2sentence.gallery.walk import UNSEEN, FoundFile, Walk, walk
-from image2sentence.images import MAX_PIXELS, date_taken, decode_image, display_path, read_regular
+from image2sentence.gallery.walk import UNSEEN, FoundFile, Walk
+from image2sentence.images import MAX_PIXELS, date_taken, decode_image, display_path
+from image2sentence.places import Place, joined, may_exist
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (files dealt with, files to deal with) as the run goes on."""
@@ -52,7 +55,7 @@ class IndexReport:
     """What an indexing run found and did. found = encoded + unchanged + moved + duplicates + len(failed).
 
     Attributes:
-        found: Files with a picture's ending below the folder.
+        found: Files with a picture's ending below the folder, and members of shards.
         encoded: Pictures encoded and committed.
         unchanged: Known pictures with the same content as before; not opened unless time or size changed.
         moved: Pictures known under a name that is gone; they keep their id.
@@ -70,8 +73,8 @@ class IndexReport:
     moved: int
     duplicates: int
     deleted: int
-    failed: list[tuple[Path, str]]
-    unreadable_folders: list[tuple[Path, str]]
+    failed: list[tuple[Place, str]]
+    unreadable_folders: list[tuple[Place, str]]
     skipped_other: int
     seconds: float
 
@@ -90,7 +93,7 @@ class IndexReport:
         return {**vars(self), **shown}
 
 
-def _shown(reasons: list[tuple[Path, str]]) -> list[list[str]]:
+def _shown(reasons: list[tuple[Place, str]]) -> list[list[str]]:
     return [[display_path(path), reason] for path, reason in reasons]
 
 
@@ -104,9 +107,10 @@ def index_pictures(
     at_least: int = AT_LEAST,
     max_pixels: int = MAX_PIXELS,
     retry_failed: bool = False,
+    shards: bool = False,
     progress: Progress | None = None,
 ) -> IndexReport:
-    """Bring a gallery up to date with the pictures below a folder.
+    """Bring a gallery up to date with the pictures below a folder or URL, or in a tar shard.
 
     Files whose size and modification time are as before are not opened. Moved and duplicate files are
     recognised by content and not encoded again. Every batch is committed, so a run that is killed or
@@ -114,7 +118,8 @@ def index_pictures(
     The EXIF date of each picture is kept as its metadata `taken`.
 
     Args:
-        pictures: The folder. A gallery can hold several, none inside another.
+        pictures: A folder, a URL that fsspec reads, or a .tar file in either. A gallery can hold several, none
+            inside another.
         gallery: Opened for writing, made with this encoder.
         encoder: Gives the vectors.
         batch_size: Pictures encoded and committed at once; fewer where they are so large that they take more
@@ -123,6 +128,7 @@ def index_pictures(
         at_least: Smallest side the encoder needs, see `load_image`. Vectors depend (slightly) on it: keep it.
         max_pixels: Largest picture decoded, see `load_image`.
         retry_failed: Read again files that failed before and have not changed since.
+        shards: Take the .tar files there as shards of pictures; always so where it was done before.
         progress: Told how far the run is.
 
     Returns:
@@ -140,24 +146,25 @@ def index_pictures(
         if value is not None and value < 1:
             raise ConfigError(f"{name} must be at least 1, got {value}")
     gallery.require(encoder.fingerprint, encoder.width)
-    folder = _picture_folder(pictures, gallery)
-    found = walk(folder, gallery.own_folder)
-    inputs = _Inputs(encoder)
-    read = partial(_read, folder, gallery, inputs, at_least, max_pixels)
-    ahead = ReadAhead(read, threads, 2 * batch_size, _Outcome.bytes, _BATCH_BYTES)
+    source = picture_source(pictures, gallery)
+    found = source.walk(gallery.own_folder)
+    inputs = Inputs(encoder)
+    read = partial(_read, source, gallery, inputs, at_least, max_pixels)
+    ahead = ReadAhead(read, threads, 2 * batch_size, lambda outcome: outcome.bytes(), _BATCH_BYTES)
     with closing(EncodeAndWrite(inputs.parallel)) as line:
-        run = _Run(folder, gallery, inputs, batch_size, found, line)
+        run = Run(source.place, gallery, inputs, batch_size, found, line, shards=shards)
         changed = [file for file in found.files if run.is_changed(file, retry_failed)]
-        with closing(ahead.over(changed)) as outcomes:
+        opened = [shard for shard in run.shards if run.is_changed_shard(shard, retry_failed)]
+        with closing(ahead.over(chain(changed, read_shards(source, opened)))) as outcomes:
             for done, outcome in enumerate(outcomes, 1):
                 run.take(outcome)
                 if progress is not None:
-                    progress(done, len(changed))
+                    progress(done, max(done, len(changed)))
         run.finish()
     return run.report(time.perf_counter() - start)
 
 
-class _Inputs:
+class Inputs:
     """An encoder's input and output: prepared in the reading threads where the encoder can."""
 
     def __init__(self, encoder: Encoder) -> None:
@@ -198,38 +205,103 @@ class _Decoded:
 
 
 @dataclass(frozen=True)
-class _Outcome:
-    """A file after reading: its content's hash and date, and where the gallery lacks it the picture; or a reason."""
+class Loaded:
+    """A shard's member, read and not yet decoded."""
 
-    file: FoundFile
-    sha256: bytes | None = None
-    decoded: _Decoded | None = None
-    taken: str | None = None
+    shard: FoundFile
+    member: Member
+
+    @property
+    def file(self) -> FoundFile:
+        """Its path below the root and its size; its time is the shard's."""
+        return FoundFile(member_path(self.shard, self.member.name), self.member.size, self.shard.mtime_ns)
+
+
+@dataclass(frozen=True)
+class ShardEnd:
+    """All of a shard has been read: how many pictures it has; or why the rest of it could not be read."""
+
+    shard: FoundFile
+    members: int
     reason: str | None = None
 
     def bytes(self) -> int:
+        """None to speak of."""
+        return 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A file after reading: its content's hash and date, and where the gallery lacks it the picture; or a reason.
+
+    The picture comes as the encoder's input, or from elsewhere as a finished content. `shard` and `offset` are
+    given for members of shards.
+    """
+
+    file: FoundFile
+    sha256: bytes | None = None
+    decoded: _Decoded | Content | None = None
+    taken: str | None = None
+    reason: str | None = None
+    shard: FoundFile | None = None
+    offset: int | None = None
+
+    def bytes(self) -> int:
         """Memory that the picture takes."""
-        return 0 if self.decoded is None else self.decoded.bytes
+        return self.decoded.bytes if isinstance(self.decoded, _Decoded) else 0
+
+
+def read_shards(source: Source, shards: Sequence[FoundFile]) -> Iterator[Loaded | ShardEnd]:
+    """The members of shards one after the other, and the end of each."""
+    for shard in shards:
+        count = 0
+        try:
+            for member in source.members(shard):
+                count += 1
+                yield Loaded(shard, member)
+        except ImageError as error:
+            yield ShardEnd(shard, count, str(error))
+        else:
+            yield ShardEnd(shard, count)
 
 
 def _read(
-    folder: Path, gallery: GalleryStore, inputs: _Inputs, at_least: int, max_pixels: int, file: FoundFile
-) -> _Outcome:
+    source: Source,
+    gallery: GalleryStore,
+    inputs: Inputs,
+    at_least: int,
+    max_pixels: int,
+    item: FoundFile | Loaded | ShardEnd,
+) -> Outcome | ShardEnd:
     """Read, hash, decode and prepare one file (in a thread)."""
+    if isinstance(item, ShardEnd):
+        return item
     try:
-        data, status = read_regular(folder / file.path)
+        data, outcome = read_item(source, item)
     except ImageError as error:
         # Permissions and links are put right without a trace in size or time: such a file is always retried.
-        return _Outcome(FoundFile(file.path, UNSEEN, UNSEEN), reason=str(error))
-    seen = FoundFile(file.path, status.st_size, status.st_mtime_ns)
-    sha256 = hashlib.sha256(data).digest()
-    if gallery.find_content(sha256) is not None:
-        return _Outcome(seen, sha256, taken=date_taken(data))
+        assert isinstance(item, FoundFile)
+        return Outcome(FoundFile(item.path, UNSEEN, UNSEEN), reason=str(error))
+    if outcome.sha256 is None:
+        return outcome
+    if gallery.find_content(outcome.sha256) is not None:
+        return replace(outcome, taken=date_taken(data))
     try:
         picture, width, height, taken = decode_image(data, max_pixels=max_pixels, at_least=at_least)
     except ImageError as error:
-        return _Outcome(seen, reason=str(error))
-    return _Outcome(seen, sha256, _Decoded(inputs.of(picture), width, height), taken)
+        return replace(outcome, sha256=None, reason=str(error))
+    return replace(outcome, decoded=_Decoded(inputs.of(picture), width, height), taken=taken)
+
+
+def read_item(source: Source, item: FoundFile | Loaded) -> tuple[bytes, Outcome]:
+    """A file's or member's bytes, and what is known of it then: its hash, or why it was refused. Raises ImageError."""
+    if isinstance(item, FoundFile):
+        data, seen = source.read(item)
+        return data, Outcome(seen, hashlib.sha256(data).digest())
+    member = item.member
+    sha256 = hashlib.sha256(member.data).digest() if member.reason is None else None
+    outcome = Outcome(item.file, sha256, reason=member.reason, shard=item.shard, offset=member.offset)
+    return member.data, outcome
 
 
 @dataclass
@@ -237,31 +309,66 @@ class _Batch:
     """Outcomes that wait to be encoded and committed."""
 
     entries: list[Entry] = field(default_factory=list)
-    contents: dict[bytes, _Decoded] = field(default_factory=dict)
+    contents: dict[bytes, _Decoded | Content] = field(default_factory=dict)
     bytes: int = 0
 
+    def inputs(self) -> list[Input]:
+        """The inputs of those that have yet to be encoded."""
+        return [one.input for one in self.contents.values() if isinstance(one, _Decoded)]
 
-class _Run:
+
+@dataclass
+class _Shard:
+    """What is known of a shard's members, and how far it has been taken in this run.
+
+    Until all of it has been taken, its first member is kept without the shard's time: so a run that is killed
+    leaves a shard that looks changed, and the next one reads it again.
+    """
+
+    file: FoundFile
+    known: dict[str, Known]
+    seen: set[str] = field(default_factory=set)
+    first: Outcome | None = None
+    end: ShardEnd | None = None
+
+    def taken(self, outcome: Outcome) -> Outcome:
+        """Note a member; gives it as it is to be written."""
+        self.seen.add(outcome.file.path)
+        if self.first is not None:
+            return outcome
+        self.first = outcome
+        return replace(outcome, file=replace(outcome.file, mtime_ns=UNSEEN))
+
+
+class Run:
     """One indexing run: what the gallery knew, what waits, and what has been done."""
 
     def __init__(
         self,
-        folder: Path,
+        place: Place,
         gallery: GalleryStore,
-        inputs: _Inputs,
+        inputs: Inputs,
         batch_size: int,
         found: Walk,
         line: EncodeAndWrite,
+        *,
+        shards: bool,
     ) -> None:
-        self._folder = folder
+        self._place = place
         self._gallery = gallery
         self._inputs = inputs
         self._line = line
         self._batch_size = batch_size
         self._found = found
-        self._root = gallery.add_root(folder)
+        self._root = gallery.add_root(place)
         self._known = gallery.known(self._root)
-        missing = _missing(self._known, found)
+        members = _by_shard(self._known, found)
+        only = [shard.path for shard in found.shards] == [""]
+        self.shards = found.shards if shards or members or only else []
+        self._shards = {shard.path: _Shard(shard, members.get(shard.path, {})) for shard in self.shards}
+        missing = _missing(
+            self._known, found, {path for shard in self._shards.values() for path in shard.known}
+        )
         self._missing = {known.id for known in missing}
         self._movable = gallery.gone(self._root)
         for known in missing:
@@ -271,7 +378,7 @@ class _Run:
         self._under_way: deque[set[bytes]] = deque(maxlen=inputs.parallel + 2)
         self._dates = gallery.columns().get(TAKEN)
         self._counts: Counter[str] = Counter()
-        self._failed: list[tuple[Path, str]] = []
+        self._failed: list[tuple[Place, str]] = []
         self._relinked = False
 
     def is_changed(self, file: FoundFile, retry_failed: bool) -> bool:
@@ -283,16 +390,54 @@ class _Run:
             self._counts["unchanged"] += 1
             return False
         if not retry_failed:
-            self._failed.append((self._folder / file.path, known.reason))
+            self._failed.append((joined(self._place, file.path), known.reason))
         return retry_failed
 
-    def take(self, outcome: _Outcome) -> None:
+    def is_changed_shard(self, file: FoundFile, retry_failed: bool) -> bool:
+        """Whether a shard must be read; counts what is known of its members where not."""
+        shard = self._shards[file.path]
+        reasons = {path: known.reason for path, known in shard.known.items() if known.reason is not None}
+        complete = bool(shard.known) and all(k.mtime_ns == file.mtime_ns for k in shard.known.values())
+        if not complete or file.size == UNSEEN or (retry_failed and reasons):
+            return True
+        self._counts["unchanged"] += len(shard.known) - len(reasons)
+        self._counts["members"] += len(shard.known)
+        self._failed += [(joined(self._place, path), reason) for path, reason in reasons.items()]
+        return False
+
+    def take(self, outcome: Outcome | ShardEnd) -> None:
         """Sort one file in; encode and commit when enough wait."""
+        if isinstance(outcome, ShardEnd):
+            self._shards[outcome.shard.path].end = outcome
+            self._finish_shard(outcome.shard)
+            return
+        if outcome.shard is not None:
+            self._counts["members"] += 1
+            outcome = self._shards[outcome.shard.path].taken(outcome)
         if outcome.sha256 is None:
             self._add(outcome)
-            self._failed.append((self._folder / outcome.file.path, outcome.reason or ""))
+            self._failed.append((joined(self._place, outcome.file.path), outcome.reason or ""))
         else:
             self._take_content(outcome, outcome.sha256)
+        if outcome.shard is not None:
+            self._finish_shard(outcome.shard)
+        self._commit_when_full()
+
+    def _finish_shard(self, file: FoundFile) -> None:
+        """Where all of a shard has been taken: forget what it no longer has, and note that it is complete."""
+        shard = self._shards[file.path]
+        if shard.end is None or len(shard.seen) < shard.end.members:
+            return
+        if shard.end.reason is not None:
+            self._counts["broken"] += 1
+            self._failed.append((joined(self._place, file.path), shard.end.reason))
+            return
+        self._missing |= {known.id for path, known in shard.known.items() if path not in shard.seen}
+        if shard.first is not None:
+            self._add(replace(shard.first, decoded=None))
+            self._commit_when_full()
+
+    def _commit_when_full(self) -> None:
         batch = self._batch
         full = len(batch.contents) == self._batch_size or batch.bytes > _BATCH_BYTES
         if full or len(batch.entries) >= _ENTRIES_AT_ONCE:
@@ -309,26 +454,28 @@ class _Run:
     def report(self, seconds: float) -> IndexReport:
         """The run in numbers."""
         return IndexReport(
-            found=len(self._found.files),
+            found=len(self._found.files) + self._counts["members"] + self._counts["broken"],
             encoded=self._counts["encoded"],
             unchanged=self._counts["unchanged"],
             moved=self._counts["moved"],
             duplicates=self._counts["duplicates"],
             deleted=self._counts["deleted"],
-            failed=sorted(self._failed),
-            unreadable_folders=[(self._folder / path, reason) for path, reason in self._found.unreadable],
-            skipped_other=self._found.others,
+            failed=sorted(self._failed, key=lambda reason: str(reason[0])),
+            unreadable_folders=[
+                (joined(self._place, path), reason) for path, reason in self._found.unreadable
+            ],
+            skipped_other=self._found.others + len(self._found.shards) - len(self.shards),
             seconds=seconds,
         )
 
-    def _take_content(self, outcome: _Outcome, sha256: bytes) -> None:
+    def _take_content(self, outcome: Outcome, sha256: bytes) -> None:
         content = self._gallery.find_content(sha256)
         before = self._known.get(outcome.file.path)
         moved_from = None
         waiting = sha256 in self._batch.contents or any(sha256 in batch for batch in self._under_way)
         if content is None and outcome.decoded is not None and not waiting:
             self._batch.contents[sha256] = outcome.decoded
-            self._batch.bytes += outcome.decoded.bytes
+            self._batch.bytes += outcome.bytes()
             kind = "encoded"
         elif content is not None and before is not None and before.content_id == content:
             kind = "unchanged"
@@ -341,7 +488,7 @@ class _Run:
         self._counts[kind] += 1
         self._add(outcome, moved_from)
 
-    def _add(self, outcome: _Outcome, moved_from: int | None = None) -> None:
+    def _add(self, outcome: Outcome, moved_from: int | None = None) -> None:
         file = outcome.file
         before = self._known.get(file.path)
         self._relinked |= before is not None and before.content_id is not None
@@ -354,10 +501,11 @@ class _Run:
                 outcome.reason,
                 moved_from,
                 self._metadata(outcome, known=before is not None),
+                outcome.offset,
             )
         )
 
-    def _metadata(self, outcome: _Outcome, known: bool) -> dict[str, Value | None]:
+    def _metadata(self, outcome: Outcome, known: bool) -> dict[str, Value | None]:
         if outcome.taken is not None and self._dates is None:
             self._gallery.add_columns({TAKEN: "date"})
             self._dates = "date"
@@ -369,15 +517,16 @@ class _Run:
         batch, self._batch = self._batch, _Batch()
         if batch.entries:
             self._line.submit(
-                lambda: self._inputs.encoded([decoded.input for decoded in batch.contents.values()]),
+                lambda: self._inputs.encoded(batch.inputs()),
                 lambda vectors: self._write(batch, vectors),
             )
             self._under_way.append(set(batch.contents))
 
     def _write(self, batch: _Batch, vectors: Vectors) -> None:
+        rows = iter(vectors)
         contents = [
-            Content(sha256, decoded.width, decoded.height, vector)
-            for (sha256, decoded), vector in zip(batch.contents.items(), vectors, strict=True)
+            given if isinstance(given, Content) else Content(sha256, given.width, given.height, next(rows))
+            for sha256, given in batch.contents.items()
         ]
         self._gallery.commit(self._root, contents, batch.entries)
 
@@ -398,25 +547,48 @@ def check_vectors(encoder: Encoder, vectors: Vectors, count: int) -> None:
         )
 
 
-def _picture_folder(pictures: str | os.PathLike[str], gallery: GalleryStore) -> Path:
-    folder = Path(os.path.abspath(pictures))
-    if not folder.is_dir():
-        raise GalleryError(
-            f"there is no folder {display_path(folder)}: name the folder that holds the pictures"
-        )
+def picture_source(pictures: str | os.PathLike[str], gallery: GalleryStore) -> Source:
+    """What PICTURES names, if it overlaps nothing that the gallery holds. Raises GalleryError."""
+    source = open_source(pictures)
     for root in gallery.roots().values():
-        if isinstance(root, str):
-            continue
-        if root != folder and (root in folder.parents or folder in root.parents) and root.is_dir():
+        if (
+            root != source.place
+            and may_exist(root)
+            and (_within(root, source.place) or _within(source.place, root))
+        ):
             raise GalleryError(
-                f"{display_path(folder)} overlaps {display_path(root)}, which this gallery holds already: "
+                f"{display_path(source.place)} overlaps {display_path(root)}, which this gallery holds already: "
                 "index that folder, or make another gallery"
             )
-    return folder
+    return source
 
 
-def _missing(known: dict[str, Known], found: Walk) -> list[Known]:
-    """Known files that are no longer there; those below a folder that cannot be listed may well be."""
+def _within(inner: Place, outer: Place) -> bool:
+    if isinstance(inner, Path) and isinstance(outer, Path):
+        return inner.is_relative_to(outer)
+    return str(inner).startswith(str(outer).rstrip("/") + "/")
+
+
+def _by_shard(known: Mapping[str, Known], found: Walk) -> dict[str, dict[str, Known]]:
+    """Known members by the shard that they lie in."""
+    members: dict[str, dict[str, Known]] = {}
+    whole = [shard.path for shard in found.shards] == [""]
+    for path, entry in known.items():
+        shard = "" if whole else shard_path(path)
+        if shard is not None:
+            members.setdefault(shard, {})[path] = entry
+    return members
+
+
+def _missing(known: Mapping[str, Known], found: Walk, members: Collection[str]) -> list[Known]:
+    """Known files that are no longer there; those below a folder that cannot be listed may well be.
+
+    What a shard that is there still has, only reading it can tell: `members` are left out.
+    """
     present = {file.path for file in found.files}
     hidden = tuple("" if path == "." else os.path.join(path, "") for path, _ in found.unreadable)
-    return [entry for path, entry in known.items() if path not in present and not path.startswith(hidden)]
+    return [
+        entry
+        for path, entry in known.items()
+        if path not in present and path not in members and not path.startswith(hidden)
+    ]

@@ -21,6 +21,7 @@ from image2sentence.errors import DataError
 from image2sentence.gallery.filters import ColumnType, Value, canonical_date
 from image2sentence.gallery.protocol import GalleryStore
 from image2sentence.images import display_path, printable
+from image2sentence.places import Place, as_place
 
 FILE_COLUMN = "file"
 """The column with the picture's path relative to the indexed folder, or its bare name."""
@@ -137,7 +138,7 @@ def apply_metadata(gallery: GalleryStore, root: str | os.PathLike[str], file: Me
         GalleryError: the gallery cannot be written or is damaged.
     """
     gallery.add_columns(file.columns)
-    names = _Names(gallery, Path(os.path.abspath(root)))
+    names = _Names(gallery, as_place(root))
     counts = _Counts()
     changed = gallery.set_metadata(_joined(file, names, counts))
     return MetadataReport(dict(file.columns), counts.matched, changed, counts.unmatched, counts.examples)
@@ -167,7 +168,7 @@ def _joined(
 class _Names:
     """The pictures below one root by relative path, and by bare name."""
 
-    def __init__(self, gallery: GalleryStore, folder: Path) -> None:
+    def __init__(self, gallery: GalleryStore, folder: Place) -> None:
         root = next((number for number, path in gallery.roots().items() if path == folder), None)
         known = gallery.known(root) if root is not None else {}
         self._paths = {PurePath(path).as_posix(): entry.id for path, entry in known.items()}

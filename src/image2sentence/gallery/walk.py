@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from image2sentence.images import EXTENSIONS
+from image2sentence.places import SHARD
 
 UNSEEN = -1
 """Size and time of a file that could not be looked at: equal to no real file's, so it is retried."""
@@ -24,9 +25,10 @@ class FoundFile:
 
 @dataclass
 class Walk:
-    """What lies below a folder: picture files, the number of others, folders that cannot be listed."""
+    """What lies below a place: picture files, tar shards, the number of others, folders that cannot be listed."""
 
     files: list[FoundFile] = field(default_factory=list)
+    shards: list[FoundFile] = field(default_factory=list)
     others: int = 0
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
@@ -68,8 +70,10 @@ def _list_folder(folder: Path, relative: str, found: Walk) -> Iterator[str]:
         path = os.path.join(relative, entry.name)
         if _is_folder(entry):
             yield path
-        elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
+        elif (ending := os.path.splitext(entry.name)[1].lower()) in EXTENSIONS:
             found.files.append(_found_file(path, entry))
+        elif ending == SHARD:
+            found.shards.append(_found_file(path, entry))
         else:
             found.others += 1
 
