@@ -13,7 +13,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TypeAlias, cast
@@ -43,7 +42,7 @@ TAKEN = "taken"
 """The metadata column that holds the EXIF date."""
 
 _ENTRIES_AT_ONCE = 1_024
-_BATCH_BYTES = 256 << 20
+BATCH_BYTES = 256 << 20
 _NORM_TOLERANCE = 1e-3
 
 Input: TypeAlias = Image.Image | NDArray[np.float32]
@@ -149,8 +148,10 @@ def index_pictures(
     source = picture_source(pictures, gallery)
     found = source.walk(gallery.own_folder)
     inputs = Inputs(encoder)
-    read = partial(_read, source, gallery, inputs, at_least, max_pixels)
-    ahead = ReadAhead(read, threads, 2 * batch_size, lambda outcome: outcome.bytes(), _BATCH_BYTES)
+    reader = Reader(
+        source, inputs, lambda sha256: gallery.find_content(sha256) is not None, at_least, max_pixels
+    )
+    ahead = ReadAhead(reader.read, threads, 2 * batch_size, lambda outcome: outcome.bytes(), BATCH_BYTES)
     with closing(EncodeAndWrite(inputs.parallel)) as line:
         run = Run(source.place, gallery, inputs, batch_size, found, line, shards=shards)
         changed = [file for file in found.files if run.is_changed(file, retry_failed)]
@@ -189,7 +190,7 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class _Decoded:
+class Decoded:
     """A picture that the gallery lacks: the encoder's input, and its full size in pixels."""
 
     input: Input
@@ -240,7 +241,7 @@ class Outcome:
 
     file: FoundFile
     sha256: bytes | None = None
-    decoded: _Decoded | Content | None = None
+    decoded: Decoded | Content | None = None
     taken: str | None = None
     reason: str | None = None
     shard: FoundFile | None = None
@@ -248,7 +249,7 @@ class Outcome:
 
     def bytes(self) -> int:
         """Memory that the picture takes."""
-        return self.decoded.bytes if isinstance(self.decoded, _Decoded) else 0
+        return self.decoded.bytes if isinstance(self.decoded, Decoded) else 0
 
 
 def read_shards(source: Source, shards: Sequence[FoundFile]) -> Iterator[Loaded | ShardEnd]:
@@ -265,43 +266,53 @@ def read_shards(source: Source, shards: Sequence[FoundFile]) -> Iterator[Loaded 
             yield ShardEnd(shard, count)
 
 
-def _read(
-    source: Source,
-    gallery: GalleryStore,
-    inputs: Inputs,
-    at_least: int,
-    max_pixels: int,
-    item: FoundFile | Loaded | ShardEnd,
-) -> Outcome | ShardEnd:
-    """Read, hash, decode and prepare one file (in a thread)."""
-    if isinstance(item, ShardEnd):
-        return item
-    try:
-        data, outcome = read_item(source, item)
-    except ImageError as error:
-        # Permissions and links are put right without a trace in size or time: such a file is always retried.
-        assert isinstance(item, FoundFile)
-        return Outcome(FoundFile(item.path, UNSEEN, UNSEEN), reason=str(error))
-    if outcome.sha256 is None:
-        return outcome
-    if gallery.find_content(outcome.sha256) is not None:
-        return replace(outcome, taken=date_taken(data))
-    try:
-        picture, width, height, taken = decode_image(data, max_pixels=max_pixels, at_least=at_least)
-    except ImageError as error:
-        return replace(outcome, sha256=None, reason=str(error))
-    return replace(outcome, decoded=_Decoded(inputs.of(picture), width, height), taken=taken)
+@dataclass(frozen=True)
+class Reader:
+    """Reads, hashes, decodes and prepares files one by one, in threads.
+
+    Attributes:
+        is_known: Whether the gallery has the content of a hash: it is not decoded then.
+        at_least, max_pixels: see `load_image`.
+    """
+
+    source: Source
+    inputs: Inputs
+    is_known: Callable[[bytes], bool]
+    at_least: int
+    max_pixels: int
+
+    def read(self, item: FoundFile | Loaded | ShardEnd) -> Outcome | ShardEnd:
+        """What became of a file, or of a shard's member; the end of a shard as it is."""
+        if isinstance(item, ShardEnd):
+            return item
+        if isinstance(item, Loaded):
+            return self._decoded(item.member.data, _member_outcome(item))
+        try:
+            data, seen = self.source.read(item)
+        except ImageError as error:
+            # Permissions and links are put right without a trace in size or time: such a file is always retried.
+            return Outcome(FoundFile(item.path, UNSEEN, UNSEEN), reason=str(error))
+        return self._decoded(data, Outcome(seen, hashlib.sha256(data).digest()))
+
+    def _decoded(self, data: bytes, outcome: Outcome) -> Outcome:
+        if outcome.sha256 is None:
+            return outcome
+        if self.is_known(outcome.sha256):
+            return replace(outcome, taken=date_taken(data))
+        try:
+            picture, width, height, taken = decode_image(
+                data, max_pixels=self.max_pixels, at_least=self.at_least
+            )
+        except ImageError as error:
+            return replace(outcome, sha256=None, reason=str(error))
+        return replace(outcome, decoded=Decoded(self.inputs.of(picture), width, height), taken=taken)
 
 
-def read_item(source: Source, item: FoundFile | Loaded) -> tuple[bytes, Outcome]:
-    """A file's or member's bytes, and what is known of it then: its hash, or why it was refused. Raises ImageError."""
-    if isinstance(item, FoundFile):
-        data, seen = source.read(item)
-        return data, Outcome(seen, hashlib.sha256(data).digest())
+def _member_outcome(item: Loaded) -> Outcome:
+    """What is known of a member before it is decoded: its hash, or why it was refused."""
     member = item.member
     sha256 = hashlib.sha256(member.data).digest() if member.reason is None else None
-    outcome = Outcome(item.file, sha256, reason=member.reason, shard=item.shard, offset=member.offset)
-    return member.data, outcome
+    return Outcome(item.file, sha256, reason=member.reason, shard=item.shard, offset=member.offset)
 
 
 @dataclass
@@ -309,12 +320,12 @@ class _Batch:
     """Outcomes that wait to be encoded and committed."""
 
     entries: list[Entry] = field(default_factory=list)
-    contents: dict[bytes, _Decoded | Content] = field(default_factory=dict)
+    contents: dict[bytes, Decoded | Content] = field(default_factory=dict)
     bytes: int = 0
 
     def inputs(self) -> list[Input]:
         """The inputs of those that have yet to be encoded."""
-        return [one.input for one in self.contents.values() if isinstance(one, _Decoded)]
+        return [one.input for one in self.contents.values() if isinstance(one, Decoded)]
 
 
 @dataclass
@@ -439,7 +450,7 @@ class Run:
 
     def _commit_when_full(self) -> None:
         batch = self._batch
-        full = len(batch.contents) == self._batch_size or batch.bytes > _BATCH_BYTES
+        full = len(batch.contents) == self._batch_size or batch.bytes > BATCH_BYTES
         if full or len(batch.entries) >= _ENTRIES_AT_ONCE:
             self._commit()
 

@@ -1,53 +1,60 @@
-"""Indexing on a Ray cluster: Ray Data reads in tasks and encodes in actors, and one process writes.
+"""Indexing on a Ray cluster: workers read and encode, and one process writes.
 
-The driver lists what is there and knows the gallery; it hands out files in groups, and shards one by one. Reading tasks
-give the bytes of pictures, which cross the cluster compressed as they are; the actors decode and encode them; vectors
-come back to the driver, which sorts and commits them as the ordinary engine does. Tasks and actors that die are
-started again by Ray and do their share anew. Nothing depends on the order in which rows come back.
+The driver lists what is there and knows the gallery; it hands out files in groups, and shards one by one. A worker (an
+actor of one core) reads, decodes and encodes its unit, and streams back what came of each picture, in the unit's order:
+vectors cross the network, pictures do not. The driver sorts and commits this as the ordinary engine does. When a
+worker or its node dies, another goes on with the unit after the last picture that came back.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import replace
-from functools import partial
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from time import perf_counter
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from image2sentence.encoders.base import Encoder
-from image2sentence.errors import ConfigError, GalleryError, ImageError
+from image2sentence.errors import ConfigError, GalleryError, Image2SentenceError
 from image2sentence.gallery.indexing import (
     AT_LEAST,
+    BATCH_BYTES,
+    Decoded,
     IndexReport,
     Inputs,
-    Loaded,
     Outcome,
     Progress,
+    Reader,
     Run,
     ShardEnd,
     picture_source,
-    read_item,
     read_shards,
 )
-from image2sentence.gallery.pipeline import EncodeAndWrite
+from image2sentence.gallery.pipeline import EncodeAndWrite, ReadAhead
 from image2sentence.gallery.protocol import GalleryStore
 from image2sentence.gallery.sources import Source
 from image2sentence.gallery.store import Content
-from image2sentence.gallery.walk import UNSEEN, FoundFile
-from image2sentence.images import MAX_PIXELS, decode_image, printable
+from image2sentence.gallery.walk import FoundFile
+from image2sentence.images import MAX_PIXELS, printable
+from image2sentence.places import Place, joined
 
-Row: TypeAlias = dict[str, Any]
+FILES_AT_ONCE = 256
+"""Files in a unit, at most."""
 
-FILES_AT_ONCE = 64
-"""Files that one reading task reads."""
+ATTEMPTS = 3
+"""Workers that may die in a row at the same place of a unit before the run stops."""
 
-_DECODERS = 2
-_BLOCK_BYTES = 16 << 20  # small, so that actors begin early and little is read twice when a node dies
+PATIENCE = 300
+"""Seconds without any worker before the run stops."""
+
+_SHARES = 4  # units per worker at least, so that all end at about the same time
+_READERS = 4  # threads of a worker: it waits for storage more than it computes in them
+_AHEAD = 4  # batches that wait to be taken from a worker before it pauses
+
+_Outcomes: TypeAlias = list[Outcome | ShardEnd]
 
 
 def index_on_ray(
@@ -67,20 +74,22 @@ def index_on_ray(
     """As `index_pictures`, with the reading and encoding on a Ray cluster.
 
     Uses the cluster that this process is connected to, else that of $RAY_ADDRESS, else starts one here. The
-    pictures must be readable under the same name from every node, and the package and model be there.
+    pictures must be readable under the same name from every node, and the package and model be there. Only this
+    process writes. Moved and copied files are recognised, but encoded before they are.
 
     Args:
         pictures: A folder, URL or .tar file, as for `index_pictures`.
         gallery: Opened for writing, made with this encoder.
         encoder: Its identity; it encodes nothing here.
-        make_encoder: Makes the same encoder in each actor; sent there by Ray.
-        workers: Actors that encode, one processor core each; None takes one per core of the cluster but one.
+        make_encoder: Makes the same encoder in each worker; sent there by Ray.
+        workers: Workers, one processor core each; None takes one per core of the cluster.
         batch_size: Pictures encoded and committed at once.
         at_least, max_pixels, retry_failed, shards, progress: As for `index_pictures`.
 
     Raises:
-        GalleryError: as `index_pictures`; or the cluster failed: what was committed before stays.
+        GalleryError: as `index_pictures`; or the cluster cannot be reached, or failed: what was committed stays.
         ConfigError: `workers` or `batch_size` is less than 1.
+        Image2SentenceError: whatever a worker raises, such as a ModelError.
     """
     start = perf_counter()
     if batch_size < 1 or (workers is not None and workers < 1):
@@ -88,175 +97,251 @@ def index_on_ray(
     gallery.require(encoder.fingerprint, encoder.width)
     source = picture_source(pictures, gallery)
     found = source.walk(gallery.own_folder)
+    task = Task(source, make_encoder, encoder.fingerprint, batch_size, at_least, max_pixels)
     with closing(EncodeAndWrite(1)) as line:
         run = Run(source.place, gallery, Inputs(encoder), batch_size, found, line, shards=shards)
         changed = [file for file in found.files if run.is_changed(file, retry_failed)]
         opened = [shard for shard in run.shards if run.is_changed_shard(shard, retry_failed)]
-        units = _units(changed, opened)
-        if units:
-            encode = (make_encoder, encoder.fingerprint, at_least, max_pixels)
-            for done, row in enumerate(_rows(source, units, encode, workers, batch_size), 1):
-                run.take(_outcome(row, opened))
-                if progress is not None:
-                    progress(done, max(done, len(changed)))
+        for done, outcome in enumerate(_outcomes(task, changed, opened, workers), 1):
+            run.take(outcome)
+            if progress is not None:
+                progress(done, max(done, len(changed)))
         run.finish()
     return run.report(perf_counter() - start)
 
 
-def _units(files: Sequence[FoundFile], shards: Sequence[FoundFile]) -> list[Row]:
-    """What the reading tasks are given: groups of files, and single shards."""
-    groups = [files[start : start + FILES_AT_ONCE] for start in range(0, len(files), FILES_AT_ONCE)]
-    return [_unit(-1, group) for group in groups] + [
-        _unit(place, [shard]) for place, shard in enumerate(shards)
-    ]
+@dataclass(frozen=True)
+class Task:
+    """What every worker is told."""
+
+    source: Source
+    make_encoder: Callable[[], Encoder]
+    fingerprint: str
+    batch_size: int
+    at_least: int
+    max_pixels: int
 
 
-def _unit(shard: int, files: Sequence[FoundFile]) -> Row:
-    return {
-        "shard": shard,
-        "paths": [os.fsencode(file.path) for file in files],
-        "sizes": [file.size for file in files],
-        "times": [file.mtime_ns for file in files],
-    }
+class Worker:
+    """Reads and encodes units (an actor)."""
 
+    def __init__(self, task: Task) -> None:
+        self._task = task
 
-def _rows(
-    source: Source,
-    units: list[Row],
-    encode: tuple[Callable[[], Encoder], str, int, int],
-    workers: int | None,
-    batch_size: int,
-) -> Iterator[Row]:
-    import ray
-    import ray.data
-
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False, configure_logging=False)
-    cores = ray.cluster_resources().get("CPU", 2)  # type: ignore[no-untyped-call]
-    actors = workers or max(1, int(cores) - 1)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.target_max_block_size = _BLOCK_BYTES
-    rows = (
-        ray.data.from_items(units, override_num_blocks=len(units))
-        .flat_map(partial(_read_unit, source), num_cpus=0.25)
-        .map_batches(
-            _Encoding,
-            fn_constructor_args=encode,
-            batch_size=batch_size,
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=actors),
-            num_cpus=1,
-        )
-    )
-    try:
-        yield from rows.iter_rows()
-    except ray.exceptions.RayError as error:
-        reason = printable(str(getattr(error, "cause", None) or error))[-500:]
-        raise GalleryError(
-            f"indexing stopped on the Ray cluster; what was committed is kept, run again to go on ({reason})"
-        ) from error
-
-
-def _read_unit(source: Source, unit: Row) -> Any:
-    """Read a unit into rows, one for each picture and one for the end of each shard (in a Ray task)."""
-    files = [
-        FoundFile(os.fsdecode(path), int(size), int(time))
-        for path, size, time in zip(unit["paths"], unit["sizes"], unit["times"], strict=True)
-    ]
-    if unit["shard"] < 0:
-        return (_file_row(source, file) for file in files)
-    return (_member_row(source, item, int(unit["shard"])) for item in read_shards(source, files))
-
-
-def _file_row(source: Source, file: FoundFile) -> Row:
-    try:
-        data, outcome = read_item(source, file)
-    except ImageError as error:
-        return _row(FoundFile(file.path, UNSEEN, UNSEEN), reason=str(error))
-    return _row(outcome.file, data=data, sha256=outcome.sha256 or b"")
-
-
-def _member_row(source: Source, item: Loaded | ShardEnd, shard: int) -> Row:
-    if isinstance(item, ShardEnd):
-        return _row(item.shard, shard=shard, end=item.members, reason=item.reason or "")
-    data, outcome = read_item(source, item)
-    return _row(
-        outcome.file,
-        data=data,
-        sha256=outcome.sha256 or b"",
-        reason=outcome.reason or "",
-        shard=shard,
-        offset=item.member.offset,
-    )
-
-
-def _row(file: FoundFile, **given: Any) -> Row:
-    """A row of the reading tasks; what is not given is empty, or -1."""
-    return {
-        "path": os.fsencode(file.path),
-        "size": file.size,
-        "mtime_ns": file.mtime_ns,
-        "data": b"",
-        "sha256": b"",
-        "reason": "",
-        "shard": -1,
-        "offset": -1,
-        "end": -1,
-        **given,
-    }
-
-
-class _Encoding:
-    """Decodes and encodes batches (an actor)."""
-
-    def __init__(
-        self, make_encoder: Callable[[], Encoder], fingerprint: str, at_least: int, max_pixels: int
-    ) -> None:
-        self._encoder = make_encoder()
-        if self._encoder.fingerprint != fingerprint:
+    def prepare(self) -> None:
+        """Load the model. Raises GalleryError where it is not the driver's."""
+        task = self._task
+        encoder = task.make_encoder()
+        if encoder.fingerprint != task.fingerprint:
             raise GalleryError(
-                f"the model on this node is {self._encoder.fingerprint}, expected {fingerprint}: install the same one"
+                f"the model on this node is {encoder.fingerprint}, expected {task.fingerprint}: install the same one"
             )
-        self._inputs = Inputs(self._encoder)
-        self._at_least = at_least
-        self._max_pixels = max_pixels
-        self._pool = ThreadPoolExecutor(_DECODERS)
+        self._inputs = Inputs(encoder)
+        reader = Reader(task.source, self._inputs, lambda _: False, task.at_least, task.max_pixels)
+        ahead = 2 * task.batch_size
+        self._ahead = ReadAhead(reader.read, _READERS, ahead, lambda one: one.bytes(), BATCH_BYTES)
 
-    def __call__(self, batch: Any) -> Row:
-        rows = list(self._pool.map(self._decoded, batch.to_pylist()))
-        waiting = [row for row in rows if row["input"] is not None]
-        vectors = np.zeros((len(rows), self._encoder.width), np.float32)
-        places = [place for place, row in enumerate(rows) if row["input"] is not None]
-        vectors[places] = self._inputs.encoded([row["input"] for row in waiting])
-        names = [name for name in rows[0] if name not in ("input", "data")]
-        return {**{name: [row[name] for row in rows] for name in names}, "vector": vectors}
+    def work(self, files: Sequence[FoundFile], shard: FoundFile | None, skip: int) -> Iterator[_Outcomes]:
+        """What came of a unit's pictures, in their order, in batches, without the first `skip`."""
+        items = chain(files, read_shards(self._task.source, [] if shard is None else [shard]))
+        batch: _Outcomes = []
+        with closing(self._ahead.over(islice(items, skip, None))) as outcomes:
+            for outcome in outcomes:
+                batch.append(outcome)
+                if len(batch) == self._task.batch_size or _bytes(batch) > BATCH_BYTES:
+                    yield self._encoded(batch)
+                    batch = []
+        yield self._encoded(batch)
 
-    def _decoded(self, row: Row) -> Row:
-        decoded = {**row, "width": -1, "height": -1, "taken": "", "input": None}
-        if not row["sha256"]:
-            return decoded
+    def _encoded(self, batch: _Outcomes) -> _Outcomes:
+        """The batch with vectors in the place of pictures."""
+        decoded = [one.decoded for one in batch if isinstance(one, Outcome)]
+        vectors = iter(self._inputs.encoded([one.input for one in decoded if isinstance(one, Decoded)]))
+        return [
+            replace(one, decoded=Content(one.sha256, one.decoded.width, one.decoded.height, next(vectors)))
+            if isinstance(one, Outcome) and isinstance(one.decoded, Decoded) and one.sha256 is not None
+            else one
+            for one in batch
+        ]
+
+
+def _bytes(batch: _Outcomes) -> int:
+    return sum(outcome.bytes() for outcome in batch)
+
+
+@dataclass
+class _Unit:
+    """Files or a shard for one worker; how many pictures of it have come back; deaths since the last of them."""
+
+    files: Sequence[FoundFile]
+    shard: FoundFile | None = None
+    done: int = 0
+    deaths: int = 0
+
+    def place(self, root: Place) -> Place:
+        """Where the next picture is."""
+        file = self.shard or self.files[min(self.done, len(self.files) - 1)]
+        return joined(root, file.path)
+
+
+def _units(files: Sequence[FoundFile], shards: Sequence[FoundFile], workers: int) -> list[_Unit]:
+    """Shards first, as they take longest; small groups of files where there are few."""
+    size = max(1, min(FILES_AT_ONCE, len(files) // (_SHARES * workers)))
+    groups = [_Unit(files[start : start + size]) for start in range(0, len(files), size)]
+    return [_Unit((), shard) for shard in shards] + groups
+
+
+def _outcomes(
+    task: Task, files: Sequence[FoundFile], shards: Sequence[FoundFile], workers: int | None
+) -> Iterator[Outcome | ShardEnd]:
+    """What came of all files and shards, in no order between units."""
+    if not files and not shards:
+        return
+    with _connected() as cores:
+        wanted = workers or max(1, cores)
+        units = _units(files, shards, wanted)
+        with closing(_Pool(task, units, min(wanted, len(units)))) as pool:
+            yield from pool.outcomes()
+
+
+@contextmanager
+def _connected() -> Iterator[int]:
+    """Connect to a cluster, or start one for as long as it is needed; gives its cores. Raises GalleryError."""
+    import ray
+
+    ours = not ray.is_initialized()
+    if ours:
+        address = os.environ.get("RAY_ADDRESS") or "local"
         try:
-            picture, width, height, taken = decode_image(
-                row["data"], max_pixels=self._max_pixels, at_least=self._at_least
+            ray.init(address=address, log_to_driver=False, configure_logging=False)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise GalleryError(
+                f"no Ray cluster at {printable(address)}: check RAY_ADDRESS ({printable(str(error))[:300]})"
+            ) from error
+    try:
+        yield int(ray.cluster_resources().get("CPU", 1))
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+@dataclass
+class _Job:
+    """What a worker is doing: getting ready, or a unit."""
+
+    worker: Any
+    unit: _Unit | None = None
+
+
+class _Pool:
+    """Workers, and the units that they have yet to do."""
+
+    def __init__(self, task: Task, units: Sequence[_Unit], workers: int) -> None:
+        self._task = task
+        self._units = deque(units)
+        self._jobs: dict[Any, _Job] = {}  # by what is waited for: the worker's answer, or stream of answers
+        self._stillborn = 0  # workers that died before they were ready, in a row
+        self._workers = workers
+        for _ in range(workers):
+            self._hire()
+
+    def close(self) -> None:
+        """Stop all workers."""
+        import ray
+
+        for job in self._jobs.values():
+            ray.kill(job.worker)
+        self._jobs.clear()
+
+    def outcomes(self) -> Iterator[Outcome | ShardEnd]:
+        """What comes back, until every unit is done."""
+        while self._units or any(job.unit is not None for job in self._jobs.values()):
+            yield from self._next()
+
+    def _hire(self) -> None:
+        import ray
+
+        actor = ray.remote(num_cpus=1, max_restarts=0, scheduling_strategy="SPREAD")(Worker)
+        worker = actor.remote(self._task)
+        self._jobs[worker.prepare.remote()] = _Job(worker)
+
+    def _assign(self, worker: Any) -> None:
+        import ray
+
+        if not self._units:
+            ray.kill(worker)  # its core may be needed by one that takes a lost worker's place
+            return
+        unit = self._units.popleft()
+        stream = worker.work.options(num_returns="streaming", _generator_backpressure_num_objects=_AHEAD)
+        self._jobs[stream.remote(unit.files, unit.shard, unit.done)] = _Job(worker, unit)
+
+    def _next(self) -> _Outcomes:
+        """Wait for one answer, and give its worker more to do."""
+        import ray
+
+        answer = self._wait()
+        job = self._jobs[answer]
+        try:
+            return self._answered(answer, job)
+        except ray.exceptions.RayTaskError as error:
+            raise _cause(error) from error
+        except ray.exceptions.RayError as error:
+            del self._jobs[answer]
+            self._lost(job.unit, error)
+            return []
+
+    def _wait(self) -> Any:
+        import ray
+
+        working = any(job.unit is not None for job in self._jobs.values())
+        ready, _ = ray.wait(list(self._jobs), timeout=None if working else PATIENCE, fetch_local=False)
+        if not ready:
+            raise GalleryError(
+                f"no core of the Ray cluster became free within {PATIENCE} s: see `ray status`"
             )
-        except ImageError as error:
-            return {**decoded, "sha256": b"", "reason": str(error)}
-        seen = {"width": width, "height": height, "taken": taken or "", "input": self._inputs.of(picture)}
-        return {**decoded, **seen}
+        return ready[0]
+
+    def _answered(self, answer: Any, job: _Job) -> _Outcomes:
+        import ray
+
+        outcomes: _Outcomes = []
+        unit = job.unit
+        if unit is None:
+            ray.get(answer)
+            self._stillborn = 0
+        else:
+            reference = next(answer, None)
+            if reference is not None:
+                outcomes = ray.get(reference)
+                unit.done, unit.deaths = unit.done + len(outcomes), 0
+                return outcomes
+        del self._jobs[answer]
+        self._assign(job.worker)
+        return outcomes
+
+    def _lost(self, unit: _Unit | None, error: Exception) -> None:
+        """Hire another worker, which goes on where the lost one stopped."""
+        if unit is None:
+            self._stillborn += 1
+        else:
+            unit.deaths += 1
+            self._units.appendleft(unit)
+        if self._stillborn >= ATTEMPTS * self._workers:
+            raise _stopped("workers die before they are ready", error)
+        if unit is not None and unit.deaths >= ATTEMPTS:
+            place = printable(str(unit.place(self._task.source.place)))
+            raise _stopped(f"{ATTEMPTS} workers in a row died at or after {place}", error)
+        self._hire()
 
 
-def _outcome(row: Mapping[str, Any], shards: Sequence[FoundFile]) -> Outcome | ShardEnd:
-    """A row that came back, as the run takes it."""
-    shard = None if row["shard"] < 0 else shards[row["shard"]]
-    if shard is not None and row["end"] >= 0:
-        return ShardEnd(shard, int(row["end"]), row["reason"] or None)
-    file = FoundFile(os.fsdecode(row["path"]), int(row["size"]), int(row["mtime_ns"]))
-    offset = None if row["offset"] < 0 else int(row["offset"])
-    if not row["sha256"]:
-        return Outcome(file, reason=row["reason"], shard=shard, offset=offset)
-    vector = np.asarray(row["vector"], np.float32)
-    content = Content(row["sha256"], int(row["width"]), int(row["height"]), vector)
-    found = Outcome(file, row["sha256"], content, shard=shard, offset=offset)
-    return replace(found, taken=row["taken"] or None)
+def _cause(error: Exception) -> Image2SentenceError:
+    """What a worker raised, with its own class where it was raised on purpose."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, Image2SentenceError) else _stopped("a worker failed", cause or error)
+
+
+def _stopped(what: str, error: object) -> GalleryError:
+    reason = printable(str(error))[:500]
+    return GalleryError(
+        f"indexing stopped, {what}; what was committed is kept, run again to go on ({reason})"
+    )
