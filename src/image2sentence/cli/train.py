@@ -110,6 +110,13 @@ def train(
     help="Add the matching encoder, for `search --rerank`.",
 )
 @click.option(
+    "--fixed",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Add query graphs of fixed shape, for phones: texts of up to N tokens.",
+)
+@click.option(
     "--benchmark",
     type=click.IntRange(min=0),
     default=400,
@@ -124,6 +131,7 @@ def export(
     int8: bool,
     half: bool,
     matching: bool,
+    fixed: int,
     benchmark: int,
 ) -> None:
     """Write a trained MODEL folder's graphs anew and report how far they are from torch.
@@ -135,7 +143,7 @@ def export(
         from image2sentence.training import run
         from image2sentence.training.export import ExportOptions
 
-    options = ExportOptions(int8_text=int8, half=half, benchmark=benchmark, matching=matching)
+    options = ExportOptions(int8_text=int8, half=half, benchmark=benchmark, matching=matching, fixed=fixed)
     parity = run.export_and_compare(model, out, pictures, calibrate, options)
     click.echo(json.dumps(parity, indent=2))
 

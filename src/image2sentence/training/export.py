@@ -9,10 +9,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 import tempfile
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +18,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from image2sentence.config import ModelConfig, to_dict
 from image2sentence.encoders import folder as names
@@ -30,73 +28,32 @@ from image2sentence.encoders.preprocess import to_pixels
 from image2sentence.encoders.template import Template
 from image2sentence.errors import ModelError
 from image2sentence.training import quantise, state
+from image2sentence.training.fixed import (
+    FIXED_IMAGE,
+    FIXED_TEXT,
+    IMAGE_OUTPUTS,
+    FixedEncoder,
+    fixed_queries,
+    write_fixed,
+)
+from image2sentence.training.graphs import (
+    FixedTextGraph,
+    GalleryImageGraph,
+    MatchGraph,
+    QueryImageGraph,
+    QueryTextGraph,
+    trace,
+)
 from image2sentence.training.light_text import LightText
-from image2sentence.training.parity import Floors, benchmark_change, check_parity, measure_parity
+from image2sentence.training.parity import Floors, benchmark_change, check_parity, cosines, measure_parity
 from image2sentence.training.query_model import QueryModel
 from image2sentence.training.settings import TrainSettings
 from image2sentence.training.torch_encoder import TorchEncoder
-from image2sentence.training.vl.base import TextTower, VisionLanguageModel, Words, insert
+from image2sentence.training.vl.base import TextTower, VisionLanguageModel
 
 PARITY = "parity.json"
 TEXT_WEIGHTS = "text.safetensors"
-_OPSET = 17
 _LEARNER = "/model/learner/"  # its nodes in the graph of query_image
-
-
-class GalleryImageGraph(nn.Module):
-    """pixels (n, 3, S, S) -> vectors (n, d), and with `patches` also patches (n, N, C)."""
-
-    def __init__(self, vl: VisionLanguageModel, patches: bool) -> None:
-        super().__init__()
-        self.vl, self.patches = vl, patches
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        seen = self.vl.encode_images(pixels)
-        return (seen.vectors, seen.patches) if self.patches else (seen.vectors,)
-
-
-class MatchGraph(nn.Module):
-    """sentence (n, L, w or w + 1), token ids (n, T) and patches (n, N, C) -> match logits (n,). L may be 0."""
-
-    def __init__(self, vl: VisionLanguageModel, head: int, gated: bool) -> None:
-        super().__init__()
-        self.vl, self.head, self.gated = vl, head, gated
-
-    def forward(self, sentence: Tensor, ids: Tensor, patches: Tensor) -> Tensor:
-        words = Words(self.vl.embed(ids), torch.zeros_like(ids, dtype=torch.float32))
-        width = self.vl.word_width
-        gates = sentence[..., width].exp() if self.gated else torch.ones_like(sentence[..., 0])
-        return self.vl.match(insert(sentence[..., :width], gates, words, self.head), patches)
-
-
-class QueryImageGraph(nn.Module):
-    """pixels (n, 3, s, s) -> sentence (n, L, w or w + 1), attention (n, L, H, W), gates (n, L)."""
-
-    def __init__(self, model: QueryModel, gated: bool) -> None:
-        super().__init__()
-        self.model, self.gated = model, gated
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        sentence = self.model(pixels)
-        tokens = sentence.tokens
-        if self.gated:
-            tokens = torch.cat([tokens, sentence.gates.clamp(min=1e-4).log()[..., None]], -1)
-        return tokens, sentence.attention, sentence.gates
-
-
-class QueryTextGraph(nn.Module):
-    """sentence (n, L, w or w + 1) and token ids (n, T), all rows of one length -> vectors (n, d). L may be 0."""
-
-    def __init__(self, tower: TextTower, word_width: int, head: int, gated: bool) -> None:
-        super().__init__()
-        self.tower, self.word_width, self.head, self.gated = tower, word_width, head, gated
-
-    def forward(self, sentence: Tensor, ids: Tensor) -> Tensor:
-        words = Words(self.tower.embed(ids), torch.zeros_like(ids, dtype=torch.float32))
-        gates = sentence[..., self.word_width].exp() if self.gated else torch.ones_like(sentence[..., 0])
-        pseudo = self.tower.enter(sentence[..., : self.word_width])
-        vectors: Tensor = self.tower(insert(pseudo, gates, words, self.head), masked=self.gated)
-        return vectors
 
 
 @dataclass(frozen=True)
@@ -107,7 +64,7 @@ class ExportOptions:
     `calibration` are RGB pictures like those that will be asked with: the light encoder's convolutions are quantised
     by the ranges that they give; without any it stays float. `benchmark` is the number of drawn products on which
     torch and the graphs answer the same queries; 0 leaves that out. `matching` adds the matching encoder, for
-    reranking.
+    reranking. `fixed` adds query graphs of fixed shape, for texts of up to so many token ids; 0 leaves them out.
     """
 
     int8_text: bool = True
@@ -115,6 +72,7 @@ class ExportOptions:
     calibration: Sequence[Image.Image] = ()
     benchmark: int = 0
     matching: bool = False
+    fixed: int = 0
 
     @property
     def precision(self) -> dict[str, str]:
@@ -215,6 +173,9 @@ def _measured(
     parity = measure_parity(reference, exported, pictures, texts)
     if options.benchmark:
         parity["benchmark"] = benchmark_change(reference, exported, options.benchmark)
+    if options.fixed:
+        asked = fixed_queries(reference, FixedEncoder(exported.folder), pictures, texts)
+        parity["fixed_query"] = {"words": options.fixed, **cosines(*asked)}
     return parity
 
 
@@ -229,93 +190,76 @@ def _write_graphs(
     draft: Path,
     options: ExportOptions,
 ) -> None:
-    gated = settings.learner.gates
-    head = vl.head_length(Template.parse(settings.template))
-    width = vl.word_width + int(gated)
-    sentence = torch.randn(2, settings.learner.tokens, width)
-    ids = torch.tensor([vl.tokenizer.encode("a red one").ids] * 2)
-    light, large = (torch.rand(2, 3, p.size, p.size) for p in (model.preprocessing, vl.preprocessing))
-    (draft / "onnx").mkdir(parents=True)
-    rows = {0: "rows"}
-    trace(
-        GalleryImageGraph(vl, options.matching),
-        (large,),
-        draft / names.GALLERY_IMAGE,
-        ["pixels"],
-        ["vectors", "patches"] if options.matching else ["vectors"],
-        {"pixels": rows},
-    )
-    outputs = ["sentence", "attention", "gates"]
-    trace(
-        QueryImageGraph(model, gated),
-        (light,),
-        draft / names.QUERY_IMAGE,
-        ["pixels"],
-        outputs,
-        {"pixels": rows},
-    )
-    dynamic = {"sentence": {0: "rows", 1: "tokens"}, "ids": {0: "rows", 1: "words"}}
+    gated, head = settings.learner.gates, vl.head_length(Template.parse(settings.template))
+    image = QueryImageGraph(model, gated)
     text = QueryTextGraph(tower, vl.word_width, head, gated)
-    trace(text, (sentence, ids), draft / names.QUERY_TEXT, ["sentence", "ids"], ["vectors"], dynamic)
+    (draft / "onnx").mkdir(parents=True)
+    _write_gallery(vl, draft, options.matching)
+    _write_query(vl, image, text, settings.learner.tokens, draft)
     if options.matching:
-        patches = vl.encode_images(large).patches
-        inputs = ["sentence", "ids", "patches"]
-        match = MatchGraph(vl, head, gated)
-        trace(
-            match,
-            (sentence, ids, patches),
-            draft / names.MATCH,
-            inputs,
-            ["logits"],
-            dynamic | {"patches": rows},
-        )
+        _write_match(vl, text, settings.learner.tokens, draft)
+    if options.fixed:
+        fixed = FixedTextGraph(tower, vl.word_width, head, gated)
+        write_fixed(image, fixed, settings.learner.tokens, options.fixed, vl.max_length, draft)
     _compress(draft, model, options)
+
+
+_ROWS = {0: "rows"}
+_TEXT_AXES = {"sentence": {0: "rows", 1: "tokens"}, "ids": {0: "rows", 1: "words"}}
+
+
+def _write_gallery(vl: VisionLanguageModel, draft: Path, patches: bool) -> None:
+    outputs = ["vectors", "patches"] if patches else ["vectors"]
+    graph = GalleryImageGraph(vl, patches)
+    trace(graph, (_pixels(vl),), draft / names.GALLERY_IMAGE, ["pixels"], outputs, {"pixels": _ROWS})
+
+
+def _write_query(
+    vl: VisionLanguageModel, image: QueryImageGraph, text: QueryTextGraph, tokens: int, draft: Path
+) -> None:
+    pixels, asked = _pixels(image.model), _asked(vl, text, tokens)
+    trace(image, (pixels,), draft / names.QUERY_IMAGE, ["pixels"], IMAGE_OUTPUTS, {"pixels": _ROWS})
+    trace(text, asked, draft / names.QUERY_TEXT, ["sentence", "ids"], ["vectors"], _TEXT_AXES)
+
+
+def _write_match(vl: VisionLanguageModel, text: QueryTextGraph, tokens: int, draft: Path) -> None:
+    graph = MatchGraph(vl, text.head, text.gated)
+    inputs = (*_asked(vl, text, tokens), vl.encode_images(_pixels(vl)).patches)
+    axes = _TEXT_AXES | {"patches": _ROWS}
+    trace(graph, inputs, draft / names.MATCH, ["sentence", "ids", "patches"], ["logits"], axes)
+
+
+def _pixels(seeing: VisionLanguageModel | QueryModel) -> Tensor:
+    return torch.rand(2, 3, seeing.preprocessing.size, seeing.preprocessing.size)
+
+
+def _asked(vl: VisionLanguageModel, text: QueryTextGraph, tokens: int) -> tuple[Tensor, Tensor]:
+    """Two sentences and the ids of some words."""
+    sentences = torch.randn(2, tokens, vl.word_width + int(text.gated))
+    return sentences, torch.tensor([vl.tokenizer.encode("a red one").ids] * 2)
 
 
 def _graphs(folder: Path) -> list[Path]:
     """The graphs that a folder has, of those that it may have."""
-    return [folder / name for name in (*names.GRAPHS, names.MATCH) if (folder / name).is_file()]
+    possible = (*names.GRAPHS, names.MATCH, FIXED_IMAGE, FIXED_TEXT)
+    return [folder / name for name in possible if (folder / name).is_file()]
 
 
 def _compress(draft: Path, model: QueryModel, options: ExportOptions) -> None:
     """Quantises and halves the graphs in place, as the options say."""
+    written = _graphs(draft)
     if options.int8_text:
-        for path in {draft / names.QUERY_TEXT, draft / names.MATCH} & set(_graphs(draft)):
-            quantise.in_place(path, quantise.dynamic_int8)
+        for path in [draft / name for name in (names.QUERY_TEXT, names.MATCH, FIXED_TEXT)]:
+            if path in written:
+                quantise.in_place(path, quantise.dynamic_int8)
     if options.calibration:
         shown = [to_pixels([image], model.preprocessing) for image in options.calibration]
-        quantise.in_place(
-            draft / names.QUERY_IMAGE, lambda old, new: quantise.static_int8(old, new, shown, keep=_LEARNER)
-        )
+        for path in [draft / name for name in (names.QUERY_IMAGE, FIXED_IMAGE)]:
+            if path in written:
+                quantise.in_place(path, lambda old, new: quantise.static_int8(old, new, shown, keep=_LEARNER))
     if options.half:
-        for path in _graphs(draft):
+        for path in written:
             quantise.in_place(path, quantise.store_half)
-
-
-def trace(
-    module: nn.Module,
-    inputs: tuple[Tensor, ...],
-    path: Path,
-    input_names: list[str],
-    output_names: list[str],
-    dynamic: dict[str, dict[int, str]],
-) -> None:
-    """One module's graph at `path`, its axes free where `dynamic` names them, and the first axis of every output.
-
-    Through the TorchScript exporter: dynamic quantisation fails on the text graph that the other one writes.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracer's remarks on constants, and its own deprecation
-        torch.onnx.export(
-            module.eval(),
-            inputs,
-            os.fspath(path),
-            input_names=input_names,
-            output_names=output_names,
-            dynamic_axes=dynamic | {name: {0: "rows"} for name in output_names},
-            opset_version=_OPSET,
-            dynamo=False,
-        )
 
 
 # --- the folder -----------------------------------------------------------------------------------------------------
