@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,15 @@ def test_the_command_line_says_so(snapshot: Path) -> None:
     assert done.exit_code == 1
     assert "there is no folder nobody/nothing" in done.output
     assert CliRunner().invoke(cli, ["info", "--model", "somebody/model"]).exit_code == 0
+
+
+def test_without_the_hubs_package_a_folder_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ModelError, match=r"no folder somebody/model, and .* pip install huggingface-hub"):
+        load_encoder("somebody/model")
 
 
 def test_revisions_are_split_off_names_only() -> None:

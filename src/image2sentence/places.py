@@ -104,9 +104,9 @@ def seen_from(folder: Path, place: Place) -> Place:
 
 def file_system(url: str) -> tuple[Any, str]:
     """fsspec's file system for a URL, and the path in it. Raises GalleryError where a package is missing."""
-    import fsspec
-
     try:
+        import fsspec
+
         found: tuple[Any, str] = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
         raise GalleryError(f"{printable(url)} cannot be reached: {error}") from error

@@ -164,22 +164,29 @@ def learner_share(encoder: OnnxEncoder, picture: bytes, runs: int = 10) -> float
 
 def table(results: Mapping[str, Measured]) -> str:
     """The results as aligned columns, one for each model, with the symmetric query's cost as a multiple."""
-    rows: list[tuple[str, Sequence[str]]] = [("milliseconds", list(results))]
+    rows: list[tuple[str, Sequence[str]]] = [("", list(results))]
     values = list(results.values())
 
     def row(name: str, cell: Callable[[Measured], str]) -> None:
         rows.append((name, [cell(value) for value in values]))
 
+    def heading(name: str) -> None:
+        rows.append((name, [""] * len(values)))
+
+    heading("stages, ms")
     for name, stage in _STAGE_NAMES.items():
         row(f"  {stage}", lambda m, key=name: f"{m['stages'][key]:.2f}")  # type: ignore[misc]
-    row("composed query", lambda m: f"{m['composed']:.2f}")
-    row("another modifier, same picture", lambda m: f"{m['another_modifier']:.2f}")
-    row("symmetric query", lambda m: f"{m['symmetric']:.2f}")
-    row("symmetric / composed", lambda m: f"{m['symmetric'] / m['composed']:.1f} x")
-    row("cold process to first vector", lambda m: f"{1000 * m['cold_seconds']:.0f}")
-    row("its peak memory", lambda m: f"{m['peak_bytes'] / 1e6:.0f} MB" if m["peak_bytes"] else "unknown")
+    heading("queries, ms, the picture decoded")
+    row("  composed query", lambda m: f"{m['composed']:.2f}")
+    row("  another modifier, same picture", lambda m: f"{m['another_modifier']:.2f}")
+    row("  symmetric query", lambda m: f"{m['symmetric']:.2f}")
+    row("  symmetric / composed", lambda m: f"{m['symmetric'] / m['composed']:.1f} x")
+    heading("a new process")
+    row("  to the first composed vector", lambda m: f"{1000 * m['cold_seconds']:.0f} ms")
+    row("  its peak memory", lambda m: f"{m['peak_bytes'] / 1e6:.0f} MB" if m["peak_bytes"] else "unknown")
+    heading("graphs")
     for name in GRAPHS:
-        row(name, lambda m, key=name: _size(m, key))  # type: ignore[misc]
+        row(f"  {Path(name).stem}", lambda m, key=name: _size(m, key))  # type: ignore[misc]
     return _aligned(rows)
 
 

@@ -29,8 +29,14 @@ def download(name: str, revision: str | None = None) -> Path:
     Only the files of a model folder are fetched, those that its config.json lists; they are checked against the
     checksums there when they are read. Raises ModelError where there is no such model, or it cannot be reached.
     """
-    from huggingface_hub import hf_hub_download, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    try:
+        from huggingface_hub import hf_hub_download, snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            f"there is no folder {name}, and a model of the Hub needs {error.name}: pip install huggingface-hub, or "
+            "give the path of a model folder"
+        ) from error
 
     try:
         config = Path(hf_hub_download(name, CONFIG, revision=revision))
