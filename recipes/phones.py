@@ -103,7 +103,7 @@ def to_coreml(encoder: FixedEncoder, out: Path) -> tuple[Run, Run]:
     names = {"query_image": (["pixels"], IMAGE_OUTPUTS), "query_text": (TEXT_INPUTS, ["vectors"])}
     runs = []
     for name, (module, inputs) in _modules(encoder).items():
-        program = torch.export.export(module, inputs).run_decompositions({})
+        program = _without_aliases(torch.export.export(module, inputs).run_decompositions({}))
         takes, gives = names[name]
         model = coremltools.convert(
             program,
@@ -117,6 +117,18 @@ def to_coreml(encoder: FixedEncoder, out: Path) -> tuple[Run, Run]:
         model.save(str(out / f"{name}.mlpackage"))
         runs.append(_coreml(model, takes, gives))
     return runs[0], runs[1]
+
+
+def _without_aliases(program: Any) -> Any:
+    """Torch's exporter leaves nodes that only name another one's value again; coremltools 9 does not know them."""
+    import torch
+
+    graph = program.graph_module.graph
+    for node in list(graph.nodes):
+        if node.target is torch.ops.aten.alias.default:
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+    return program
 
 
 def _coreml(model: Any, takes: Sequence[str], gives: Sequence[str]) -> Run:
