@@ -15,6 +15,7 @@ from image2sentence.cli.bench import bench
 from image2sentence.cli.catalogue import catalogue
 from image2sentence.cli.data import data
 from image2sentence.cli.evaluate import evaluate
+from image2sentence.cli.gallery import gallery
 from image2sentence.cli.index import index
 from image2sentence.cli.info import info
 from image2sentence.cli.search import search
@@ -47,5 +48,18 @@ def cli() -> None:
     """Search your own pictures with a picture plus words."""
 
 
-for command in (index, search, serve, info, catalogue, evaluate, data, train, train_text, export, bench):
+for command in (
+    index,
+    search,
+    serve,
+    info,
+    gallery,
+    catalogue,
+    evaluate,
+    data,
+    train,
+    train_text,
+    export,
+    bench,
+):
     cli.add_command(command)

@@ -57,6 +57,7 @@ _COUNTS = ("found", "encoded", "unchanged", "moved", "duplicates", "deleted")
     help="With --engine ray: actors that encode, one core each.",
 )
 @click.option("--retry-failed", is_flag=True, help="Read files again that could not be read before.")
+@click.option("--watch", is_flag=True, help="Go on: follow the folder and index what changes, until Ctrl-C.")
 @json_option
 def index(
     pictures: Path | str,
@@ -67,6 +68,7 @@ def index(
     engine: str,
     workers: int | None,
     retry_failed: bool,
+    watch: bool,
     as_json: bool,
 ) -> None:
     """Bring a gallery up to date with the pictures in PICTURES: a folder, a URL (s3://...), or a .tar shard.
@@ -74,20 +76,38 @@ def index(
     Only new and changed pictures are encoded. Files that cannot be read are listed and never stop the run.
     Where there is no gallery yet, one is made: by default in this folder, as .image2sentence.
     """
+    from image2sentence.cli.following import follow_and_tell
     from image2sentence.encoders import load_encoder
     from image2sentence.gallery.indexing import index_pictures
+    from image2sentence.gallery.large import refresh_index
     from image2sentence.gallery.metadata_file import MetadataFile, apply_metadata
     from image2sentence.gallery.opening import open_or_create_gallery
 
+    if watch and metadata is not None:
+        raise click.UsageError(
+            "--watch and --metadata do not go together: apply the metadata in a run of its own"
+        )
     encoder = load_encoder(model)
     name = find_gallery(gallery) or Path(GALLERY_NAME)
     with open_or_create_gallery(name, encoder.fingerprint, encoder.width) as opened:
         values = None if metadata is None else MetadataFile(metadata, opened.columns())
-        with progress_bar("indexing") as progress:
-            run = index_pictures if engine == "threads" else _on_ray(model, workers)
-            report = run(
-                pictures, opened, encoder, retry_failed=retry_failed, shards=shards, progress=progress
+        engine_run = index_pictures if engine == "threads" else _on_ray(model, workers)
+
+        def run() -> IndexReport:
+            with progress_bar("indexing") as progress:
+                report = engine_run(
+                    pictures, opened, encoder, retry_failed=retry_failed, shards=shards, progress=progress
+                )
+            refresh_index(opened)
+            return report
+
+        if watch:
+            shown = opened.name if isinstance(name, str) else str(name)
+            follow_and_tell(
+                pictures, opened, run, lambda report: _print_report(report, shown, len(opened)), as_json
             )
+            return
+        report = run()
         joined = None if values is None else apply_metadata(opened, pictures, values)
         size, shown = len(opened), opened.name
     if as_json:

@@ -102,7 +102,7 @@ def write_index_file(
             unfinished.unlink(missing_ok=True)
         raise GalleryError(
             f"cannot write {display_path(file)} ({error.strerror}): the gallery is complete without it, and "
-            "searched exactly; make room or check the permissions, then `image2sentence gallery compact`"
+            "searched exactly; make room or check the permissions, then `image2sentence gallery index`"
         ) from error
 
 

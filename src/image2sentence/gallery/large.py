@@ -32,6 +32,7 @@ from image2sentence.gallery.searcher import Searcher
 from image2sentence.images import display_path
 
 if TYPE_CHECKING:
+    from image2sentence.gallery.protocol import GalleryStore
     from image2sentence.gallery.store import Gallery
 
 OUTDATED = 0.1
@@ -80,8 +81,16 @@ def index_state(gallery: Gallery, *, thorough: bool = False) -> IndexState:
 def needs_index(gallery: Gallery) -> bool:
     """Whether a gallery is large enough for an index and has none that serves well."""
     found = index_state(gallery)
-    settings = found.header.settings if found.header is not None else AnnSettings()
-    return len(gallery) >= settings.exact_below and found.state not in ("current", "behind")
+    return len(gallery) >= _settings(found).exact_below and found.state not in ("current", "behind")
+
+
+def settings_of(gallery: Gallery) -> AnnSettings:
+    """How its index file was asked for; the usual settings where there is none."""
+    return _settings(index_state(gallery))
+
+
+def _settings(found: IndexState) -> AnnSettings:
+    return AnnSettings() if found.header is None else found.header.settings
 
 
 def make_index(gallery: Gallery, settings: AnnSettings | None = None) -> AnnParameters | None:
@@ -94,9 +103,7 @@ def make_index(gallery: Gallery, settings: AnnSettings | None = None) -> AnnPara
         ConfigError: FAISS is not installed.
         GalleryError: the file cannot be written, or the gallery is damaged.
     """
-    if settings is None:
-        found = index_state(gallery)
-        settings = found.header.settings if found.header is not None else AnnSettings()
+    settings = settings or settings_of(gallery)
     if len(gallery) < settings.exact_below:
         gallery.set_derived_token(NAME, None)
         (gallery.folder / NAME).unlink(missing_ok=True)
@@ -120,6 +127,26 @@ def make_index(gallery: Gallery, settings: AnnSettings | None = None) -> AnnPara
     write_index_file(gallery.folder / NAME, Header(*about), pairs, vectors, index)
     gallery.set_derived_token(NAME, token)
     return index.parameters
+
+
+def refresh_index(gallery: GalleryStore) -> None:
+    """Make the index file where a gallery needs one and has none that serves; without FAISS, say how to install it.
+
+    Raises:
+        GalleryError: as `make_index`.
+    """
+    from image2sentence.gallery.store import Gallery
+
+    if not isinstance(gallery, Gallery) or not needs_index(gallery):
+        return  # a database has its own
+    if faiss_module() is None:
+        _log.warning(
+            "%s pictures are compared one by one, which is slow; pip install 'image2sentence[faiss]' and "
+            "`image2sentence gallery index` make an index of them",
+            f"{len(gallery):,}",
+        )
+        return
+    make_index(gallery)
 
 
 def open_searcher(gallery: Gallery) -> Searcher:
@@ -170,7 +197,7 @@ def _usable(gallery: Gallery) -> IndexFile | None:
     except UnusableIndex as error:
         reason = str(error)
     _log.warning(
-        "%s is not used, %s; searching exactly, which is slower. `image2sentence gallery compact` makes it again",
+        "%s is not used, %s; searching exactly, which is slower. `image2sentence gallery index` makes it again",
         display_path(file),
         reason,
     )

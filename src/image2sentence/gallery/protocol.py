@@ -104,6 +104,14 @@ class GalleryStore(Protocol):
         """Ids of the ready pictures that have this content, ascending."""
         ...
 
+    def hashes_of(self, numbers: Sequence[int]) -> list[bytes | None]:
+        """SHA-256 of the content of each of these pictures."""
+        ...
+
+    def verify(self) -> None:
+        """Check everything that can be checked; raises GalleryError at the first damage."""
+        ...
+
     def generation(self) -> int:
         """A number that grows with every change."""
         ...

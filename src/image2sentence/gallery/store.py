@@ -352,6 +352,15 @@ class Gallery:
                 found[row[0]] = self._picture(row, roots)
         return [found.get(int(number)) for number in numbers]
 
+    def hashes_of(self, numbers: Sequence[int]) -> list[bytes | None]:
+        """SHA-256 (32 bytes) of the content of each of these pictures; None for one that is failed or not there."""
+        found: dict[int, bytes] = {}
+        for start in range(0, len(numbers), _ROWS_AT_ONCE):
+            wanted = [int(number) for number in numbers[start : start + _ROWS_AT_ONCE]]
+            query = "SELECT pictures.id, sha256 FROM pictures JOIN contents ON contents.id = content_id"
+            found |= self._rows(f"{query} WHERE pictures.id IN ({', '.join('?' * len(wanted))})", *wanted)
+        return [found.get(int(number)) for number in numbers]
+
     def generation(self) -> int:
         """A number that grows with every change of pictures, vectors or metadata; 0 in galleries of format 1."""
         with self._reading() as connection:

@@ -1,0 +1,305 @@
+"""`image2sentence gallery`: looking after a gallery: checking, compacting, duplicates, vectors in and out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from image2sentence.cli.common import (
+    GALLERY_NAME,
+    find_gallery,
+    gallery_option,
+    json_option,
+    model_option,
+    print_json,
+    print_table,
+    progress_bar,
+    require_gallery,
+)
+from image2sentence.errors import GalleryError
+
+if TYPE_CHECKING:
+    from image2sentence.gallery.ann import AnnParameters
+    from image2sentence.gallery.protocol import GalleryStore
+    from image2sentence.gallery.store import Gallery, Picture
+
+LISTED = 20
+"""Files or groups named one by one; `--json` names all."""
+
+
+@click.group()
+def gallery() -> None:
+    """Look after a gallery: check it, make it smaller, find duplicates, take vectors out and in.
+
+    A gallery is what `image2sentence index` makes: vectors and metadata of your pictures. None of these
+    commands changes a picture.
+    """
+
+
+@gallery.command()
+@gallery_option
+@json_option
+def verify(gallery: Path | str | None, as_json: bool) -> None:
+    """Check that nothing in the gallery is damaged or missing.
+
+    Reads every byte: checksums of all rows, the database's own structures, commits that a damaged log lost,
+    and the index file of large galleries. Changes nothing. Ends with exit code 1 at the first damage, saying
+    what it is and what to do.
+    """
+    from image2sentence.gallery.large import index_state
+    from image2sentence.gallery.opening import open_gallery
+    from image2sentence.gallery.store import Gallery
+
+    start = time.perf_counter()
+    with open_gallery(require_gallery(gallery)) as opened:
+        opened.verify()
+        index = index_state(opened, thorough=True) if isinstance(opened, Gallery) else None
+        about = {
+            "gallery": opened.name,
+            "pictures": len(opened),
+            "failed": len(opened.pictures("failed")),
+            "index": "none" if index is None else index.state,
+            "seconds": round(time.perf_counter() - start, 1),
+        }
+    if index is not None and index.state == "unusable":
+        raise GalleryError(
+            f"the gallery {about['gallery']} is whole, but its index file cannot be used ({index.detail}): search is "
+            "exact and slower; `image2sentence gallery index` makes the file again"
+        )
+    _show(about, as_json, "nothing is damaged or missing")
+
+
+@gallery.command()
+@gallery_option
+@json_option
+def compact(gallery: Path | str | None, as_json: bool) -> None:
+    """Give the room of deleted pictures back to the disk.
+
+    Needs up to twice the gallery's size free on the disk while it runs. Searching goes on meanwhile. The index
+    file of a large gallery is made again where it no longer fits.
+    """
+    from image2sentence.gallery.large import refresh_index
+
+    with _for_writing(gallery) as opened:
+        before = _bytes(opened)
+        opened.compact()
+        refresh_index(opened)
+        after = _bytes(opened)
+    about = {
+        "gallery": opened.name,
+        "megabytes_before": round(before / 1e6, 1),
+        "megabytes_after": round(after / 1e6, 1),
+    }
+    _show(about, as_json, f"{(before - after) / 1e6:,.1f} MB given back")
+
+
+@gallery.command()
+@gallery_option
+@click.option("--recall", type=float, metavar="R", help="Share of the 10 best to be found. Default: 0.99.")
+@click.option(
+    "--exact-below",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="No index for fewer pictures. Default: 50,000.",
+)
+@click.option(
+    "--code", type=click.Choice(["sq8", "pq"]), help="1 byte a value, or a quarter of it. Default: by size."
+)
+@click.option("--lists", type=click.IntRange(min=1), metavar="N", help="Groups of vectors. Default: by size.")
+@click.option(
+    "--probes",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Groups looked into. Default: by trial, for --recall.",
+)
+@click.option(
+    "--rerank",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Candidates compared in full for each result. Default: by code.",
+)
+@json_option
+def index(gallery: Path | str | None, as_json: bool, **given: Any) -> None:
+    """Make the index file of a large gallery again.
+
+    From 50,000 pictures on, searching asks an index in place of comparing every picture. `index` and `compact`
+    keep it up to date by themselves: this command is for other settings, which later rebuilds keep, and for a
+    file that was damaged. The file is derived: nothing is lost without it.
+    """
+    from image2sentence.gallery.large import make_index, settings_of
+
+    start = time.perf_counter()
+    chosen = {name: value for name, value in given.items() if value is not None}
+    with _for_writing(gallery) as opened:
+        settings = replace(settings_of(opened), **chosen)
+        made = make_index(opened, settings)
+        size = len(opened)
+    about = {"gallery": opened.name, "pictures": size, **_described(made)}
+    about["seconds"] = round(time.perf_counter() - start, 1)
+    last = f"{size:,} pictures are compared one by one; an index is made from {settings.exact_below:,} on"
+    _show(about, as_json, last if made is None else "the index file is up to date")
+
+
+@gallery.command()
+@gallery_option
+@json_option
+def duplicates(gallery: Path | str | None, as_json: bool) -> None:
+    """Show files that have the same content, those that waste most first.
+
+    Only files that are equal byte for byte count. Nothing is deleted. (Pictures that merely look alike:
+    `image2sentence search --near-duplicates`.)
+    """
+    from image2sentence.gallery.duplicates import duplicates as find
+    from image2sentence.gallery.duplicates import wasted
+    from image2sentence.gallery.opening import open_gallery
+    from image2sentence.images import display_path
+
+    with open_gallery(require_gallery(gallery)) as opened:
+        groups = find(opened)
+    if as_json:
+        print_json([_group(group) for group in groups])
+        return
+    for group in groups[:LISTED]:
+        click.echo(f"{len(group)} times the same content, {max(group[0].size, 0):,} bytes each:")
+        for picture in group:
+            click.echo(f"  {display_path(picture.path)}")
+    if len(groups) > LISTED:
+        click.echo(f"... and {len(groups) - LISTED:,} more groups; --json lists all")
+    copies, waste = sum(len(group) - 1 for group in groups), sum(map(wasted, groups))
+    click.echo(f"{copies:,} copies of {len(groups):,} pictures take {waste / 1e6:,.1f} MB")
+
+
+@gallery.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@gallery_option
+@json_option
+def export(out: Path, gallery: Path | str | None, as_json: bool) -> None:
+    """Write all vectors, paths and metadata to OUT for other programs.
+
+    OUT.parquet becomes a Parquet file (pandas, DuckDB, Spark; needs pip install 'image2sentence[parquet]'). Any
+    other name becomes a folder with vectors.npy (NumPy) and pictures.jsonl, a line for each vector.
+    """
+    from image2sentence.gallery.exchange import export_vectors
+    from image2sentence.gallery.opening import open_gallery
+    from image2sentence.images import display_path
+
+    with open_gallery(require_gallery(gallery)) as opened:
+        count = export_vectors(opened, out)
+        about = {"gallery": opened.name, "out": display_path(out), "pictures": count, "width": opened.width}
+    _show(about, as_json, f"{count:,} pictures written")
+
+
+@gallery.command("import")
+@click.argument("vectors", type=click.Path(exists=True, path_type=Path))
+@click.argument("pictures", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@gallery_option
+@model_option
+@click.option(
+    "--check",
+    default=16,
+    show_default=True,
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Compute N of the vectors again and compare, to see whether they are this model's.",
+)
+@json_option
+def import_(
+    vectors: Path,
+    pictures: Path | None,
+    gallery: Path | str | None,
+    model: Path | None,
+    check: int,
+    as_json: bool,
+) -> None:
+    """Take in vectors that were computed elsewhere, as on a machine with a GPU.
+
+    VECTORS is what `image2sentence gallery export` writes: a .parquet file with the columns `file` and `vector`,
+    or a folder with vectors.npy and pictures.jsonl. PICTURES is the folder that the paths in it start from, where
+    VECTORS does not name it. Every picture is read and hashed but not encoded. Index the folder afterwards for
+    pictures that have no vector.
+    """
+    from image2sentence.encoders import load_encoder
+    from image2sentence.gallery.exchange import import_vectors
+    from image2sentence.gallery.opening import open_or_create_gallery
+    from image2sentence.gallery.vector_files import open_vectors
+
+    encoder = load_encoder(model)
+    file = open_vectors(vectors)
+    name = find_gallery(gallery) or Path(GALLERY_NAME)
+    with open_or_create_gallery(name, encoder.fingerprint, encoder.width) as opened:
+        with progress_bar("importing") as progress:
+            report = import_vectors(opened, file, encoder, pictures, check=check, progress=progress)
+        size, shown = len(opened), opened.name
+    if as_json:
+        print_json({"gallery": shown, "pictures": size, **vars(report)})
+        return
+    counts = {
+        name: value if isinstance(value, int) else len(value) for name, value in _counts(report).items()
+    }
+    click.echo(" · ".join(f"{name} {count:,}" for name, count in counts.items()))
+    _list("not there", report.missing)
+    _list("other pictures than the vectors were computed from", report.changed)
+    _list("could not be read", [f"{file}: {reason}" for file, reason in report.failed])
+    if report.least_alike is not None:
+        click.echo(f"vectors compared with the model's own: cosine at least {report.least_alike:.4f}")
+    click.echo(f"gallery {shown}: {size:,} pictures")
+
+
+def _counts(report: Any) -> dict[str, Any]:
+    return {name: value for name, value in vars(report).items() if name != "least_alike"}
+
+
+def _list(title: str, names: list[str]) -> None:
+    from image2sentence.images import printable
+
+    if names:
+        click.echo(f"{title}:")
+        for name in names[:LISTED]:
+            click.echo(f"  {printable(name)}")
+        if len(names) > LISTED:
+            click.echo(f"  ... and {len(names) - LISTED:,} more; --json lists all")
+
+
+def _group(group: list[Picture]) -> dict[str, Any]:
+    from image2sentence.images import display_path
+
+    pictures = [{"id": picture.id, "path": display_path(picture.path)} for picture in group]
+    return {"bytes": group[0].size, "pictures": pictures}
+
+
+def _described(made: AnnParameters | None) -> dict[str, Any]:
+    if made is None:
+        return {"index": "none"}
+    about = made.as_dict()
+    return {"index": "current", **about, "measured": round(about["measured"], 4)}
+
+
+def _for_writing(given: Path | str | None) -> Gallery:
+    """A gallery in a folder, for writing. Raises GalleryError where it is a database."""
+    from image2sentence.gallery.opening import open_gallery
+    from image2sentence.gallery.store import Gallery
+
+    opened: GalleryStore = open_gallery(require_gallery(given), readonly=False)
+    if not isinstance(opened, Gallery):
+        opened.close()
+        raise GalleryError(
+            f"{opened.name} is kept by a database, which looks after its own files and index: "
+            "this command is for galleries in a folder"
+        )
+    return opened
+
+
+def _bytes(opened: Gallery) -> int:
+    return sum(file.stat().st_size for file in opened.folder.iterdir() if file.is_file())
+
+
+def _show(about: dict[str, Any], as_json: bool, last: str) -> None:
+    if as_json:
+        print_json(about)
+        return
+    print_table({name.replace("_", " "): value for name, value in about.items()})
+    click.echo(last)
