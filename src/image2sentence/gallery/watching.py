@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from image2sentence.errors import ConfigError
 from image2sentence.gallery.indexing import IndexReport
 from image2sentence.images import EXTENSIONS
+from image2sentence.places import SHARD
 
 if TYPE_CHECKING:
     from watchfiles import Change
@@ -78,4 +79,4 @@ class _Relevant:
         if any(part.startswith(".") for part in Path(os.path.relpath(path, self._folder)).parts):
             return False
         # A folder may have any name, and is reported when it comes or goes.
-        return change.name != "modified" or os.path.splitext(path)[1].lower() in EXTENSIONS
+        return change.name != "modified" or os.path.splitext(path)[1].lower() in (*EXTENSIONS, SHARD)
