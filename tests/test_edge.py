@@ -76,9 +76,9 @@ def test_bench_tells_every_stage(picture: Path) -> None:
 
 
 def test_the_table_has_a_column_for_each_model(picture: Path) -> None:
-    measured = timing.measure(None, picture.read_bytes(), gallery=10, rounds=1)
-    measured["precision"] = {"query_text": "int8"}
-    lines = timing.table({"one": measured, "another": measured}).splitlines()
+    results = timing.measure({"one": None, "another": None}, picture.read_bytes(), gallery=10, rounds=1)
+    results["another"]["precision"] = {"query_text": "int8"}
+    lines = timing.table(results).splitlines()
     assert lines[0].split() == ["one", "another"]
     assert len({len(line) for line in lines}) == 1
     assert any(line.startswith("  symmetric / composed") and line.endswith(" x") for line in lines)
@@ -98,9 +98,9 @@ def test_a_process_that_fails_is_an_error(tmp_path: Path) -> None:
 
 def test_mistakes_are_named(tmp_path: Path, picture: Path) -> None:
     with pytest.raises(ImageError, match="not a JPEG"):
-        timing.measure(None, b"no picture at all", rounds=1)
+        timing.measure({"": None}, b"no picture at all", rounds=1)
     with pytest.raises(ConfigError, match="at least one round"):
-        timing.measure(None, picture.read_bytes(), rounds=0)
+        timing.measure({"": None}, picture.read_bytes(), rounds=0)
     missing = CliRunner().invoke(cli, ["bench", "--picture", str(tmp_path / "none.jpg")])
     assert missing.exit_code == 1
     assert "none.jpg: no such file" in missing.stderr

@@ -52,18 +52,18 @@ class Measured(TypedDict):
 
 
 def measure(
-    model: Path | None,
+    models: Mapping[str, Path | None],
     picture: bytes,
     words: str = WORDS,
     *,
     gallery: int = 10_000,
     threads: int = 0,
     rounds: int = 30,
-) -> Measured:
-    """Measures one model folder; None is the model that a search would use.
+) -> dict[str, Measured]:
+    """Measures model folders, by any names; None is the model that a search would use.
 
     Args:
-        model: The folder.
+        models: The folders. All are loaded at once, and their stages take turns.
         picture: An encoded picture to ask with.
         words: What to ask.
         gallery: Vectors to search, made up.
@@ -71,16 +71,29 @@ def measure(
         rounds: Turns that the medians are taken over.
 
     Raises:
-        ModelError: the folder cannot be used.
+        ModelError: a folder cannot be used.
         ImageError: the picture cannot be read.
         QueryError: the words are too long.
     """
     if rounds < 1 or gallery < 1:
         raise ConfigError(f"expected at least one round and one vector, got {rounds} and {gallery}")
-    encoder = load_encoder(model, threads)
-    stages = _apart(
-        _medians(_stages(encoder, picture, words, gallery), rounds), learner_share(encoder, picture)
-    )
+    encoders = {name: load_encoder(model, threads) for name, model in models.items()}
+    stages = {
+        (name, stage): run
+        for name, encoder in encoders.items()
+        for stage, run in _stages(encoder, picture, words, gallery).items()
+    }
+    spent = _medians(stages, rounds)
+    return {
+        name: _summed(
+            encoder, {stage: spent[name, stage] for owner, stage in stages if owner == name}, picture, words
+        )
+        for name, encoder in encoders.items()
+    }
+
+
+def _summed(encoder: OnnxEncoder, spent: dict[str, float], picture: bytes, words: str) -> Measured:
+    stages = _apart(spent, learner_share(encoder, picture))
     cold, peak = cold_query(encoder.folder.path, picture, words)
     return {
         "model": str(encoder.folder.path),
@@ -232,8 +245,10 @@ def _made_up(count: int, width: int) -> Searcher:
     return Searcher(list(range(count)), vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 
-def _medians(stages: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    times: dict[str, list[float]] = {name: [] for name in stages}
+def _medians(
+    stages: Mapping[tuple[str, str], Callable[[], Any]], rounds: int
+) -> dict[tuple[str, str], float]:
+    times: dict[tuple[str, str], list[float]] = {name: [] for name in stages}
     for turn in range(_WARM_UP + rounds):
         for name, run in stages.items():
             run()  # brings back what the others' turns have pushed out of the caches

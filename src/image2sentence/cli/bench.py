@@ -63,17 +63,9 @@ def bench(
     except ImageError as error:
         raise ImageError(f"{picture}: {error}") from error
     with _columns(models, variants) as columns:
-        results = {
-            name: timing.measure(
-                folder,
-                asked,
-                words or timing.WORDS,
-                gallery=gallery_size,
-                threads=threads,
-                rounds=rounds,
-            )
-            for name, folder in columns.items()
-        }
+        results = timing.measure(
+            columns, asked, words or timing.WORDS, gallery=gallery_size, threads=threads, rounds=rounds
+        )
     if as_json:
         print_json(results)
     else:
