@@ -49,6 +49,11 @@ RUNTIME_FILES = {
 }
 """Of onnxruntime-web's `dist` folder: what a browser loads to encode queries itself."""
 
+SEARCHES: dict[str, dict[str, Any]] = {
+    "words": {"text": "a striped shirt", "k": 10},
+    "a picture of the gallery, changed": {"item": 12, "text": "but red", "not_text": ["dots"]},
+}
+
 _STATUS = ((NotThere, 404), (Busy, 429), (Gone, 499), (QueryError, 422), (ImageError, 422))
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem} for status in (400, 401, 404, 408, 413, 415, 422, 429, 503)
@@ -133,13 +138,24 @@ guarded_routes = APIRouter(dependencies=[Depends(require_token)])
 routes = APIRouter(prefix="/v1", dependencies=[Depends(require_token)], responses=_PROBLEMS)
 
 
-def _form(fields: type[ReferenceFields]) -> dict[str, Any]:
+def _form(fields: type[ReferenceFields], examples: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The OpenAPI description of what `read_form` reads."""
     schema = fields.model_json_schema()
     file = {"type": "string", "format": "binary", "description": "A picture file: JPEG, PNG, WebP, GIF ..."}
-    form = schema | {"properties": {PICTURE: file, **schema["properties"]}}
-    content = {FORM: {"schema": form}, JSON: {"schema": schema}}
+    texts = {name: _said_or_left_out(one) for name, one in schema["properties"].items()}
+    form = schema | {"properties": {PICTURE: file, **texts}}
+    shown = {name: {"value": value} for name, value in examples.items()}
+    content = {FORM: {"schema": form}, JSON: {"schema": schema, "examples": shown}}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def _said_or_left_out(field: dict[str, Any]) -> dict[str, Any]:
+    """A field of a form, which cannot say null, nor write the numbers of a vector."""
+    kinds = [one for one in field.get("anyOf", []) if one.get("type") != "null"]
+    if not kinds:
+        return field
+    rest = {key: value for key, value in field.items() if key not in ("anyOf", "default", "examples")}
+    return rest | kinds[0]
 
 
 @open_routes.get("/", include_in_schema=False)
@@ -168,7 +184,9 @@ async def metrics(request: Request) -> Response:
     return Response(_serving(request).metrics.text(), media_type=CONTENT_TYPE)
 
 
-@routes.post("/search", response_model=SearchAnswer, openapi_extra=_form(SearchFields), dependencies=ASKS)
+@routes.post(
+    "/search", response_model=SearchAnswer, openapi_extra=_form(SearchFields, SEARCHES), dependencies=ASKS
+)
 async def search(request: Request) -> Response:
     """Rank the gallery by a picture, words, or both; or by a ready vector.
 
@@ -181,7 +199,11 @@ async def search(request: Request) -> Response:
     return Response(answer.model_dump_json(), media_type=JSON)  # checked when it was made; not once more
 
 
-@routes.post("/sentence", openapi_extra=_form(ReferenceFields), dependencies=ASKS)
+@routes.post(
+    "/sentence",
+    openapi_extra=_form(ReferenceFields, {"a picture of the gallery": {"item": 12}}),
+    dependencies=ASKS,
+)
 async def sentence(request: Request) -> SentenceAnswer:
     """Where each pseudo-word of a picture's sentence looks, and which real words are nearest to it.
 

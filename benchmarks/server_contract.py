@@ -1,0 +1,51 @@
+"""Whether the server keeps what its OpenAPI description promises, whatever it is sent: schemathesis against it.
+
+    pip install schemathesis
+    python -m benchmarks.server_contract GALLERY [--examples 100]
+
+Starts `image2sentence serve` on this computer, then lets schemathesis make requests from the description: examples,
+the ends of ranges, random ones that keep to it and random ones that do not. Fails on an answer 5xx, on a status or a
+body that the description does not have, and on a request that should have been refused and was not. Prints
+schemathesis' own report, and the server's memory before and after.
+
+Two of its checks are left out: that every request is accepted that a schema allows (a schema cannot say which
+conditions the columns allow, or that one reference is enough), and the type of answers to what is no HTTP at all, which
+uvicorn refuses in plain text before the application sees it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from benchmarks.server_load import resident, server
+
+LEFT_OUT = "positive_data_acceptance,content_type_conformance"
+
+
+@click.command()
+@click.argument("gallery", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--examples", default=100, show_default=True, help="Random requests of each kind and operation."
+)
+@click.option("--seed", default=0, show_default=True)
+def main(gallery: Path, examples: int, seed: int) -> None:
+    """Hold a server over GALLERY to its description."""
+    with server(gallery) as (port, process, _):
+        before = resident(process)
+        command = [
+            *(sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()", "run"),
+            f"http://localhost:{port}/openapi.json",
+            *("--max-examples", str(examples), "--seed", str(seed), "--continue-on-failure"),
+            *("--exclude-checks", LEFT_OUT, "--warnings", "off"),
+        ]
+        code = subprocess.run(command, check=False).returncode
+        print(f"memory {before:.0f} -> {resident(process):.0f} MiB")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
