@@ -22,7 +22,7 @@ RUN useradd --create-home --uid 10001 searcher \
 ENV PATH=/opt/image2sentence/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     IMAGE2SENTENCE_GALLERY=/gallery
-USER searcher
+USER 10001
 VOLUME /gallery
 EXPOSE 8000
 # uvicorn finishes running requests on SIGTERM, within ten seconds.

@@ -2,9 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+AUDIT := .cache/audit
+ADVISORIES := https://pypi.org/pypi/pillow/10.2.0/json # has some: where none come, nobody was asked
 CHECKED := src tests recipes examples benchmarks js
 
-.PHONY: demo test test-js js-copy check format clean
+.PHONY: demo test test-js js-copy check audit format clean
 
 # draw a catalogue, index it, ask six composed queries, check the answers (installs no torch)
 demo: $(VENV)/runtime
@@ -29,6 +31,16 @@ check: $(VENV)/development
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
 	$(BIN)/mypy
+
+# known vulnerabilities of what a server's installation brings; asks PyPI, and fails where it cannot be asked
+audit:
+	@$(PYTHON) -c "import json, urllib.request as r; assert json.load(r.urlopen('$(strip $(ADVISORIES))', timeout=20))['vulnerabilities']" \
+	  2>/dev/null || { echo "audit: PyPI's advisories cannot be had from here: NOTHING WAS AUDITED" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(AUDIT)
+	$(AUDIT)/bin/pip install --quiet '.[server,milvus]'
+	$(AUDIT)/bin/pip freeze --exclude image2sentence > $(AUDIT)/installed.txt
+	$(AUDIT)/bin/pip install --quiet pip-audit
+	$(AUDIT)/bin/pip-audit --strict --disable-pip --no-deps --requirement $(AUDIT)/installed.txt
 
 format: $(VENV)/development
 	$(BIN)/ruff check --fix $(CHECKED)

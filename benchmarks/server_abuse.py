@@ -29,6 +29,7 @@ import click
 from benchmarks.server_load import exchange, item_ids, json_request, load, queries, resident, server
 
 SIDE = 30_000
+GOOD_EVERY = 50
 Mutation = Callable[[random.Random, bytes], bytes]
 
 
@@ -129,7 +130,7 @@ async def send_uploads(port: int, pictures: list[bytes], count: int, seed: int) 
         name, request = upload(rng, pictures)
         status, _ = await exchange(reader, writer, request)
         seen[f"{name} {status}"] += 1
-        if number % 100 == 99:
+        if number % GOOD_EVERY == GOOD_EVERY - 1:
             status, _ = await exchange(reader, writer, json_request("/v1/search", {"text": "in red"}))
             good += status == 200
     writer.close()
@@ -137,27 +138,37 @@ async def send_uploads(port: int, pictures: list[bytes], count: int, seed: int) 
 
 
 def uploads(gallery: Path, pictures: list[bytes], count: int) -> None:
-    """The mutated uploads, from four connections; fails on a 5xx answer."""
+    """The mutated uploads, from four connections; fails on a 5xx answer, and on a good query left unanswered."""
+    seen: Counter[str] = Counter()
+    good = 0
     with server(gallery) as (port, process, _):
-        asyncio.run(_many(port, pictures, 400))
-        before = resident(process)
+        asyncio.run(_many(port, pictures, count // 10, 10))
+        sizes = [resident(process)]
         start = time.perf_counter()
-        results = asyncio.run(_many(port, pictures, count))
+        for tenth in range(10):
+            for answers, answered in asyncio.run(_many(port, pictures, count // 10, tenth)):
+                seen += answers
+                good += answered
+            sizes.append(resident(process))
         spent = time.perf_counter() - start
-        after = resident(process)
-    seen = sum((seen for seen, _ in results), Counter[str]())
-    print(f"{seen.total():,} mutated uploads in {spent:.0f} s; memory {before:.0f} -> {after:.0f} MiB")
+    print(f"{seen.total():,} mutated uploads in {spent:.0f} s; memory, MiB: {in_row(sizes)}")
     for what, times in sorted(seen.items()):
         print(f"  {what:<20} {times:6,}")
     failed = sum(times for what, times in seen.items() if what.split()[-1].startswith("5"))
-    print(
-        f"answers 5xx: {failed}; good queries in between answered: "
-        f"{sum(good for _, good in results)} of {4 * (count // 400)}"
-    )
+    expected = 10 * 4 * (count // 40 // GOOD_EVERY)
+    print(f"answers 5xx: {failed}; good queries in between answered: {good} of {expected}")
+    if failed or good < expected:
+        raise SystemExit(1)
 
 
-async def _many(port: int, pictures: list[bytes], count: int) -> list[tuple[Counter[str], int]]:
-    return await asyncio.gather(*(send_uploads(port, pictures, count // 4, seed) for seed in range(4)))
+def in_row(sizes: list[float]) -> str:
+    """The sizes beside each other."""
+    return " ".join(f"{size:.1f}" for size in sizes)
+
+
+async def _many(port: int, pictures: list[bytes], count: int, seed: int) -> list[tuple[Counter[str], int]]:
+    seeds = range(4 * seed, 4 * seed + 4)
+    return await asyncio.gather(*(send_uploads(port, pictures, count // 4, one) for one in seeds))
 
 
 def many_requests(gallery: Path, count: int) -> None:
@@ -169,7 +180,7 @@ def many_requests(gallery: Path, count: int) -> None:
         for seed in range(10):
             asyncio.run(_ask(port, ids, count // 10, seed))
             sizes.append(resident(process))
-    print(f"memory over {count:,} requests, MiB: {' '.join(f'{size:.1f}' for size in sizes)}")
+    print(f"memory over {count:,} requests, MiB: {in_row(sizes)}")
 
 
 async def _ask(port: int, ids: list[int], count: int, seed: int) -> None:

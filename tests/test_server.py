@@ -7,11 +7,15 @@ import base64
 import builtins
 import hashlib
 import io
+import os
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +38,27 @@ from image2sentence.config import Preprocessing
 from image2sentence.encoders import load_encoder
 from image2sentence.encoders.folder import bundled
 from image2sentence.encoders.onnx import Explanation
-from image2sentence.errors import GalleryError, ModelError, QueryError
+from image2sentence.errors import GalleryError, ImageError, ModelError, QueryError
 from image2sentence.gallery import Gallery, index_pictures
+from image2sentence.gallery.filters import LONGEST_FILTER
 from image2sentence.server.admission import Admission, Busy, Gone, Rates, client_of, unless_gone
 from image2sentence.server.app import RUNTIME_FILES, create_app
 from image2sentence.server.batching import Batcher
-from image2sentence.server.models import DEEPEST_OFFSET, LONGEST_TEXT, MOST_RESULTS, SearchFields
+from image2sentence.server.models import (
+    DEEPEST_OFFSET,
+    LONGEST_TEXT,
+    MOST_NEGATIVES,
+    MOST_RESULTS,
+    WIDEST_VECTOR,
+    SearchFields,
+)
 from image2sentence.server.recent import Recent
 from image2sentence.server.security import LOOPBACK, host_name, security_headers
 from image2sentence.server.service import SearchService, covered
 from image2sentence.server.serving import Load
-from image2sentence.server.uploads import UploadLimits
+from image2sentence.server.uploads import LARGEST_JSON, MOST_FIELDS, UploadLimits
 from image2sentence.server.wording import Wording
+from image2sentence.server.workers import Workers
 
 PAGE = Path(server.__file__).parent / "static"
 COLOURS = ("red", "blue", "green", "white", "purple")
@@ -402,6 +415,18 @@ def test_a_thumbnail_is_made_once(client: TestClient, shop: Shop) -> None:
         ({"content": b"{", "headers": {"content-type": "application/json"}}, 422, "Invalid JSON"),
         ({"json": ["red"]}, 422, "the request: "),
         ({"json": {"text": "red", "picture": "x"}}, 422, "picture: "),
+        ({"json": {"text": "red", "not_text": ["dots"] * (MOST_NEGATIVES + 1)}}, 422, "not_text: "),
+        ({"json": {"text": "red", "not_item": [1] * (MOST_NEGATIVES + 1)}}, 422, "not_item: "),
+        ({"json": {"text": "red", "exclude": [1] * (MOST_NEGATIVES + 1)}}, 422, "exclude: "),
+        ({"json": {"text": "red", "exclude": [10**30]}}, 404, "has no picture"),
+        ({"json": {"text": "red", "muted": [1] * 65}}, 422, "muted: "),
+        ({"json": {"text": "red", "where": "x" * (LONGEST_FILTER + 1)}}, 422, "where: "),
+        ({"json": {"text": "red", "where": "((" * 400 + "name = 'x'"}}, 422, "filter"),
+        ({"json": {"vector": [0.5] * (WIDEST_VECTOR + 1)}}, 422, "vector"),
+        ({"json": {"vector": "A" * (6 * WIDEST_VECTOR)}}, 422, "vector"),
+        ({"content": b"[" * 100_000, "headers": {"content-type": "application/json"}}, 422, "Invalid JSON"),
+        (form(**{f"x{number}": "" for number in range(MOST_FIELDS + 1)}), 400, "cannot be read"),
+        ({"files": [("picture", ("a", b"x")), ("picture", ("b", b"y"))]}, 400, "cannot be read"),
         ({"content": b"--x", "headers": {"content-type": "multipart/form-data"}}, 400, "cannot be read"),
         (
             {"content": b"junk", "headers": {"content-type": "multipart/form-data; boundary=x"}},
@@ -454,6 +479,16 @@ def test_a_body_too_large_is_refused(shop: Shop) -> None:
         assert client.post("/v1/search", **form(plate("red"))).status_code == 200
 
 
+def test_json_may_be_as_large_as_a_vector_not_as_a_picture(client: TestClient) -> None:
+    headers = {"content-type": "application/json"}
+    refused = client.post("/v1/search", content=b" " * (LARGEST_JSON + 1), headers=headers)
+    assert (refused.status_code, f"{LARGEST_JSON:,} bytes" in refused.text) == (413, True)
+    widest = asked_as_json(client, vector=[-0.123456789012345678] * WIDEST_VECTOR)
+    assert (widest.status_code, "width" in widest.text) == (422, True)
+    written = base64.b64encode(bytes(4 * WIDEST_VECTOR)).decode()
+    assert "vector" in client.post("/v1/search", **form(vector=written)).text
+
+
 def test_an_endless_body_is_not_read_to_its_end(shop: Shop) -> None:
     sent = 0
 
@@ -477,15 +512,94 @@ def test_a_body_too_slow_is_given_up(shop: Shop) -> None:
     assert (answer.status_code, "to arrive" in answer.text) == (408, True)
 
 
-def test_uploads_are_never_written_to_disk(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise AssertionError("a file was made")
+AUDITED: list[tuple[str, Any]] = []
 
+
+def _audit(event: str, args: tuple[Any, ...]) -> None:
+    if event == "socket.connect" or (event == "open" and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
+        AUDITED.append((event, args))
+
+
+sys.addaudithook(_audit)
+
+
+@contextmanager
+def audited() -> Iterator[list[tuple[str, Any]]]:
+    """Files opened for writing and connections made meanwhile, by any thread, as the interpreter tells them."""
+    AUDITED.clear()
+    yield AUDITED
+
+
+def test_uploads_are_never_written_to_disk(client: TestClient) -> None:
     large = encoded(Image.effect_noise((1400, 1400), 90).convert("RGB"), "PNG")
     assert len(large) > 2 << 20
-    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-    monkeypatch.setattr(tempfile, "mkstemp", refuse)
-    assert client.post("/v1/search", **form(large)).status_code == 200
+    with audited() as done:
+        assert client.post("/v1/search", **form(large)).status_code == 200
+        assert client.post("/v1/search", **form(large[:-900])).status_code == 422
+        assert client.post("/v1/sentence", **form(large)).status_code == 200
+        assert not done
+        with tempfile.TemporaryFile():
+            assert done  # it would have been noticed
+
+
+def test_nothing_is_fetched_for_a_stranger(client: TestClient) -> None:
+    address = "http://127.0.0.1:9/x.png"
+    with audited() as done:
+        for asked in (
+            form(address.encode(), text="red"),
+            form(text=address),
+            form(item=address),
+            form(sentence=address),
+            {"json": {"picture": address}},
+            {"json": {"text": "red", "exclude_content": address}},
+        ):
+            assert client.post("/v1/search", **asked).status_code in (200, 422)
+        assert client.get(f"/v1/model/{address}").status_code == 404
+        assert not done
+
+
+def test_why_a_store_cannot_be_read_is_not_told(
+    client: TestClient, shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    item = replace(shop.gallery.picture(shop.ids["blue"]), path="s3://secret-bucket/blue.png")
+    monkeypatch.setattr(shop.service, "item", lambda number: item)
+
+    def refuse(picture: Any) -> bytes:
+        raise ImageError(f"it cannot be read (PermissionError: {picture.path})")
+
+    monkeypatch.setattr("image2sentence.server.service.read_picture", refuse)
+    answer = client.get(f"/v1/items/{item.id}/thumbnail")
+    assert (answer.status_code, "secret" in answer.text) == (404, False)
+    assert "secret-bucket" in caplog.text
+
+
+def test_a_picture_just_forgotten_does_not_tell_where_the_gallery_is(client: TestClient, shop: Shop) -> None:
+    asked = {"item": shop.ids["blue"], "text": "but red"}
+    assert asked_as_json(client, **asked).status_code == 200
+    shop.gallery.delete([shop.ids["blue"]])
+    refused = asked_as_json(client, **asked)
+    assert refused.status_code in (404, 422)
+    assert not leaks(refused.text, shop)
+
+
+def test_threads_take_no_more_calls_than_there_is_room_for() -> None:
+    async def ask() -> list[Any]:
+        free = threading.Event()
+        workers = Workers(1, 1)
+        calls = [asyncio.ensure_future(workers.run(free.wait, 20)) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        free.set()
+        done = await asyncio.gather(*calls, return_exceptions=True)
+        again = await workers.run(len, "ab")
+        workers.close()
+        return [*done, again]
+
+    assert [type(one) if isinstance(one, Exception) else one for one in asyncio.run(ask())] == [
+        True,
+        True,
+        Busy,
+        2,
+    ]
 
 
 @pytest.mark.parametrize("path", ["/", "/static/app.js", "/health", "/v1/items", "/v1/items/999", "/nothing"])
@@ -757,6 +871,11 @@ def test_recent_values_stay_within_the_weight() -> None:
     assert (recent.get("a"), recent.get("c")) == (bytes(6), bytes(4))
     recent.put("huge", bytes(11))
     assert len(recent) == 0
+
+
+def test_serve_refuses_an_empty_token(shop: Shop) -> None:
+    result = CliRunner().invoke(cli, ["serve", "--gallery", str(shop.gallery.folder), "--token", ""])
+    assert (result.exit_code, "leave it out" in result.stderr) == (2, True)
 
 
 def test_serve_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

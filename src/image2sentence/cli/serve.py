@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import logging
 import os
 import sys
 from collections.abc import Iterable
@@ -21,6 +23,9 @@ RATE = 20.0
 WAITING = 32
 BATCH = 32
 SWITCH_SECONDS = 0.0005
+LARGE_BLOCK = 1 << 20
+
+_M_MMAP_THRESHOLD = -3
 
 
 @click.command()
@@ -86,8 +91,12 @@ def serve(
 
     Without --host, only this computer can reach it.
     """
+    if token == "":
+        raise click.BadParameter("it is empty: leave it out to let everyone ask", param_hint="--token")
     name = require_gallery(gallery)
     _share_cores()
+    _return_memory()
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a line for each damaged form otherwise
     with server_extra():
         import uvicorn
 
@@ -134,6 +143,18 @@ def _share_cores() -> None:
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is first imported
     sys.setswitchinterval(SWITCH_SECONDS)
+
+
+def _return_memory() -> None:
+    """Give large blocks back to the system as soon as they are free.
+
+    Otherwise glibc keeps what the largest picture took: its bound goes up with the blocks that it sees (mallopt(3);
+    measured: benchmarks/server_abuse.py).
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):  # not in musl
+            libc.mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK)
 
 
 def _require_runtime(folder: Path | None, files: Iterable[str]) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import threading
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -44,6 +46,7 @@ DEVICE_FILES = frozenset({CONFIG, TOKENIZER, QUERY_IMAGE, QUERY_TEXT})
 
 _QUALITY = 85
 _READING_LOCKS = 64
+_log = logging.getLogger("image2sentence.server")
 _WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
@@ -278,12 +281,15 @@ class SearchService:
         return known
 
     def _content(self, number: int) -> bytes:
-        """The file of an item; the reasons that `read_picture` gives hold no path."""
+        """The file of an item. Why a local file cannot be read holds no path; what a store says may, and stays here."""
         picture = self.item(number)
         try:
             return read_picture(picture)
         except ImageError as error:
-            raise NotThere(f"picture {number} cannot be read: {error}") from error
+            if isinstance(picture.path, Path):
+                raise NotThere(f"picture {number} cannot be read: {error}") from error
+            _log.warning("picture %d: %s", number, error)
+            raise NotThere(f"picture {number} cannot be read where it is kept") from error
 
     def _encoded(self, name: str, data: bytes) -> ReadPicture:
         try:

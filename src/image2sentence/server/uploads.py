@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, get_origin
 
 from fastapi import HTTPException, Request
@@ -17,7 +17,10 @@ from image2sentence.server.admission import Gone, Place
 
 PICTURE = "picture"
 LARGEST_BODY = 25 << 20
-LONGEST_FIELD = 32 << 10
+LARGEST_JSON = 512 << 10
+"""JSON brings no picture, and is read as a whole, at once: nobody waits for the numbers of a stranger."""
+
+LONGEST_FIELD = 64 << 10
 MOST_FIELDS = 64
 FORM, JSON = "multipart/form-data", "application/json"
 
@@ -48,6 +51,8 @@ async def read_form(
     kind_of_body = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind_of_body not in (FORM, JSON):
         raise HTTPException(415, f"expected a form ({FORM}) or {JSON}")
+    if kind_of_body == JSON:
+        limits = replace(limits, body_bytes=min(limits.body_bytes, LARGEST_JSON))
     _hold_announced(request, limits, place)
     stream = _bounded(request, limits, place)
     try:
