@@ -151,7 +151,7 @@ def _form(fields: type[ReferenceFields], examples: dict[str, dict[str, Any]]) ->
 
 def _said_or_left_out(field: dict[str, Any]) -> dict[str, Any]:
     """A field of a form, which cannot say null, nor write the numbers of a vector."""
-    kinds = [one for one in field.get("anyOf", []) if one.get("type") != "null"]
+    kinds: list[dict[str, Any]] = [one for one in field.get("anyOf", []) if one.get("type") != "null"]
     if not kinds:
         return field
     rest = {key: value for key, value in field.items() if key not in ("anyOf", "default", "examples")}
