@@ -23,6 +23,7 @@ from image2sentence.gallery.milvus import layout
 from image2sentence.gallery.milvus.address import MilvusAddress
 from image2sentence.gallery.milvus.database import Database, Fields
 from image2sentence.gallery.milvus.filters import any_of, compile_filter
+from image2sentence.gallery.milvus.hints import Hints
 from image2sentence.gallery.milvus.ledger import Claim, Failed, Ids, Ledger
 from image2sentence.gallery.milvus.searcher import MOST_RESULTS, MilvusSearcher
 from image2sentence.gallery.store import Content, Entry, Known, Picture
@@ -57,6 +58,7 @@ class MilvusGallery:
         database.load(self._collection)
         self._claim = None if readonly else Claim(self._ledger, self.name)
         self._ids = Ids(self._ledger) if self._claim is not None else None
+        self._hints = Hints(database, self._collection) if self._claim is not None else None
 
     @classmethod
     def create(cls, address: str, fingerprint: str, width: int) -> MilvusGallery:
@@ -265,6 +267,8 @@ class MilvusGallery:
 
     def find_content(self, sha256: bytes) -> int | None:
         """Number of the content with this SHA-256, None when the gallery does not hold it."""
+        if self._hints is not None and not self._hints.content(sha256.hex()):
+            return None
         found = self._database.find(self._collection, any_of("content", [sha256.hex()]), ("id",), 1)
         return layout.content_number(sha256.hex()) if found else None
 
@@ -316,7 +320,7 @@ class MilvusGallery:
                 number = _number(entry, kept, known, ids)
                 rows.append(_row(number, root, entry, by_content, kept))
             self._check_metadata(rows)
-            self._database.upsert(self._collection, rows)
+            self._write(rows)
             self._ledger.put_failed([_as_failed(entry, root, before, known, ids) for entry in failed])
             gone = [int(before[entry.path]["id"]) for entry in failed if entry.path in before]
             self._database.delete(self._collection, replaced + gone)
@@ -381,8 +385,13 @@ class MilvusGallery:
             # A null takes a value away; leaving it out would not, because Milvus Lite merges what it is given.
             if any(before.get(name) != value for name, value in given.items()):
                 rows.append(row | layout.as_fields(given))
-        self._database.upsert(self._collection, rows)
+        self._write(rows)
         return len(rows)
+
+    def _write(self, rows: Sequence[Fields]) -> None:
+        if self._hints is not None:
+            self._hints.add(rows)
+        self._database.upsert(self._collection, rows)
 
     def _checked(self, where: Filter) -> Filter:
         return where.checked(self.columns())
@@ -414,6 +423,8 @@ class MilvusGallery:
 
     def _rows_at(self, root: int, paths: Sequence[str]) -> Iterator[Fields]:
         stored = [layout.stored_path(path) for path in paths]
+        if self._hints is not None:
+            stored = [path for path in stored if self._hints.path(root, path)]
         for row in self._rows_with("path", stored, _EVERYTHING):
             if int(row["root"]) == root:
                 yield row
