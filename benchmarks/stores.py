@@ -2,9 +2,9 @@
 
     python benchmarks/stores.py [--count N] [--width D]
 
-Both get the same vectors (synthetic clusters of `million_vectors.py`), paths and metadata, committed in batches of 32 as
-indexing does, and the same queries, one at a time, in turns. Search is exact in both: the folder's Searcher without an
-index file, Milvus Lite's FLAT index. Answers must be the same pictures with the same scores.
+Both get the same vectors (synthetic clusters of `million_vectors.py`), paths and metadata, committed in batches of 32
+as indexing does, and the same queries, one at a time, in turns. Search is exact in both: the folder's Searcher without
+an index file, Milvus Lite's FLAT index. Answers must be the same pictures with the same scores.
 """
 
 from __future__ import annotations
@@ -47,6 +47,11 @@ class StoreFigures:
     answers: Answers
 
 
+def file_name(number: int) -> str:
+    """A path of the usual length."""
+    return f"shop/{number // 1000:05}/{number:09}.jpg"
+
+
 def batches(vectors: Vectors) -> Iterator[tuple[list[Content], list[Entry]]]:
     """What indexing commits, for each batch."""
     prices = np.random.default_rng(3).integers(0, 1000, len(vectors)).tolist()
@@ -55,8 +60,9 @@ def batches(vectors: Vectors) -> Iterator[tuple[list[Content], list[Entry]]]:
         for number in range(start, min(start + BATCH, len(vectors))):
             sha256 = number.to_bytes(32, "big")
             contents.append(Content(sha256, 1280, 960, vectors[number]))
-            path = f"shop/{number // 1000:05}/{number:09}.jpg"
-            entries.append(Entry(path, 200_000, number, sha256, metadata={"price": prices[number]}))
+            entries.append(
+                Entry(file_name(number), 200_000, number, sha256, metadata={"price": prices[number]})
+            )
         yield contents, entries
 
 
@@ -136,7 +142,9 @@ def main(count: int, width: int) -> None:
         ours, theirs = getattr(folder, name), getattr(milvus, name)
         print(f"{name:20} {ours:12,.2f} {theirs:12,.2f} {theirs / ours:8.2f}")
     print("answers the same" if same(folder.answers, milvus.answers) else "ANSWERS DIFFER")
-    print(f"memory of this process at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+    print(
+        f"memory of this process at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB"
+    )
 
 
 if __name__ == "__main__":
