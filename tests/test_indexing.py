@@ -9,8 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -444,6 +445,29 @@ def test_reading_ahead_stays_within_its_room(room: int, most: int) -> None:
     assert furthest <= most
 
 
+@pytest.mark.parametrize(("held", "most"), [(0, 10), (10, 3)])
+def test_items_that_wait_take_room_too(held: int, most: int) -> None:
+    go = threading.Event()
+    drawn = 0
+
+    def items() -> Iterator[int]:
+        nonlocal drawn
+        for drawn in range(1, 61):
+            yield drawn
+
+    def work(item: int) -> int:
+        if item > 1:
+            go.wait(10)
+        return item
+
+    results = ReadAhead(work, 2, 9, lambda _: 0, 25, lambda _: held).over(items())
+    assert next(results) == 1
+    threading.Timer(0.2, go.set).start()
+    assert next(results) == 2
+    assert drawn <= most + 1
+    assert list(results) == list(range(3, 61))
+
+
 def test_another_encoder_is_refused(tmp_path: Path) -> None:
     write_photos(tmp_path / "p", 2)
     encoder = FakeEncoder()
@@ -457,6 +481,7 @@ def test_another_encoder_is_refused(tmp_path: Path) -> None:
 
 INDEX_SLOWLY = """
 import sys
+import threading
 from fakes import FakeEncoder
 from image2sentence.gallery.indexing import index_pictures
 from image2sentence.gallery.store import Gallery

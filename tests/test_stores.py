@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -18,6 +19,8 @@ from image2sentence.gallery.indexing import IndexReport, index_pictures
 from image2sentence.gallery.opening import open_gallery, open_or_create_gallery
 from image2sentence.gallery.protocol import GalleryStore
 from image2sentence.gallery.store import Content, Entry
+from image2sentence.places import read_picture
+from test_sources import jpeg, shard
 
 WIDTH = 8
 MODEL = "model-a"
@@ -312,7 +315,7 @@ def test_searchers_have_ids_and_vectors(many: tuple[GalleryStore, GalleryStore])
         searcher.search(vectors[:1], 0)
 
 
-def run(folder: Path, place: str, **options: object) -> IndexReport:
+def run(folder: Path | str, place: str, **options: object) -> IndexReport:
     encoder = FakeEncoder()
     with open_or_create_gallery(place, encoder.fingerprint, encoder.width) as gallery:
         return index_pictures(folder, gallery, encoder, batch_size=4, threads=2, **options)  # type: ignore[arg-type]
@@ -360,3 +363,73 @@ def test_indexing_does_the_same_to_every_store(place: str, tmp_path: Path) -> No
     folder.rename(tmp_path / "renamed")
     assert run(tmp_path / "renamed", place).moved == run(tmp_path / "renamed", reference).moved > 0
     assert len(state(place)) == len(state(reference))
+
+
+def test_a_picture_goes_and_its_duplicate_stays(place: str) -> None:
+    with closing(filled(place)) as gallery:
+        gallery.commit(1, [], [Entry("copy.jpg", 1, 1, content(2).sha256, metadata={"price": 7})])
+        number = {p.path.name: p.id for p in gallery.pictures()}  # type: ignore[union-attr]
+        found = gallery.find_content(content(2).sha256)
+        assert found is not None
+        assert gallery.with_content(found) == [number["2.jpg"], number["copy.jpg"]]
+        gallery.delete([number["2.jpg"], number["0.jpg"], 999])
+    with open_gallery(place) as gallery:
+        assert gallery.with_content(found) == [number["copy.jpg"]]
+        assert names(gallery, gallery.select("price < 50")) == [
+            f"/pictures/{name}" for name in ("1.jpg", "4.jpg", "copy.jpg")
+        ]
+        searcher = gallery.searcher()
+        hits = searcher.search(unit(2)[None], 9)[0]
+        assert (hits[0].id, hits[0].score, len(hits)) == (number["copy.jpg"], pytest.approx(1), 5)
+        assert [hit.id for hit in searcher.search(unit(2)[None], 9, where="price = 7")[0]] == [hits[0].id]
+        assert gallery.find_content(content(0).sha256) is None
+
+
+def test_values_are_filtered_by_as_soon_as_they_are_set(place: str) -> None:
+    with closing(filled(place)) as gallery:
+        ids = [p.id for p in gallery.pictures("ready")]
+        gallery.add_columns({"rare": "boolean"})
+        assert gallery.set_metadata([(ids[4], {"rare": True}), (ids[1], {"rare": False})]) == 2
+        assert [hit.id for hit in gallery.searcher().search(unit(1)[None], 3, where="rare")[0]] == [ids[4]]
+        gallery.set_metadata([(ids[4], {"rare": None}), (ids[5], {"rare": True})])
+        assert [hit.id for hit in gallery.searcher().search(unit(1)[None], 3, where="rare")[0]] == [ids[5]]
+
+
+def test_shards_and_urls_do_the_same_to_every_store(place: str, tmp_path: Path) -> None:
+    bucket = fsspec.filesystem("memory")
+    if bucket.exists("/stores"):
+        bucket.rm("/stores", recursive=True)
+    url, reference = "memory://stores", str(tmp_path / "reference")
+    bucket.pipe("/stores/0.jpg", jpeg(0))
+    bucket.pipe("/stores/0.tar", shard({"a.jpg": jpeg(1), "b.jpg": jpeg(0), "../c.jpg": jpeg(2)}))
+
+    def change() -> None:
+        bucket.pipe("/stores/0.tar", shard({"a.jpg": jpeg(3), "new.jpg": jpeg(1), "bad.jpg": b"bad"}))
+        bucket.pipe("/stores/1.tar", shard({"a.jpg": jpeg(4)}))
+        bucket.rm("/stores/0.jpg")
+
+    for step in (lambda: None, change, lambda: None):
+        step()
+        first, second = run(url, place, shards=True), run(url, reference, shards=True)
+        assert [getattr(first, name) for name in COUNTS] == [getattr(second, name) for name in COUNTS]
+        assert first.failed == second.failed
+        assert state(place) == state(reference)
+    with open_gallery(place) as gallery:
+        read = {str(p.path): read_picture(p) for p in gallery.pictures("ready")}
+    assert read == {
+        f"{url}/0.tar/a.jpg": jpeg(3),
+        f"{url}/0.tar/new.jpg": jpeg(1),
+        f"{url}/1.tar/a.jpg": jpeg(4),
+    }
+
+
+def test_files_that_failed_are_read_again_when_asked(place: str, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "big.jpg").write_bytes(jpeg(1))
+    assert len(run(folder, place, max_pixels=100).failed) == 1
+    report = run(folder, place)
+    assert (len(report.failed), report.encoded) == (1, 0)
+    report = run(folder, place, retry_failed=True)
+    assert (report.failed, report.encoded) == ([], 1)
+    assert [known[:1] for known in state(place).values()] == [("ready",)]

@@ -6,12 +6,13 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 _MAX_THREADS = 8
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
+_Waiting: TypeAlias = deque[tuple[Future[_Result], int]]
 
 
 class ReadAhead(Generic[_Item, _Result]):
@@ -24,6 +25,7 @@ class ReadAhead(Generic[_Item, _Result]):
         size: Bytes that a result takes.
         room: Bytes of results that may wait, one that is not there yet counting as much as the largest so far;
             beyond it no more is begun than there are threads.
+        held: Bytes that an item itself takes until its result is there; they count as well.
     """
 
     def __init__(
@@ -33,21 +35,23 @@ class ReadAhead(Generic[_Item, _Result]):
         ahead: int,
         size: Callable[[_Result], int],
         room: int,
+        held: Callable[[_Item], int] = lambda _: 0,
     ) -> None:
         self._work = work
         self._threads = threads or min(os.cpu_count() or 1, _MAX_THREADS)
         self._ahead = ahead
         self._size = size
         self._room = room
+        self._held = held
         self._largest: int | None = None
 
     def over(self, items: Iterable[_Item]) -> Generator[_Result, None, None]:
         """The results; closing it stops what has not begun. An error of the work comes out in its place."""
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
-        waiting: deque[Future[_Result]] = deque()
+        waiting: _Waiting[_Result] = deque()
         try:
             for item in items:
-                waiting.append(pool.submit(self._work, item))
+                waiting.append((pool.submit(self._work, item), self._held(item)))
                 while self._enough(waiting):
                     yield self._next(waiting)
             while waiting:
@@ -55,16 +59,17 @@ class ReadAhead(Generic[_Item, _Result]):
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _enough(self, waiting: deque[Future[_Result]]) -> bool:
+    def _enough(self, waiting: _Waiting[_Result]) -> bool:
         if len(waiting) <= self._threads:
             return False
         if len(waiting) > self._ahead or self._largest is None:
             return True
-        there = [self._size(one.result()) for one in waiting if one.done() and one.exception() is None]
-        return sum(there) + (len(waiting) - len(there)) * max(self._largest, *there, 0) > self._room
+        there = [self._size(one.result()) for one, _ in waiting if one.done() and one.exception() is None]
+        coming = (len(waiting) - len(there)) * max(self._largest, *there, 0)
+        return sum(there) + coming + sum(held for one, held in waiting if not one.done()) > self._room
 
-    def _next(self, waiting: deque[Future[_Result]]) -> _Result:
-        result = waiting.popleft().result()
+    def _next(self, waiting: _Waiting[_Result]) -> _Result:
+        result = waiting.popleft()[0].result()
         self._largest = max(self._largest or 0, self._size(result))
         return result
 

@@ -19,22 +19,20 @@ from typing import Any, TypeAlias
 
 from image2sentence.encoders.base import Encoder
 from image2sentence.errors import ConfigError, GalleryError, Image2SentenceError
-from image2sentence.gallery.indexing import (
-    AT_LEAST,
+from image2sentence.gallery.index_run import IndexReport, Run
+from image2sentence.gallery.indexing import AT_LEAST, Progress, picture_source
+from image2sentence.gallery.pipeline import EncodeAndWrite
+from image2sentence.gallery.protocol import GalleryStore
+from image2sentence.gallery.reading import (
     BATCH_BYTES,
     Decoded,
-    IndexReport,
     Inputs,
     Outcome,
-    Progress,
     Reader,
-    Run,
     ShardEnd,
-    picture_source,
+    read_ahead,
     read_shards,
 )
-from image2sentence.gallery.pipeline import EncodeAndWrite, ReadAhead
-from image2sentence.gallery.protocol import GalleryStore
 from image2sentence.gallery.sources import Source
 from image2sentence.gallery.store import Content
 from image2sentence.gallery.walk import FoundFile
@@ -138,8 +136,7 @@ class Worker:
             )
         self._inputs = Inputs(encoder)
         reader = Reader(task.source, self._inputs, lambda _: False, task.at_least, task.max_pixels)
-        ahead = 2 * task.batch_size
-        self._ahead = ReadAhead(reader.read, _READERS, ahead, lambda one: one.bytes(), BATCH_BYTES)
+        self._ahead = read_ahead(reader, _READERS, task.batch_size)
 
     def work(self, files: Sequence[FoundFile], shard: FoundFile | None, skip: int) -> Iterator[_Outcomes]:
         """What came of a unit's pictures, in their order, in batches, without the first `skip`."""
