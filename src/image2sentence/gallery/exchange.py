@@ -15,7 +15,8 @@ import numpy as np
 
 from image2sentence.encoders.base import Encoder, Vectors
 from image2sentence.errors import DataError, GalleryError, ImageError
-from image2sentence.gallery.indexing import AT_LEAST, TAKEN, picture_source
+from image2sentence.gallery.index_run import TAKEN
+from image2sentence.gallery.indexing import AT_LEAST, picture_source
 from image2sentence.gallery.pipeline import ReadAhead
 from image2sentence.gallery.protocol import GalleryStore
 from image2sentence.gallery.store import Content, Entry, Gallery, Known, Picture
