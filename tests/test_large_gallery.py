@@ -177,7 +177,7 @@ def test_a_missing_file_is_named(folder: Path, caplog: pytest.LogCaptureFixture)
         assert index_state(gallery) == large.IndexState("unusable", "it is missing")
         assert_same(gallery, approximate=False)
         assert needs_index(gallery) is (COUNT >= 50_000)
-    assert "gallery compact" in caplog.text
+    assert "gallery index" in caplog.text
 
 
 def test_the_file_of_another_gallery_is_not_used(folder: Path, tmp_path: Path) -> None:
@@ -271,6 +271,18 @@ def test_parameters_are_chosen_for_the_recall(code: str) -> None:
     found = [set(row.tolist()) for row in index.nearest(queries, 10)]
     hits = [len(row & {hit.id for hit in best}) for row, best in zip(found, right, strict=True)]
     assert np.mean(hits) >= 9
+
+
+def test_a_lone_query_shared_out_to_threads_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = build(unit_rows(6_000, 3), AnnSettings(lists=64, probes=32))
+    together = index.nearest(QUERIES, 10)
+    monkeypatch.setattr("image2sentence.gallery.ann._SHARED_OUT_FROM", 0)
+    faiss.omp_set_num_threads(2)
+    try:
+        alone = [index.nearest(QUERIES[number : number + 1], 10)[0] for number in range(len(QUERIES))]
+    finally:
+        faiss.omp_set_num_threads(1)
+    assert [set(row.tolist()) for row in alone] == [set(row.tolist()) for row in together]
 
 
 def test_scores_are_exact_even_where_results_are_not(tmp_path: Path) -> None:

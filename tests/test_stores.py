@@ -15,10 +15,13 @@ import pytest
 from fakes import FakeEncoder, awkward_folder, encoded, photo
 from image2sentence.encoders.base import Vectors
 from image2sentence.errors import DataError, GalleryError, QueryError
+from image2sentence.gallery.duplicates import duplicates
+from image2sentence.gallery.exchange import export_vectors, import_vectors
 from image2sentence.gallery.indexing import IndexReport, index_pictures
 from image2sentence.gallery.opening import open_gallery, open_or_create_gallery
 from image2sentence.gallery.protocol import GalleryStore
 from image2sentence.gallery.store import Content, Entry
+from image2sentence.gallery.vector_files import open_vectors
 from image2sentence.places import read_picture
 from test_sources import jpeg, shard
 
@@ -433,3 +436,32 @@ def test_files_that_failed_are_read_again_when_asked(place: str, tmp_path: Path)
     report = run(folder, place, retry_failed=True)
     assert (report.failed, report.encoded) == ([], 1)
     assert [known[:1] for known in state(place).values()] == [("ready",)]
+
+
+def test_vectors_go_from_one_store_to_another(place: str, tmp_path: Path) -> None:
+    encoder = FakeEncoder()
+    folder = tmp_path / "p"
+    folder.mkdir()
+    for number in range(5):
+        (folder / f"{number}.jpg").write_bytes(encoded(photo(number), "JPEG"))
+    shutil.copy(folder / "0.jpg", folder / "again.jpg")
+    with open_or_create_gallery(place, encoder.fingerprint, encoder.width) as gallery:
+        gallery.add_columns(COLUMNS)  # type: ignore[arg-type]
+        index_pictures(folder, gallery, encoder)
+        ids = gallery.vectors()[0].tolist()
+        gallery.set_metadata(zip(ids, METADATA, strict=True))
+        gallery.verify()
+        assert [[p.path.name for p in group] for group in duplicates(gallery)] == [["0.jpg", "again.jpg"]]  # type: ignore[union-attr]
+        assert export_vectors(gallery, tmp_path / "out") == 6
+        right = exported(gallery)
+    for other in (str(tmp_path / "other"), f"{place}2"):
+        with open_or_create_gallery(other, encoder.fingerprint, encoder.width) as gallery:
+            report = import_vectors(gallery, open_vectors(tmp_path / "out"), encoder)
+            assert (report.imported, report.duplicates, report.failed) == (5, 1, [])
+            assert exported(gallery) == right
+
+
+def exported(gallery: GalleryStore) -> dict[str, tuple[object, ...]]:
+    ids, vectors = gallery.vectors()
+    rows = zip(gallery.pictures_of(ids.tolist()), vectors, gallery.metadata(ids.tolist()), strict=True)
+    return {str(p.path): (p.width, p.height, p.size, v.tobytes(), values) for p, v, values in rows if p}
