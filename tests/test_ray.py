@@ -36,6 +36,7 @@ def cluster() -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="i2s") as folder:
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+        patch.setenv("RAY_worker_niceness", "0")  # otherwise whatever else runs comes first
         quick = {f"health_check_{name}_ms": 500 for name in ("initial_delay", "period", "timeout")}
         head = {"num_cpus": 0, "temp_dir": folder, "_system_config": quick}
         node = {"object_store_memory": 100 << 20, "include_dashboard": False}
@@ -115,3 +116,15 @@ def test_a_killed_node_changes_nothing_in_a_database(cluster: Any, pictures: Pat
     assert report.failed == expected.failed
     again = run(pictures, gallery)
     assert (again.encoded, again.unchanged) == (0, expected.encoded + expected.duplicates)
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"), [("127.0.0.1:1", "refused"), ("ray://head:1", "on a node of")]
+)
+def test_a_cluster_that_cannot_be_reached_is_named(
+    address: str, reason: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(GalleryError, match=f"no Ray cluster at {address}: expected HOST:PORT.*{reason}"):
+        run(pictures, str(tmp_path / "gallery"))

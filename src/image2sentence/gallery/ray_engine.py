@@ -9,6 +9,7 @@ worker or its node dies, another goes on with the unit after the last picture th
 from __future__ import annotations
 
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -48,6 +49,7 @@ ATTEMPTS = 3
 PATIENCE = 300
 """Seconds without any worker before the run stops."""
 
+_CONNECT_SECONDS = 10
 _SHARES = 4  # units per worker at least, so that all end at about the same time
 _READERS = 4  # threads of a worker: it waits for storage more than it computes in them
 _AHEAD = 4  # batches that wait to be taken from a worker before it pauses
@@ -210,16 +212,27 @@ def _connected() -> Iterator[int]:
     if ours:
         address = os.environ.get("RAY_ADDRESS") or "local"
         try:
+            _reach(address)
             ray.init(address=address, log_to_driver=False, configure_logging=False)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise GalleryError(
-                f"no Ray cluster at {printable(address)}: check RAY_ADDRESS ({printable(str(error))[:300]})"
+                f"no Ray cluster at {printable(address)}: expected HOST:PORT of its head in RAY_ADDRESS "
+                f"({printable(str(error))[:300]})"
             ) from error
     try:
         yield int(ray.cluster_resources().get("CPU", 1))
     finally:
         if ours:
             ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raise what is wrong with the address of a cluster at once; Ray itself goes on trying for minutes."""
+    if "://" in address:
+        raise ValueError("run the command on a node of the cluster")
+    host, _, port = address.rpartition(":")
+    if host:
+        socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
 
 
 @dataclass
