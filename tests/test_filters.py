@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from image2sentence.errors import DataError, QueryError
-from image2sentence.gallery.column_cache import ColumnCache
+from image2sentence.gallery.column_cache import ColumnCache, SortedColumn, positions
 from image2sentence.gallery.filters import (
     And,
     ColumnType,
@@ -350,3 +350,13 @@ def test_setting_metadata_keeps_other_columns_and_counts_changes(tmp_path: Path)
         gallery.delete([1])
         assert gallery.metadata([1]) == [{}]
         gallery.verify()
+
+
+def test_a_test_that_stands_twice_in_a_filter_keeps_its_meaning(gallery: Gallery) -> None:
+    low = parse_filter("price < 50").checked(COLUMNS).condition
+    high = parse_filter("price >= 0").checked(COLUMNS).condition
+    both = Or((And((low, high)), low))
+    assert not isinstance(low, And | Or)
+    column = SortedColumn.of(np.arange(4), [1, 60, -1, 20], 4)
+    assert positions(both, lambda _: column, 4).tolist() == [0, 2, 3]
+    assert positions(And((low, high)), lambda _: column, 4).tolist() == [0, 3]

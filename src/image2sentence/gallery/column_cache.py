@@ -10,6 +10,7 @@ import re
 import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -166,17 +167,34 @@ class _Plan:
         self._column = column
         self._count = count
         self._hits: dict[int, NDArray[np.bool_]] = {}
+        self._own: list[Test] = []
 
     def positions(self, condition: Condition) -> NDArray[np.int64]:
         if isinstance(condition, Or):
             return self._either(condition.parts)
         if not isinstance(condition, And):
             return self._column(condition.column).positions(self._hit(condition))
-        first, *others = sorted(condition.parts, key=self._most)
+        first, *others = sorted(self._merged(condition.parts), key=self._most)
         found = self.positions(first)
         for part in others:
             found = found[self._holds(part, found)]
         return found
+
+    def _merged(self, parts: Sequence[Condition]) -> list[Condition]:
+        """The parts of an `and` with all tests of one column as one: both ends of a range are looked up at once."""
+        tests: dict[str, Test] = {}
+        merged: list[Condition] = []
+        for part in parts:
+            if isinstance(part, And | Or):
+                merged.append(part)
+            elif part.column in tests:
+                self._hits[id(tests[part.column])] &= self._hit(part)
+            else:
+                # A test of its own, which nothing else in the filter can be.
+                tests[part.column] = one = copy(part)
+                self._hits[id(one)] = self._hit(part).copy()
+        self._own += tests.values()
+        return merged + list(tests.values())
 
     def _either(self, parts: Sequence[Condition]) -> NDArray[np.int64]:
         found = [self.positions(part) for part in parts]

@@ -358,6 +358,7 @@ class _AscendingNames:
 
     def __init__(self, ids: NDArray[np.int64]) -> None:
         self._ids = ids
+        self._dense = len(ids) > 0 and int(ids[-1]) - int(ids[0]) + 1 == len(ids)
 
     def all(self) -> Sequence[Hashable]:
         names: list[int] = self._ids.tolist()
@@ -375,6 +376,10 @@ class _AscendingNames:
         return places
 
     def present(self, wanted: NDArray[np.int64]) -> Positions:
+        if self._dense:
+            near: Positions = wanted - int(self._ids[0])
+            within = (near >= 0) & (near < len(self._ids))
+            return near if within.all() else near[within]
         places = np.minimum(np.searchsorted(self._ids, wanted), max(len(self._ids) - 1, 0))
         return places[self._ids[places] == wanted] if len(self._ids) else places[:0]
 
