@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from fakes import FakeEncoder
+from image2sentence.cli.app import cli
 from image2sentence.errors import ConfigError, GalleryError
 from image2sentence.gallery.indexing import IndexReport, index_pictures
 from image2sentence.gallery.opening import open_or_create_gallery
@@ -96,6 +99,16 @@ def test_a_node_with_another_model_stops_the_run(cluster: Any, pictures: Path, t
         run(pictures, str(tmp_path / "gallery"), OtherEncoder)
     with pytest.raises(ConfigError, match="at least 1, got 0 and 4"):
         run(pictures, str(tmp_path / "gallery"), workers=0)
+
+
+def test_the_command_indexes_on_the_cluster(cluster: Any, pictures: Path, tmp_path: Path) -> None:
+    asked = ["index", str(pictures), "--gallery", str(tmp_path / "gallery"), "--workers", "1"]
+    done = CliRunner().invoke(cli, [*asked, "--engine", "ray", "--json"])
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert (report["encoded"], report["duplicates"], len(report["failed"])) == (120, 1, 1)
+    refused = CliRunner().invoke(cli, asked)
+    assert (refused.exit_code, "--workers goes with --engine ray" in refused.output) == (2, True)
 
 
 def test_a_killed_node_changes_nothing_in_a_database(cluster: Any, pictures: Path, tmp_path: Path) -> None:

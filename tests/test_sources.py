@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fsspec
@@ -260,6 +260,40 @@ def test_urls_are_indexed_and_read_back(tmp_path: Path, bucket: str) -> None:
     assert (report.encoded, report.deleted, report.unchanged) == (1, 1, 4)
     with pytest.raises(ImageError, match="cannot be read"):
         read_picture(pictures[f"{bucket}/0.jpg"])
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[fsspec.AbstractFileSystem]:
+    """An object store of this machine that speaks S3, with an empty bucket `shop`."""
+    s3fs = pytest.importorskip("s3fs", reason="needs s3fs and moto[server], which no extra brings")
+    moto = pytest.importorskip("moto.server", reason="needs s3fs and moto[server], which no extra brings")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    system = s3fs.S3FileSystem(skip_instance_cache=True)
+    system.mkdir("shop")
+    yield system
+    server.stop()
+
+
+def test_an_object_store_is_indexed_and_followed(tmp_path: Path, s3: fsspec.AbstractFileSystem) -> None:
+    names = [f"{number} ü#?.jpg" for number in range(3)]
+    for number, name in enumerate(names):
+        s3.pipe(f"shop/p/{name}", jpeg(number))
+    s3.pipe("shop/p/0.tar", shard({"x.jpg": jpeg(4), "y.jpg": jpeg(5)}))
+    assert run("s3://shop/p", tmp_path / "g", shards=True).encoded == 5
+    pictures = stored(tmp_path / "g")
+    assert read_picture(pictures[f"s3://shop/p/{names[1]}"]) == jpeg(1)
+    assert read_picture(pictures["s3://shop/p/0.tar/y.jpg"]) == jpeg(5)
+    s3.pipe(f"shop/p/{names[1]}", jpeg(7))
+    s3.rm(f"shop/p/{names[2]}")
+    report = run("s3://shop/p", tmp_path / "g")
+    assert (report.unchanged, report.encoded, report.deleted) == (3, 1, 1)
+    with pytest.raises(GalleryError, match="nosuch/x cannot be listed"):
+        run("s3://nosuch/x", tmp_path / "g")
 
 
 def test_a_shard_behind_a_url(tmp_path: Path, bucket: str) -> None:

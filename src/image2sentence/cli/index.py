@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -48,13 +49,13 @@ _COUNTS = ("found", "encoded", "unchanged", "moved", "duplicates", "deleted")
     type=click.Choice(["threads", "ray"]),
     default="threads",
     show_default=True,
-    help="Encode in this process, or in actors on a Ray cluster ($RAY_ADDRESS, else one started here).",
+    help="Encode in this process, or in workers on a Ray cluster ($RAY_ADDRESS, else one started here).",
 )
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
     metavar="N",
-    help="With --engine ray: actors that encode, one core each.",
+    help="With --engine ray: workers, one core each. Default: as many as there are cores.",
 )
 @click.option("--retry-failed", is_flag=True, help="Read files again that could not be read before.")
 @click.option("--watch", is_flag=True, help="Go on: follow the folder and index what changes, until Ctrl-C.")
@@ -87,6 +88,8 @@ def index(
         raise click.UsageError(
             "--watch and --metadata do not go together: apply the metadata in a run of its own"
         )
+    if workers is not None and engine != "ray":
+        raise click.UsageError("--workers goes with --engine ray")
     encoder = load_encoder(model)
     name = find_gallery(gallery) or Path(GALLERY_NAME)
     with open_or_create_gallery(name, encoder.fingerprint, encoder.width) as opened:
@@ -120,14 +123,16 @@ def index(
 
 
 def _on_ray(model: Path | None, workers: int | None) -> Callable[..., IndexReport]:
-    """`index_pictures` on a Ray cluster, whose actors load the same model."""
-    from image2sentence.encoders import load_encoder
+    """`index_pictures` on a Ray cluster, whose workers load the same model."""
+    from image2sentence.encoders.onnx import MODEL_VARIABLE, load_encoder
     from image2sentence.gallery.ray_engine import index_on_ray
 
-    with optional_extra("ray", ("ray", "pyarrow", "pandas")):
-        import ray.data  # noqa: F401
-    folder = None if model is None else model.absolute()
-    return partial(index_on_ray, make_encoder=partial(load_encoder, folder, threads=1), workers=workers)
+    with optional_extra("ray", ("ray",)):
+        import ray  # noqa: F401
+    named = model or os.environ.get(MODEL_VARIABLE)
+    if named is not None and Path(named).is_dir():
+        named = Path(named).absolute()
+    return partial(index_on_ray, make_encoder=partial(load_encoder, named, threads=1), workers=workers)
 
 
 def _print_report(report: IndexReport, gallery: str, size: int) -> None:
