@@ -76,7 +76,7 @@ def test_duplicates_are_shown(run: Run, photos: Path) -> None:
     text = run("gallery", "duplicates").output
     assert "2 times the same content" in text
     assert "again.png" in text
-    assert "1 copies of 1 pictures" in text
+    assert "pictures with copies 1 · copies 1" in text
     groups = json.loads(run("gallery", "duplicates", "--json").output)
     assert [len(group["pictures"]) for group in groups] == [2]
 

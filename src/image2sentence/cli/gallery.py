@@ -144,7 +144,7 @@ def index(gallery: Path | str | None, as_json: bool, **given: Any) -> None:
     _show(about, as_json, last if made is None else "the index file is up to date")
 
 
-@gallery.command()
+@gallery.command(short_help="Show files that have the same content.")
 @gallery_option
 @json_option
 def duplicates(gallery: Path | str | None, as_json: bool) -> None:
@@ -170,10 +170,10 @@ def duplicates(gallery: Path | str | None, as_json: bool) -> None:
     if len(groups) > LISTED:
         click.echo(f"... and {len(groups) - LISTED:,} more groups; --json lists all")
     copies, waste = sum(len(group) - 1 for group in groups), sum(map(wasted, groups))
-    click.echo(f"{copies:,} copies of {len(groups):,} pictures take {waste / 1e6:,.1f} MB")
+    click.echo(f"pictures with copies {len(groups):,} · copies {copies:,} · they take {waste / 1e6:,.1f} MB")
 
 
-@gallery.command()
+@gallery.command(short_help="Write vectors, paths and metadata to Parquet or npy.")
 @click.argument("out", type=click.Path(path_type=Path))
 @gallery_option
 @json_option
@@ -193,7 +193,7 @@ def export(out: Path, gallery: Path | str | None, as_json: bool) -> None:
     _show(about, as_json, f"{count:,} pictures written")
 
 
-@gallery.command("import")
+@gallery.command("import", short_help="Take in vectors that were computed elsewhere.")
 @click.argument("vectors", type=click.Path(exists=True, path_type=Path))
 @click.argument("pictures", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @gallery_option

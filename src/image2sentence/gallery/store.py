@@ -212,10 +212,14 @@ class Gallery:
             lock = None if readonly else WriterLock(place / LOCK)
             if lock is not None:
                 undo.callback(lock.release)
-            with cls._opened(place, None) as reader:
-                reader._miss_commits(keep=not readonly)
-            gallery = cls._opened(place, lock)
+            gallery = cls._opened(place, None)
             undo.callback(gallery.close)
+            gallery._miss_commits(keep=not readonly)
+            if lock is not None:
+                # Until here nothing has been written: only a writer's connection takes the log up for good.
+                gallery.close()
+                gallery = cls._opened(place, lock)
+                undo.callback(gallery.close)
             if fingerprint is not None:
                 gallery.require(fingerprint)
             undo.pop_all()
