@@ -6,16 +6,19 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from fakes import FakeEncoder
 from image2sentence.cli.app import cli
+from image2sentence.encoders.base import Vectors
 from image2sentence.errors import ConfigError, GalleryError
 from image2sentence.gallery.indexing import IndexReport, index_pictures
 from image2sentence.gallery.opening import open_or_create_gallery
@@ -30,6 +33,16 @@ class OtherEncoder(FakeEncoder):
     """A model that is not the gallery's."""
 
     fingerprint = "other"
+
+
+class DyingEncoder(FakeEncoder):
+    """Takes its process down with the fifth picture that it encodes."""
+
+    def encode_images(self, images: Sequence[Image.Image]) -> Vectors:
+        if self.encoded >= 4:
+            time.sleep(0.5)  # what was encoded before is on its way
+            os._exit(1)
+        return super().encode_images(images)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +112,17 @@ def test_a_node_with_another_model_stops_the_run(cluster: Any, pictures: Path, t
         run(pictures, str(tmp_path / "gallery"), OtherEncoder)
     with pytest.raises(ConfigError, match="at least 1, got 0 and 4"):
         run(pictures, str(tmp_path / "gallery"), workers=0)
+
+
+def test_workers_that_die_at_once_and_again_stop_the_run(
+    cluster: Any, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("image2sentence.gallery.ray_engine.ATTEMPTS", 1)
+    gallery = str(tmp_path / "gallery")
+    with pytest.raises(GalleryError, match=r"died at or after \S+/004.jpg; what was committed is kept"):
+        run(pictures, gallery, DyingEncoder, workers=1)
+    assert [Path(path).name for path in state(gallery)] == [f"00{number}.jpg" for number in range(4)]
+    assert run(pictures, gallery).encoded == 116
 
 
 def test_the_command_indexes_on_the_cluster(cluster: Any, pictures: Path, tmp_path: Path) -> None:

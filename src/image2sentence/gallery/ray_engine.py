@@ -351,7 +351,7 @@ def _cause(error: Exception) -> Image2SentenceError:
 
 
 def _stopped(what: str, error: object) -> GalleryError:
-    reason = printable(str(error))[:500]
+    reason = printable(" ".join(str(error).split()))[:500]
     return GalleryError(
         f"indexing stopped, {what}; what was committed is kept, run again to go on ({reason})"
     )

@@ -193,29 +193,33 @@ def _refusal(info: tarfile.TarInfo, name: str) -> str | None:
 
 
 def _walk_url(url: str) -> Walk:
-    """The objects below a URL, by path."""
+    """The objects below a URL, by path; hidden ones are passed over."""
+    found = Walk()
+    for path, info in sorted(_listing(url).items()):
+        ending = os.path.splitext(path)[1].lower()
+        if any(part.startswith(".") for part in path.split("/")):
+            continue
+        if ending in EXTENSIONS:
+            found.files.append(_found(path, info))
+        elif ending == SHARD:
+            found.shards.append(_found(path, info))
+        else:
+            found.others += 1
+    return found
+
+
+def _listing(url: str) -> dict[str, Mapping[str, Any]]:
+    """What the store says of each object below a URL, by path relative to it. Raises GalleryError."""
     system, root = file_system(url)
     try:
         system.invalidate_cache()
-        listing: Mapping[str, Any] = system.find(root, detail=True)
+        listing: Mapping[str, Mapping[str, Any]] = system.find(root, detail=True)
         there = bool(listing) or system.isdir(root)
     except REMOTE_ERRORS as error:
         raise _unlisted(url, error) from error
     if not there:
         raise GalleryError(f"there is nothing at {printable(url)}: check the URL")
-    found = Walk()
-    for path, info in sorted(listing.items()):
-        relative = path.removeprefix(root.rstrip("/") + "/")
-        if any(part.startswith(".") for part in relative.split("/")):
-            continue
-        ending = os.path.splitext(relative)[1].lower()
-        if ending in EXTENSIONS:
-            found.files.append(_found(relative, info))
-        elif ending == SHARD:
-            found.shards.append(_found(relative, info))
-        else:
-            found.others += 1
-    return found
+    return {path.removeprefix(root.rstrip("/") + "/"): info for path, info in listing.items()}
 
 
 def _found(path: str, info: Mapping[str, Any]) -> FoundFile:
