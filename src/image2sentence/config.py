@@ -88,6 +88,27 @@ class LearnerConfig:
 
 
 @dataclass(frozen=True)
+class GuideConfig:
+    """How guiding phrases are used (`image2sentence.encoders.guide` has the formula).
+
+    `neighbours` is k, `temperature` that of the softmax over them. `low` and `high` are the dot products at which the
+    phrases begin to count and count alone.
+    """
+
+    neighbours: int = 8
+    temperature: float = 0.05
+    low: float = 0.6
+    high: float = 0.8
+
+    def __post_init__(self) -> None:
+        _check(self.neighbours >= 1, f"a guide needs at least one neighbour, got {self.neighbours}")
+        _check(self.temperature > 0, f"the guide's temperature must be positive, got {self.temperature}")
+        _check(
+            -1 <= self.low < self.high <= 1, f"expected -1 <= low < high <= 1, got {self.low} and {self.high}"
+        )
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Everything a model folder says about itself; `files` maps each file's relative path to its SHA-256."""
 
@@ -106,6 +127,7 @@ class ModelConfig:
     query_fingerprint: str = ""
     training: dict[str, Any] = field(default_factory=dict)
     parity: dict[str, Any] = field(default_factory=dict)
+    guide: GuideConfig | None = None
     files: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT_VERSION
 

@@ -16,6 +16,7 @@ from image2sentence.cli.catalogue import catalogue
 from image2sentence.cli.data import data
 from image2sentence.cli.evaluate import evaluate
 from image2sentence.cli.gallery import gallery
+from image2sentence.cli.guide import guide
 from image2sentence.cli.index import index
 from image2sentence.cli.info import info
 from image2sentence.cli.search import search
@@ -60,6 +61,7 @@ for command in (
     train,
     train_text,
     export,
+    guide,
     bench,
 ):
     cli.add_command(command)

@@ -6,6 +6,7 @@ onnx/query_image     picture -> sentence, attention maps, gates
 onnx/query_text      sentence + modifier ids -> query vector
 onnx/gallery_image   picture -> gallery vector (and patch features, where there is a match graph)
 onnx/match           sentence + modifier ids + patch features -> match logit (optional)
+guide/               guiding phrases and their vectors (optional; see `image2sentence.encoders.guide`)
 model.safetensors    light encoder + token learner (for training and export; the runtime does not read it)
 README.md            the model card
 """
@@ -13,11 +14,13 @@ README.md            the model card
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+import shutil
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
-from image2sentence.config import FORMAT_VERSION, ModelConfig, from_dict, read_json
+from image2sentence.config import FORMAT_VERSION, ModelConfig, from_dict, read_json, to_dict
 from image2sentence.errors import ConfigError, ModelError
 
 CONFIG = "config.json"
@@ -86,3 +89,37 @@ class ModelFolder:
 def bundled() -> Path:
     """The folder of the model that ships inside the package."""
     return Path(str(resources.files("image2sentence"))) / "models" / "default"
+
+
+def listed(config: ModelConfig, draft: Path) -> ModelConfig:
+    """The config with checksums of all files of a folder that is being made, and the query side's fingerprint."""
+    files = {
+        path.relative_to(draft).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(draft.rglob("*"))
+        if path.is_file() and path != draft / CONFIG
+    }
+    query = [QUERY_IMAGE, QUERY_TEXT, *sorted(name for name in files if name.startswith("guide/"))]
+    digest = hashlib.sha256("".join(files[name] for name in query).encode()).hexdigest()
+    return replace(config, files=files, query_fingerprint=digest)
+
+
+def write_config(draft: Path, config: ModelConfig) -> None:
+    """config.json of a folder that is being made."""
+    (draft / CONFIG).write_text(json.dumps(to_dict(config), indent=1) + "\n", encoding="utf-8")
+
+
+def replace_folder(draft: Path, out: Path) -> None:
+    """Puts the finished draft in the place of an older folder, which goes only once the new one is there."""
+    older = out.with_name(f".{out.name}.older")
+    for path in (draft, *draft.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    shutil.rmtree(older, ignore_errors=True)
+    if out.exists():
+        out.rename(older)
+    try:
+        draft.rename(out)
+    except OSError:
+        if older.exists():
+            older.rename(out)
+        raise
+    shutil.rmtree(older, ignore_errors=True)

@@ -24,6 +24,7 @@ from image2sentence.encoders.folder import (
     ModelFolder,
     bundled,
 )
+from image2sentence.encoders.guide import Guide
 from image2sentence.encoders.hub import download, is_hub_id, split_revision
 from image2sentence.encoders.preprocess import to_pixels
 from image2sentence.encoders.template import Template
@@ -48,10 +49,14 @@ class Explanation:
 class OnnxEncoder:
     """A model folder as an `Encoder`. Each graph is loaded when first needed, so a query never loads the large one."""
 
-    def __init__(self, folder: ModelFolder, threads: int = 0) -> None:
-        """`threads` for ONNX Runtime's operators; 0: one for each core, and one for small graphs of the query side."""
+    def __init__(self, folder: ModelFolder, threads: int = 0, guided: bool = True) -> None:
+        """`threads` for ONNX Runtime's operators; 0: one for each core, and one for small graphs of the query side.
+
+        `guided=False` leaves the model's guiding phrases out.
+        """
         self.folder, self.config = folder, folder.config
         self._threads = threads
+        self._guided_by_phrases = guided
         self._template = Template.parse(self.config.template)
 
     @property
@@ -99,12 +104,35 @@ class OnnxEncoder:
     def encode_queries(self, sentences: Vectors | None, texts: Sequence[str]) -> Vectors:
         """Sentences (n, L, w) and n modifiers -> (n, d) float32 unit rows; texts of one length are read together.
 
-        Sentences may have fewer than L rows: pseudo-words that are left out are not heard.
+        Sentences may have fewer than L rows: pseudo-words that are left out are not heard. A model with guiding
+        phrases lets them take part where there is a sentence with words, unless the words are half as long as the
+        text encoder reads.
 
         `sentences=None` is text-to-image search. Raises QueryError where neither picture nor words are given, where
         counts differ, or where a text is longer than the text encoder reads.
         """
-        return self._encode_ids(*self._spoken(sentences, texts))
+        vectors = self._encode_ids(*self._spoken(sentences, texts))
+        if sentences is not None and self._guide is not None:
+            rows = [row for row, text in enumerate(texts) if text.strip() and self._is_short(text)]
+            vectors[rows] = self._guided(
+                self._guide, vectors[rows], sentences[rows], [texts[row] for row in rows]
+            )
+        return vectors
+
+    def _guided(self, guide: Guide, plain: Vectors, sentences: Vectors, texts: Sequence[str]) -> Vectors:
+        heard = self._encode_ids(*self._spoken(sentences, [""] * len(texts)))
+        return _unit(guide.take_part(plain, heard, texts, lambda said: self.encode_queries(None, said)))
+
+    def check_phrase(self, phrase: str) -> None:
+        """Raises QueryError for a phrase that leaves no room for words beside it."""
+        if not self._is_short(phrase):
+            room = self.config.max_length // 2
+            raise QueryError(
+                f"a guiding phrase may have {room} tokens, half of what the model reads: {phrase!r}"
+            )
+
+    def _is_short(self, text: str) -> bool:
+        return len(self._tokenizer.encode(text).ids) <= self.config.max_length // 2
 
     def _spoken(self, sentences: Vectors | None, texts: Sequence[str]) -> tuple[Vectors, list[list[int]]]:
         """Sentences (n, L or 0, w) and the token ids that stand around them."""
@@ -117,6 +145,15 @@ class OnnxEncoder:
             self._check_sentences(sentences, len(texts))
             ids = [self._composed_ids(text) for text in texts]
         return np.asarray(sentences, np.float32), ids
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether guiding phrases take part in queries."""
+        return self._guided_by_phrases and self.config.guide is not None
+
+    def unguided(self) -> OnnxEncoder:
+        """The same model without its guiding phrases."""
+        return OnnxEncoder(self.folder, self._threads, guided=False)
 
     @property
     def can_match(self) -> bool:
@@ -207,6 +244,10 @@ class OnnxEncoder:
         tokenizer.no_truncation()
         tokenizer.encode_special_tokens = True  # a user's "[SEP]" is text
         return tokenizer
+
+    @cached_property
+    def _guide(self) -> Guide | None:
+        return Guide.read(self.folder) if self._guided_by_phrases else None
 
     @cached_property
     def _gallery_image(self) -> Any:

@@ -7,9 +7,7 @@ graph that drifts further than its floor allows is an error, not a file. What wa
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -124,8 +122,8 @@ def export(
             state.save_tensors(draft / names.WEIGHTS, weights, {"light": light})
             if text is not None:
                 state.save_tensors(draft / TEXT_WEIGHTS, text.state_dict(), {"text": to_dict(text.config)})
-            config = _with_files(_config(vl, model, light, settings, record, vl_name), draft)
-            _write_config(draft, config)
+            config = names.listed(_config(vl, model, light, settings, record, vl_name), draft)
+            names.write_config(draft, config)
             exported = OnnxEncoder(ModelFolder.open(draft))
             parity = _parity(
                 TorchEncoder(vl, model, settings.template, text), exported, pictures, texts, options
@@ -133,9 +131,9 @@ def export(
             if text is not None:
                 full = TorchEncoder(vl, model, settings.template)
                 parity["full_text"] = _measured(full, exported, pictures, texts, options)
-            _write_config(draft, replace(config, parity=parity))
+            names.write_config(draft, replace(config, parity=parity))
             (draft / PARITY).write_text(json.dumps(parity, indent=2) + "\n", encoding="utf-8")
-            _replace_folder(draft, out)
+            names.replace_folder(draft, out)
     except OSError as error:
         raise ModelError(
             f"could not write the model folder {out}: {error}; what was there before is untouched"
@@ -288,36 +286,3 @@ def _config(
         fingerprint=vl.record.fingerprint,
         training=record,
     )
-
-
-def _with_files(config: ModelConfig, draft: Path) -> ModelConfig:
-    files = {
-        path.relative_to(draft).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(draft.rglob("*"))
-        if path.is_file()
-    }
-    query = hashlib.sha256(
-        "".join(files[name] for name in (names.QUERY_IMAGE, names.QUERY_TEXT)).encode()
-    ).hexdigest()
-    return replace(config, files=files, query_fingerprint=query)
-
-
-def _write_config(draft: Path, config: ModelConfig) -> None:
-    (draft / names.CONFIG).write_text(json.dumps(to_dict(config), indent=1) + "\n", encoding="utf-8")
-
-
-def _replace_folder(draft: Path, out: Path) -> None:
-    """Puts the finished draft in the place of an older folder, which goes only once the new one is there."""
-    older = out.with_name(f".{out.name}.older")
-    for path in (draft, *draft.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    shutil.rmtree(older, ignore_errors=True)
-    if out.exists():
-        out.rename(older)
-    try:
-        draft.rename(out)
-    except OSError:
-        if older.exists():
-            older.rename(out)
-        raise
-    shutil.rmtree(older, ignore_errors=True)

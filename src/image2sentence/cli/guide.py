@@ -1,0 +1,61 @@
+"""`image2sentence guide`: phrases that help a trained model compose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from image2sentence.cli.common import model_option
+
+
+@click.command("guide")
+@click.argument("phrases", type=click.Path(dir_okay=False, path_type=Path))
+@model_option
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="The new model folder. May be the model's own; another model that is there is replaced.",
+)
+@click.option(
+    "--neighbours", type=int, default=8, show_default=True, help="Phrases that take part in a query."
+)
+@click.option(
+    "--temperature",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="How much the nearest ones outweigh others.",
+)
+@click.option(
+    "--trust",
+    type=(float, float),
+    default=(0.6, 0.8),
+    show_default=True,
+    metavar="LOW HIGH",
+    help="Dot products of picture and nearest phrase at which phrases begin to count, and count alone.",
+)
+def guide(
+    phrases: Path,
+    model: Path | None,
+    out: Path,
+    neighbours: int,
+    temperature: float,
+    trust: tuple[float, float],
+) -> None:
+    """Give a model guiding PHRASES: a text file with one a line, such as a shop's titles.
+
+    No training, no labels: queries of picture and words then go by the phrases nearest to the picture, too. Best are
+    phrases that name what has to stay when something else is changed ("striped navy shirt with long sleeves"), and
+    nothing besides. Galleries made with the model stay valid.
+    """
+    from image2sentence.config import GuideConfig
+    from image2sentence.encoders.guide import add_guide, read_phrases
+    from image2sentence.encoders.onnx import load_encoder
+
+    settings = GuideConfig(neighbours, temperature, *trust)
+    lines = read_phrases(phrases)
+    add_guide(load_encoder(model), lines, settings, out)
+    click.echo(f"wrote {out} with {len(lines)} guiding phrases; use it with --model {out}")
