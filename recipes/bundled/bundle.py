@@ -11,11 +11,16 @@ from pathlib import Path
 
 import click
 
+from image2sentence.encoders import load_encoder
 from image2sentence.encoders.folder import CARD, bundled
-from image2sentence.training.run import BUNDLED_VL
+from image2sentence.encoders.guide import add_guide
+from image2sentence.training import run
+from image2sentence.training.export import PARITY, ExportOptions
+from recipes.bundled.guide import SETTINGS, guiding_phrases
 
 VL_FILES = ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json")
 LIMIT = 30_000_000
+COMPARED = 400  # drawn products on which the shipped graphs answer beside torch
 SHARE = 4  # every fourth phrase and modifier ships, for size
 
 
@@ -26,8 +31,10 @@ SHARE = 4  # every fourth phrase and modifier ships, for size
 def main(vl: Path, query: Path, material: Path) -> None:
     """Replaces the package's default model."""
     target = bundled()
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(query / "model", target)
+    small = ExportOptions(int8_storage=True, benchmark=COMPARED)
+    run.export_and_compare(query / "model", target, material / "drawn", None, small)
+    (target / PARITY).unlink()  # config.json holds it, too
+    add_guide(load_encoder(target), guiding_phrases(), SETTINGS, target)
     (target / "vl").mkdir()
     for name in VL_FILES:
         shutil.copyfile(vl / "model" / name, target / "vl" / name)
@@ -35,7 +42,7 @@ def main(vl: Path, query: Path, material: Path) -> None:
         lines = (material / name).read_text(encoding="utf-8").splitlines()
         (target / "vl" / name).write_text("\n".join(lines[::SHARE]) + "\n", encoding="utf-8")
     config = json.loads((target / "config.json").read_text())
-    config["vl"]["name"] = BUNDLED_VL
+    config["vl"]["name"] = run.BUNDLED_VL
     (target / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     shutil.copyfile(Path(__file__).with_name("card.md"), target / CARD)
     total = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())

@@ -53,14 +53,15 @@ def command(world: World, variant: Variant, out: Path) -> list[str]:
         "steps"
     ]  # the last weights count: validation is about the picture alone
     light = variant.light or LIGHT[world.name]
+    words = () if world.vl else ("phrases", "modifiers")
     return [
         *(sys.executable, "-m", "image2sentence", "train", str(out / "pictures")),
         *(
-            f"--vl={out / 'vl' / 'model'}",
+            f"--vl={world.vl or out / 'vl' / 'model'}",
             f"--light={light}",
             f"--out={out / variant.folder}",
         ),
-        *(f"--{kind}={out / f'{kind}.txt'}" for kind in ("phrases", "modifiers")),
+        *(f"--{kind}={out / f'{kind}.txt'}" for kind in words),
         *(f"--set={name}={json.dumps(value)}" for name, value in settings.items()),
     ]
 

@@ -104,6 +104,12 @@ def train(
 )
 @click.option("--half/--no-half", default=True, show_default=True, help="Weights stored in 16 bits.")
 @click.option(
+    "--int8-storage/--no-int8-storage",
+    default=False,
+    show_default=True,
+    help="The light encoder's and token learner's weights stored in 8 bits.",
+)
+@click.option(
     "--matching/--no-matching",
     default=False,
     show_default=True,
@@ -130,6 +136,7 @@ def export(
     calibrate: Path | None,
     int8: bool,
     half: bool,
+    int8_storage: bool,
     matching: bool,
     fixed: int,
     benchmark: int,
@@ -143,7 +150,7 @@ def export(
         from image2sentence.training import run
         from image2sentence.training.export import ExportOptions
 
-    options = ExportOptions(int8_text=int8, half=half, benchmark=benchmark, matching=matching, fixed=fixed)
+    options = ExportOptions(int8, half, int8_storage, benchmark=benchmark, matching=matching, fixed=fixed)
     parity = run.export_and_compare(model, out, pictures, calibrate, options)
     click.echo(json.dumps(parity, indent=2))
 

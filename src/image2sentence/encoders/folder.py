@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -91,13 +92,9 @@ def bundled() -> Path:
     return Path(str(resources.files("image2sentence"))) / "models" / "default"
 
 
-def listed(config: ModelConfig, draft: Path) -> ModelConfig:
-    """The config with checksums of all files of a folder that is being made, and the query side's fingerprint."""
-    files = {
-        path.relative_to(draft).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(draft.rglob("*"))
-        if path.is_file() and path != draft / CONFIG
-    }
+def listed(config: ModelConfig, draft: Path, paths: Iterable[str]) -> ModelConfig:
+    """The config with checksums of these files of a folder that is being made, and the query side's fingerprint."""
+    files = {path: hashlib.sha256((draft / path).read_bytes()).hexdigest() for path in sorted(paths)}
     query = [QUERY_IMAGE, QUERY_TEXT, *sorted(name for name in files if name.startswith("guide/"))]
     digest = hashlib.sha256("".join(files[name] for name in query).encode()).hexdigest()
     return replace(config, files=files, query_fingerprint=digest)

@@ -158,7 +158,8 @@ def add_guide(encoder: OnnxEncoder, phrases: Sequence[str], settings: GuideConfi
             (draft / PHRASES).parent.mkdir(exist_ok=True)
             (draft / PHRASES).write_text("\n".join(phrases) + "\n", encoding="utf-8")
             np.save(draft / VECTORS, vectors, allow_pickle=False)
-            write_config(draft, listed(replace(folder.config, guide=settings), draft))
+            files = {*folder.config.files, PHRASES, VECTORS}
+            write_config(draft, listed(replace(folder.config, guide=settings), draft, files))
             replace_folder(draft, out)
     except OSError as error:
         raise ModelError(

@@ -58,7 +58,8 @@ _LEARNER = "/model/learner/"  # its nodes in the graph of query_image
 class ExportOptions:
     """How the graphs are stored and computed, and how closely that is looked at.
 
-    `int8_text` quantises the text graph's matrices; `half` stores other weights as float16, computing in float32.
+    `int8_text` quantises the text graph's matrices; `half` stores other weights as float16, computing in float32, and
+    `int8_storage` those of the light encoder and token learner as int8, computing in float32 too.
     `calibration` are RGB pictures like those that will be asked with: the light encoder's convolutions are quantised
     by the ranges that they give; without any it stays float. `benchmark` is the number of drawn products on which
     torch and the graphs answer the same queries; 0 leaves that out. `matching` adds the matching encoder, for
@@ -67,6 +68,7 @@ class ExportOptions:
 
     int8_text: bool = True
     half: bool = True
+    int8_storage: bool = False
     calibration: Sequence[Image.Image] = ()
     benchmark: int = 0
     matching: bool = False
@@ -77,7 +79,7 @@ class ExportOptions:
         """What each graph computes in, or stores its weights in."""
         stored = "float16" if self.half else "float32"
         return {
-            "query_image": "int8" if self.calibration else stored,
+            "query_image": "int8" if self.calibration else "int8 storage" if self.int8_storage else stored,
             "query_text": "int8" if self.int8_text else stored,
             "gallery_image": stored,
         }
@@ -122,7 +124,8 @@ def export(
             state.save_tensors(draft / names.WEIGHTS, weights, {"light": light})
             if text is not None:
                 state.save_tensors(draft / TEXT_WEIGHTS, text.state_dict(), {"text": to_dict(text.config)})
-            config = names.listed(_config(vl, model, light, settings, record, vl_name), draft)
+            files = [path.relative_to(draft).as_posix() for path in draft.rglob("*") if path.is_file()]
+            config = names.listed(_config(vl, model, light, settings, record, vl_name), draft, files)
             names.write_config(draft, config)
             exported = OnnxEncoder(ModelFolder.open(draft))
             parity = _parity(
@@ -246,17 +249,17 @@ def _graphs(folder: Path) -> list[Path]:
 def _compress(draft: Path, model: QueryModel, options: ExportOptions) -> None:
     """Quantises and halves the graphs in place, as the options say."""
     written = _graphs(draft)
-    if options.int8_text:
-        for path in [draft / name for name in (names.QUERY_TEXT, names.MATCH, FIXED_TEXT)]:
-            if path in written:
-                quantise.in_place(path, quantise.dynamic_int8)
-    if options.calibration:
-        shown = [to_pixels([image], model.preprocessing) for image in options.calibration]
-        for path in [draft / name for name in (names.QUERY_IMAGE, FIXED_IMAGE)]:
-            if path in written:
-                quantise.in_place(path, lambda old, new: quantise.static_int8(old, new, shown, keep=_LEARNER))
-    if options.half:
-        for path in written:
+    texts = [draft / name for name in (names.QUERY_TEXT, names.MATCH, FIXED_TEXT)]
+    images = [draft / name for name in (names.QUERY_IMAGE, FIXED_IMAGE)]
+    shown = [to_pixels([image], model.preprocessing) for image in options.calibration]
+    for path in written:
+        if options.int8_text and path in texts:
+            quantise.in_place(path, quantise.dynamic_int8)
+        if shown and path in images:
+            quantise.in_place(path, lambda old, new: quantise.static_int8(old, new, shown, keep=_LEARNER))
+        if options.int8_storage and path in images:
+            quantise.in_place(path, quantise.store_int8)
+        if options.half:
             quantise.in_place(path, quantise.store_half)
 
 

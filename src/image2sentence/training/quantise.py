@@ -89,10 +89,39 @@ def store_half(source: Path, target: Path) -> None:
         name = weight.name
         weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
         casts.append(onnx.helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
-    nodes = [*casts, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
+    _put_first(model, casts)
     onnx.save(model, target)
+
+
+def store_int8(source: Path, target: Path) -> None:
+    """Large float32 weights as int8 with a scale for each output channel, computed in float32.
+
+    Convolutions have their output channels first, matrix products last. As with `store_half`, ONNX Runtime works the
+    weights out once, when it loads the graph.
+    """
+    model = onnx.load(source)
+    nodes, scales = [], []
+    for weight in model.graph.initializer:
+        if weight.data_type != TensorProto.FLOAT or np.prod(weight.dims) < SMALL or len(weight.dims) < 2:
+            continue
+        values, name = numpy_helper.to_array(weight), weight.name
+        channel = 0 if values.ndim > 2 else values.ndim - 1
+        others = tuple(axis for axis in range(values.ndim) if axis != channel)
+        scale = np.maximum(np.abs(values).max(axis=others, keepdims=True), np.finfo(np.float32).tiny) / 127
+        rounded = np.round(values / scale).astype(np.int8)
+        weight.CopyFrom(numpy_helper.from_array(rounded, f"{name}.int8"))
+        scales.append(numpy_helper.from_array(scale.astype(np.float32), f"{name}.scale"))
+        nodes.append(onnx.helper.make_node("Cast", [f"{name}.int8"], [f"{name}.whole"], to=TensorProto.FLOAT))
+        nodes.append(onnx.helper.make_node("Mul", [f"{name}.whole", f"{name}.scale"], [name]))
+    model.graph.initializer.extend(scales)
+    _put_first(model, nodes)
+    onnx.save(model, target)
+
+
+def _put_first(model: Any, nodes: Sequence[Any]) -> None:
+    rest = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([*nodes, *rest])
 
 
 class _Inputs(CalibrationDataReader):  # type: ignore[misc]

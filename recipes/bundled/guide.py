@@ -1,0 +1,28 @@
+"""The bundled model's guiding phrases: every drawn product by what has to stay when something else is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from image2sentence.config import GuideConfig
+from recipes.bundled.material import products
+from recipes.bundled.words import PATTERN_ADJECTIVES, SYNONYMS
+
+# Emoji and photographs of other kinds reach 0.66 rarely (docs/model.md), and are left to the sentence.
+SETTINGS = GuideConfig(neighbours=5, temperature=0.05, low=0.66, high=0.8)
+
+
+def guiding_phrases() -> list[str]:
+    """Type, colour, pattern and sleeve of every drawn product, each said in its usual words."""
+    return list(dict.fromkeys(_phrase(product) for product in products()))
+
+
+def _phrase(product: Mapping[str, str]) -> str:
+    sleeve, pattern, kind = product["sleeve"], product["pattern"], product["type"]
+    words = [
+        sleeve if sleeve in ("", "sleeveless") else f"{sleeve}-sleeved",
+        product["colour"],
+        PATTERN_ADJECTIVES.get(pattern, pattern),
+        SYNONYMS["type"].get(kind, (kind,))[0],
+    ]
+    return " ".join(["a", *(word for word in words if word)])
