@@ -68,7 +68,7 @@ def test_the_package_has_the_same_version() -> None:
 
 
 def test_words_and_pixels_are_pythons(expected: Path) -> None:
-    run_tests(["words.test.js", "pictures.test.js"], expected)
+    run_tests(["words.test.js", "pictures.test.js", "guide.test.js"], expected)
 
 
 def test_vectors_in_a_browser_are_pythons(expected: Path) -> None:

@@ -4,6 +4,7 @@ import { blend, mean, unit } from "./composition.js";
 import { sentenceWidth } from "./config.js";
 import { ModelError, QueryError } from "./errors.js";
 import { ModelFolder, QUERY_IMAGE, QUERY_TEXT, TOKENIZER, json } from "./folder.js";
+import { Guide, PHRASES, VECTORS, between } from "./guide.js";
 import { readPicture } from "./picture.js";
 import { toPixels } from "./preprocess.js";
 import { loadRuntime } from "./runtime.js";
@@ -24,14 +25,15 @@ import { Tokenizer } from "./tokenizer.js";
 export class LocalEncoder {
   /**
    * @param {ModelFolder} folder @param {Tokenizer} tokenizer @param {Runtime} runtime
-   * @param {Session} image @param {Session} text
+   * @param {Session} image @param {Session} text @param {Guide | null} guide
    */
-  constructor(folder, tokenizer, runtime, image, text) {
+  constructor(folder, tokenizer, runtime, image, text, guide) {
     this.config = folder.config;
     this.tokenizer = tokenizer;
     this.runtime = runtime;
     this.image = image;
     this.text = text;
+    this.guide = guide;
     this.template = Template.parse(this.config.template);
     /** @type {Promise<unknown>} */
     this.last = Promise.resolve();
@@ -49,7 +51,10 @@ export class LocalEncoder {
     // One after the other: the runtime starts itself with the first.
     const image = await session(runtime, files[QUERY_IMAGE], where(QUERY_IMAGE));
     const text = await session(runtime, files[QUERY_TEXT], where(QUERY_TEXT));
-    return new LocalEncoder(folder, tokenizer, runtime, image, text);
+    const guide = folder.config.guide
+      ? Guide.read(files[PHRASES], files[VECTORS], folder.config, folder.url.href)
+      : null;
+    return new LocalEncoder(folder, tokenizer, runtime, image, text, guide);
   }
 
   /**
@@ -76,6 +81,20 @@ export class LocalEncoder {
    */
   async encodeQuery(sentence, text) {
     if (!sentence && !strip(text)) throw new QueryError("expected a picture, words, or both; got neither");
+    const plain = await this.speak(sentence, text);
+    if (!this.guide || !sentence || !strip(text) || !this.isShort(text)) return plain;
+    const { trust, phrases, weights } = this.guide.near(await this.speak(sentence, ""));
+    if (!trust) return plain;
+    const said = await Promise.all(phrases.map((phrase) => this.speak(null, `${phrase} ${text}`)));
+    return between(plain, mean(said, weights), trust);
+  }
+
+  /**
+   * What the text encoder makes of a sentence and words.
+   * @param {Heard | null} sentence @param {string} text
+   * @returns {Promise<Float32Array>}
+   */
+  async speak(sentence, text) {
     const tokens = sentence ? this.checkedTokens(sentence) : new Float32Array(0);
     const ids = this.checkedIds(sentence ? this.template.words(text) : text, sentence ? this.config.learner.tokens : 0);
     const { Tensor } = this.runtime;
@@ -85,6 +104,14 @@ export class LocalEncoder {
       ids: new Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]),
     });
     return unit(floats(vector));
+  }
+
+  /**
+   * Whether words leave room for a guiding phrase before them.
+   * @param {string} text
+   */
+  isShort(text) {
+    return this.tokenizer.encode(text).length <= Math.floor(this.config.max_length / 2);
   }
 
   /**

@@ -2,6 +2,7 @@
 
 import { readConfig } from "./config.js";
 import { ModelError } from "./errors.js";
+import { PHRASES, VECTORS } from "./guide.js";
 
 /** @typedef {import("./index.js").LoadOptions} LoadOptions */
 /** @typedef {import("./index.js").ModelConfig} ModelConfig */
@@ -11,6 +12,7 @@ export const TOKENIZER = "tokenizer.json";
 export const QUERY_IMAGE = "onnx/query_image.onnx";
 export const QUERY_TEXT = "onnx/query_text.onnx";
 const QUERY_FILES = [TOKENIZER, QUERY_IMAGE, QUERY_TEXT];
+const GUIDE_FILES = [PHRASES, VECTORS];
 
 const CACHE = "image2sentence";
 const MAX_BYTES = 2 ** 30;
@@ -56,10 +58,15 @@ export class ModelFolder {
    * @throws {ModelError} one is missing, not listed, cut short, or not what was listed
    */
   async readAll() {
-    const contents = await Promise.all(QUERY_FILES.map((name) => this.read(name)));
+    const contents = await Promise.all(this.names.map((name) => this.read(name)));
     await keep(this.cache, new URL(CONFIG, this.url), this.content);
     await this.forgetOthers();
-    return Object.fromEntries(QUERY_FILES.map((name, place) => [name, contents[place]]));
+    return Object.fromEntries(this.names.map((name, place) => [name, contents[place]]));
+  }
+
+  /** The files that this model's query side has. */
+  get names() {
+    return this.config.guide ? [...QUERY_FILES, ...GUIDE_FILES] : QUERY_FILES;
   }
 
   /**
@@ -95,7 +102,7 @@ export class ModelFolder {
   }
 
   async forgetOthers() {
-    const current = new Set([new URL(CONFIG, this.url), ...QUERY_FILES.map((name) => this.key(name))].map(String));
+    const current = new Set([new URL(CONFIG, this.url), ...this.names.map((name) => this.key(name))].map(String));
     const kept = (await this.cache?.keys()) ?? [];
     const old = kept.filter(({ url }) => ofFolder(url, this.url) && !current.has(url));
     await Promise.all(old.map((request) => this.cache?.delete(request)));
@@ -108,7 +115,7 @@ export class ModelFolder {
  */
 function ofFolder(address, folder) {
   const [path] = address.split("?");
-  return [CONFIG, ...QUERY_FILES].some((name) => path === new URL(name, folder).href);
+  return [CONFIG, ...QUERY_FILES, ...GUIDE_FILES].some((name) => path === new URL(name, folder).href);
 }
 
 /**

@@ -37,6 +37,8 @@ export interface ModelConfig {
   query_fingerprint: string;
   training: Record<string, unknown>;
   parity: Record<string, unknown>;
+  /** How guiding phrases take part in queries; null or absent where the model has none. */
+  guide?: { neighbours: number; temperature: number; low: number; high: number } | null;
   files: Record<string, string>;
 }
 

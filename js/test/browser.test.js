@@ -9,7 +9,7 @@ import { folders } from "../example/serve.js";
 import { FOLDER, distance, expected, furthest } from "./expected.js";
 import { launch, serve } from "./page.js";
 
-const NEAR = 1e-4; // 1 - cosine; promised is 1e-3
+const NEAR = 3e-4; // 1 - cosine; promised is 1e-3
 const GRAPH = "/model/onnx/query_text.onnx";
 
 let browser, server;
@@ -234,7 +234,7 @@ test("a new version is fetched anew, and the old one forgotten", async (t) => {
     ["config.json", "tokenizer.json"],
   );
   const second = await page.evaluate(kept);
-  assert.equal(second.length, 4);
+  assert.equal(second.length, first.length);
   assert.equal(second.filter((key) => !first.includes(key)).length, 1);
 });
 

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from image2sentence.config import GuideConfig
 from image2sentence.encoders.base import Vectors
@@ -168,6 +167,8 @@ def add_guide(encoder: OnnxEncoder, phrases: Sequence[str], settings: GuideConfi
 
 
 def _spoken(encoder: OnnxEncoder, phrases: Sequence[str]) -> Vectors:
+    from tqdm import tqdm  # not needed to ask
+
     starts = tqdm(range(0, len(phrases), _BLOCK), desc="reading phrases", unit="block")
     return np.concatenate([encoder.encode_queries(None, phrases[start : start + _BLOCK]) for start in starts])
 

@@ -19,6 +19,7 @@ from PIL import Image
 from image2sentence.config import ModelConfig, Preprocessing
 from image2sentence.encoders.base import Encoder, Vectors
 from image2sentence.encoders.folder import CONFIG, QUERY_IMAGE, QUERY_TEXT, TOKENIZER
+from image2sentence.encoders.guide import PHRASES, VECTORS
 from image2sentence.encoders.onnx import Explanation
 from image2sentence.errors import Image2SentenceError, ImageError, QueryError
 from image2sentence.gallery.filters import ColumnType, Value
@@ -41,7 +42,7 @@ LOOKS_FOR_CHANGES = 1.0
 """Seconds between looks at whether the gallery has changed."""
 
 NEAR_WORDS = 5
-DEVICE_FILES = frozenset({CONFIG, TOKENIZER, QUERY_IMAGE, QUERY_TEXT})
+DEVICE_FILES = frozenset({CONFIG, TOKENIZER, QUERY_IMAGE, QUERY_TEXT, PHRASES, VECTORS})
 """The query side of a model folder: what a browser needs to encode a query itself."""
 
 _QUALITY = 85

@@ -12,7 +12,9 @@ import torch
 from PIL import Image
 
 from image2sentence.config import ModelConfig, from_dict, read_json, to_dict
+from image2sentence.encoders import load_encoder
 from image2sentence.encoders.folder import CONFIG, WEIGHTS, ModelFolder, bundled
+from image2sentence.encoders.guide import Guide, add_guide
 from image2sentence.errors import ConfigError, DataError, ModelError
 from image2sentence.gallery.indexing import AT_LEAST
 from image2sentence.images import load_image
@@ -129,10 +131,13 @@ class Trained:
         text: LightText | None,
         record: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Writes the folder anew at `out`, with `text` to read queries; returns the parity report."""
-        config = self.folder.config
+        """Writes the folder anew at `out`, with `text` to read queries; returns the parity report.
+
+        Guiding phrases go along, read anew; the report is about the graphs without them.
+        """
+        config, guide = self.folder.config, Guide.read(self.folder)
         training = config.training | dict(record or {})
-        return export(
+        parity = export(
             self.vl,
             self.query,
             config.light,
@@ -145,6 +150,9 @@ class Trained:
             config.vl.name,
             text,
         )
+        if guide is not None:
+            add_guide(load_encoder(out), guide.phrases, guide.settings, out)
+        return parity
 
 
 def export_again(

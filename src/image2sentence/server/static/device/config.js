@@ -49,6 +49,14 @@ const LEARNER = {
 };
 
 /** @type {typeof PREPROCESSING} */
+const GUIDE = {
+  neighbours: ["a positive whole number", positive],
+  temperature: ["a positive number", (value) => number(value) && Number(value) > 0],
+  low: ["a number", number],
+  high: ["a number", number],
+};
+
+/** @type {typeof PREPROCESSING} */
 const CONFIG = {
   vl: ["an object", object],
   light: ["a text", text],
@@ -65,6 +73,7 @@ const CONFIG = {
   query_fingerprint: ["a text", text],
   training: ["an object", object],
   parity: ["an object", object],
+  guide: ["an object or null", (value) => value === null || object(value)],
   files: ["an object of file names and SHA-256", checksums],
   format: [String(FORMAT_VERSION), (value) => value === FORMAT_VERSION],
 };
@@ -83,9 +92,10 @@ export function readConfig(values, where) {
         "update image2sentence, or export the model again",
     );
   }
-  check(values, CONFIG, where);
+  check({ guide: null, ...values }, CONFIG, where); // older models know of no guiding phrases
   check(values.learner, LEARNER, `${where}.learner`);
   check(values.query_preprocessing, PREPROCESSING, `${where}.query_preprocessing`);
+  if (values.guide) check(values.guide, GUIDE, `${where}.guide`);
   Template.parse(values.template);
   return values;
 }

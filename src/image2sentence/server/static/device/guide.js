@@ -1,0 +1,92 @@
+// Guiding phrases: what the model's own words for a picture are, said beside its sentence. As
+// image2sentence.encoders.guide, which has the formula.
+
+import { unit } from "./composition.js";
+import { ModelError } from "./errors.js";
+
+export const PHRASES = "guide/phrases.txt";
+export const VECTORS = "guide/vectors.npy";
+
+/** @typedef {{neighbours: number, temperature: number, low: number, high: number}} GuideConfig */
+/** @typedef {{trust: number, phrases: string[], weights: number[]}} Near how far to trust the nearest phrases */
+
+export class Guide {
+  /**
+   * @param {string[]} phrases @param {Int8Array} vectors n rows of d; only their directions count
+   * @param {GuideConfig} settings
+   */
+  constructor(phrases, vectors, settings) {
+    this.phrases = phrases;
+    this.vectors = vectors;
+    this.settings = settings;
+    const width = vectors.length / phrases.length;
+    this.lengths = phrases.map((_, row) => Math.hypot(...vectors.subarray(row * width, (row + 1) * width)));
+  }
+
+  /**
+   * @param {Uint8Array} phrases @param {Uint8Array} vectors the files' contents
+   * @param {import("./index.js").ModelConfig} config @param {string} where names the folder in errors
+   * @returns {Guide}
+   * @throws {ModelError} files that do not belong together
+   */
+  static read(phrases, vectors, config, where) {
+    const lines = new TextDecoder("utf-8", { fatal: true }).decode(phrases).replace(/\n$/, "").split("\n");
+    const rows = int8Table(vectors, lines.length, config.width, `${where}${VECTORS}`);
+    const guide = new Guide(lines, rows, /** @type {GuideConfig} */ (config.guide));
+    if (guide.lengths.includes(0)) throw new ModelError(`${where}${VECTORS} holds a vector of zeros`);
+    return guide;
+  }
+
+  /**
+   * The phrases nearest to a query vector of the sentence alone, of equal ones the first.
+   * @param {Float32Array} heard (d,), of length 1
+   * @returns {Near}
+   */
+  near(heard) {
+    const { neighbours, temperature, low, high } = this.settings;
+    const scores = this.lengths.map((length, row) => this.dot(heard, row) / length);
+    const best = [...scores.keys()].sort((a, b) => scores[b] - scores[a] || a - b).slice(0, neighbours);
+    const weights = best.map((row) => Math.exp((scores[row] - scores[best[0]]) / temperature));
+    return {
+      trust: Math.min(1, Math.max(0, (scores[best[0]] - low) / (high - low))),
+      phrases: best.map((row) => this.phrases[row]),
+      weights,
+    };
+  }
+
+  /**
+   * @param {Float32Array} heard @param {number} row
+   */
+  dot(heard, row) {
+    let sum = 0;
+    for (let i = 0, at = row * heard.length; i < heard.length; i++) sum += heard[i] * this.vectors[at + i];
+    return sum;
+  }
+}
+
+/**
+ * (1 - trust) plain + trust words, of length 1.
+ * @param {Float32Array} plain @param {Float32Array} words both of length 1
+ * @param {number} trust
+ */
+export function between(plain, words, trust) {
+  return unit(plain.map((value, i) => (1 - trust) * value + trust * words[i]));
+}
+
+/**
+ * The numbers of a .npy file of int8 rows.
+ * @param {Uint8Array} content @param {number} rows @param {number} width @param {string} where
+ * @returns {Int8Array}
+ */
+function int8Table(content, rows, width, where) {
+  const start = 10 + content[8] + 256 * content[9];
+  const text = String.fromCharCode(...content.subarray(1, Math.min(start, 256)));
+  const shape = /'descr': '\|i1', 'fortran_order': False, 'shape': \((\d+), (\d+)\)/.exec(text);
+  const found = shape && [Number(shape[1]), Number(shape[2])];
+  if (content[0] !== 0x93 || !text.startsWith("NUMPY") || !found || found[0] !== rows || found[1] !== width) {
+    throw new ModelError(`expected int8 vectors (${rows}, ${width}) in ${where}`);
+  }
+  const values = content.subarray(start);
+  if (values.length !== rows * width) throw new ModelError(`${where} is cut short`);
+  return new Int8Array(values.buffer, values.byteOffset, values.length);
+}
