@@ -98,7 +98,7 @@ class Guide:
         weights = np.exp((best - best[:, :1]) / self.settings.temperature)
         low, high = self.settings.low, self.settings.high
         trust = np.clip((best[:, 0] - low) / (high - low), 0, 1)
-        return Near(phrases, weights / weights.sum(axis=1, keepdims=True), trust)
+        return Near(phrases, weights / weights.sum(axis=1, keepdims=True), trust.astype(np.float32))
 
     def take_part(self, plain: Vectors, heard: Vectors, texts: Sequence[str], speak: Speak) -> Vectors:
         """Query vectors with the phrases' part in them.
@@ -114,9 +114,13 @@ class Guide:
         """
         near = self.near(heard)
         rows = np.flatnonzero(near.trust > 0)
-        result = plain.copy()
+        result: Vectors = plain.copy()
         if len(rows):
-            said = [f"{self.phrases[phrase]} {texts[row]}" for row in rows for phrase in near.phrases[row]]
+            said = [
+                f"{self.phrases[phrase]} {texts[row]}"
+                for row in rows.tolist()
+                for phrase in near.phrases[row]
+            ]
             vectors = speak(said).reshape(len(rows), -1, plain.shape[1])
             words = np.einsum("nk,nkd->nd", near.weights[rows], vectors)
             words /= np.linalg.norm(words, axis=1, keepdims=True)
@@ -175,4 +179,6 @@ def _spoken(encoder: OnnxEncoder, phrases: Sequence[str]) -> Vectors:
 
 def _quantised(vectors: Vectors) -> NDArray[np.int8]:
     """Rows in int8, each scaled by its own largest value; their lengths mean nothing."""
-    return (127 * vectors / np.abs(vectors).max(axis=1, keepdims=True)).round().astype(np.int8)
+    scaled = 127 * vectors / np.abs(vectors).max(axis=1, keepdims=True)
+    whole: NDArray[np.int8] = np.rint(scaled).astype(np.int8)
+    return whole
