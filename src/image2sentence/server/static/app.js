@@ -61,7 +61,8 @@ async function refresh(offset = 0) {
     if (!signal.aborted) $("problem").hidden = true;
   } catch (error) {
     if (signal.aborted) return;
-    if (error instanceof Refused && !offset) showNothing();
+    if (isAnswer(error) && !offset) showNothing();
+    if (device) hideWhy();
     showProblem(error);
   }
   if (!signal.aborted) endWaiting();
@@ -135,9 +136,12 @@ function showProblem(error) {
   $("problem").hidden = false;
 }
 
-// What the server says, and what the encoder here says, is meant to be read; a failed fetch is a TypeError.
+// What the server says, and what the encoder here says, is meant to be read.
+const isAnswer = (error) => error instanceof Refused || ["ModelError", "ImageError", "QueryError"].includes(error.name);
+
 function inWords(error) {
-  if (error instanceof Refused || ["ModelError", "ImageError", "QueryError"].includes(error.name)) return error.message;
+  if (isAnswer(error)) return error.message;
+  // A fetch that fails is a TypeError.
   if (error instanceof TypeError) return "The server cannot be reached. Is it still running?";
   console.error(error);
   return "Something went wrong on this page; the browser's console says what.";
@@ -174,8 +178,15 @@ function replacement(word, other) {
 
 // ---- steps ----
 
+// Words whose query has not begun yet belong to the step that is left.
+function keepTyped() {
+  clearTimeout(typing);
+  step().text = text.value;
+}
+
 // Go on from here with a new reference; steps that lay ahead are forgotten.
 function take(one) {
+  keepTyped();
   const start = asks(step()) ? current + 1 : current;
   trail.slice(start).forEach((gone) => gone.url && URL.revokeObjectURL(gone.url));
   trail = [...trail.slice(0, start), one];
@@ -277,6 +288,7 @@ function trailEntry(one, number) {
   button.append(element("span", { textContent: one.text.trim() || (hasReference(one) ? "like this" : "start") }));
   if (number === current) button.setAttribute("aria-current", "step");
   button.addEventListener("click", () => {
+    keepTyped();
     goTo(number);
     $("trail").querySelector("[aria-current]")?.focus();
   });
@@ -372,7 +384,7 @@ function wordsChanged() {
 
 function takeFile(file) {
   if (!file) return;
-  take(newStep({ file, url: URL.createObjectURL(file), text: hasReference(step()) ? "" : step().text }));
+  take(newStep({ file, url: URL.createObjectURL(file), text: hasReference(step()) ? "" : text.value }));
 }
 
 text.addEventListener("input", () => {
@@ -406,7 +418,7 @@ $("picture").addEventListener("load", ({ target }) => {
   target.parentElement.style.setProperty("--ratio", target.naturalWidth / target.naturalHeight);
 });
 $("remove").addEventListener("click", () => {
-  take(newStep({ text: step().text }));
+  take(newStep({ text: text.value }));
   text.focus();
 });
 $("more").addEventListener("click", async () => {
