@@ -67,7 +67,10 @@ def test_indexing_keeps_the_index_up_to_date(run: Run, photos: Path, monkeypatch
     assert (Path(".image2sentence") / INDEX).exists()
     monkeypatch.setattr(large, "faiss_module", lambda: None)
     (Path(".image2sentence") / INDEX).unlink()
+    left = Path(".image2sentence") / f"{INDEX}.new"  # by a process that was killed
+    left.write_bytes(b"half")
     run("index", str(photos))
+    assert not left.exists()
 
 
 def test_duplicates_are_shown(run: Run, photos: Path) -> None:

@@ -98,12 +98,18 @@ def write_index_file(
             os.fsync(stream.fileno())
         os.replace(unfinished, file)
     except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
         raise GalleryError(
             f"cannot write {display_path(file)} ({error.strerror}): the gallery is complete without it, and "
             "searched exactly; make room or check the permissions, then `image2sentence gallery index`"
         ) from error
+    finally:
+        remove_unfinished(file)
+
+
+def remove_unfinished(file: Path) -> None:
+    """Remove what a killed process has left of writing the file; for the one writer only."""
+    with suppress(OSError):
+        file.with_name(file.name + ".new").unlink(missing_ok=True)
 
 
 def read_header(file: Path) -> Header:

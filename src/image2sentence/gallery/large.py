@@ -25,6 +25,7 @@ from image2sentence.gallery.index_file import (
     UnusableIndex,
     read_header,
     read_index_file,
+    remove_unfinished,
     write_index_file,
 )
 from image2sentence.gallery.rows import Nearby, Rows
@@ -137,8 +138,11 @@ def refresh_index(gallery: GalleryStore) -> None:
     """
     from image2sentence.gallery.store import Gallery
 
-    if not isinstance(gallery, Gallery) or not needs_index(gallery):
+    if not isinstance(gallery, Gallery):
         return  # a database has its own
+    remove_unfinished(gallery.folder / NAME)
+    if not needs_index(gallery):
+        return
     if faiss_module() is None:
         _log.warning(
             "%s pictures are compared one by one, which is slow; pip install 'image2sentence[faiss]' and "
