@@ -71,7 +71,9 @@ def steps(paths: list[Path], encoder: OnnxEncoder) -> dict[str, float]:
         "hash": seconds(lambda: [hashlib.sha256(content).digest() for content in data]),
         "decode": seconds(lambda: [decode_image(content, at_least=AT_LEAST) for content in data]),
         "resize and normalise": seconds(lambda: [encoder.prepare(image) for image in images]),
-        "encoder's graph (all cores)": seconds(lambda: [encoder.encode_prepared(batch) for batch in batches]),
+        "encoder's graph (one batch's cores)": seconds(
+            lambda: [encoder.encode_prepared(batch) for batch in batches]
+        ),
     }
 
 
@@ -101,7 +103,7 @@ def main(folder: Path, model: Path | None, count: int, rounds: int) -> None:
     for name, rate in rates.items():
         print(f"{name:20} {rate:7.0f} pictures/s   {rate / rates['bare encoder']:.3f} of the bare encoder")
     for name, spent_alone in alone.items():
-        print(f"  {name:28} {1000 * spent_alone / len(paths):6.3f} ms a picture")
+        print(f"  {name:36} {1000 * spent_alone / len(paths):6.3f} ms a picture")
 
 
 if __name__ == "__main__":

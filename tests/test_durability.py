@@ -152,6 +152,19 @@ def test_the_mark_of_another_gallery_or_none_says_nothing(tmp_path: Path) -> Non
         gallery.verify()
 
 
+def test_a_flipped_byte_in_the_lock_file_is_no_false_alarm(tmp_path: Path) -> None:
+    dead = killed(tmp_path, checkpointed=False)
+    data = (dead / LOCK).read_bytes()
+    with Gallery.open(dead) as gallery:
+        right = read_mark(dead / LOCK)
+        for place in range(len(data)):
+            damaged = bytearray(data)
+            damaged[place] ^= 1
+            (dead / LOCK).write_bytes(damaged)
+            assert read_mark(dead / LOCK) in (None, right)
+            assert gallery.lost_commits() == 0
+
+
 ON_A_SMALL_DISK = """
 import json, subprocess, sys
 from pathlib import Path

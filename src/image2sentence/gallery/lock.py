@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import sys
+import zlib
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +35,7 @@ else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-_MARK = re.compile(r"^committed (\d{20}) of ([0-9a-f]{32})$", re.MULTILINE)
+_MARK = re.compile(r"^(committed (\d{20}) of ([0-9a-f]{32})), ([0-9a-f]{8})$", re.MULTILINE)
 _LONGEST = 1_000
 
 
@@ -56,7 +57,13 @@ def read_mark(file: Path) -> Mark | None:
 
 def _as_mark(data: bytes) -> Mark | None:
     found = _MARK.search(data.decode("utf-8", errors="replace"))
-    return None if found is None else Mark(int(found[1]), found[2])
+    if found is None or _sum(found[1]) != found[4]:
+        return None
+    return Mark(int(found[2]), found[3])
+
+
+def _sum(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"
 
 
 class WriterLock:
@@ -96,8 +103,8 @@ class WriterLock:
         self._write(mark)
 
     def _write(self, mark: Mark | None) -> None:
-        committed = "" if mark is None else f"committed {mark.generation:020} of {mark.gallery}\n"
-        text = f"{self._owner}\n{committed}".encode()
+        committed = "" if mark is None else f"committed {mark.generation:020} of {mark.gallery}"
+        text = f"{self._owner}\n{committed}, {_sum(committed)}\n".encode()
         try:
             os.lseek(self._descriptor, 0, os.SEEK_SET)
             os.write(self._descriptor, text)
