@@ -231,7 +231,9 @@ function show() {
 async function ask(one) {
   const { signal } = reading;
   await refresh();
-  if (!signal.aborted && hasReference(one) && !device) readSentence(one, signal);
+  if (signal.aborted || device || !hasReference(one)) return;
+  if (one.item !== undefined || one.sentence) readSentence(one, signal);
+  else hideWhy(); // a file that was refused would be refused again
 }
 
 function showReference(one) {
@@ -307,7 +309,7 @@ async function readSentence(one, signal) {
   } catch (error) {
     if (signal.aborted) return;
     hideWhy();
-    // A reference that cannot be read fails the search too, which shows why.
+    // A picture that cannot be read fails the search too, which shows why.
     if (!(error instanceof Refused)) showProblem(error);
   }
 }
