@@ -62,6 +62,11 @@ def _as_mark(data: bytes) -> Mark | None:
     return Mark(int(found[2]), found[3])
 
 
+def _as_text(mark: Mark) -> str:
+    committed = f"committed {mark.generation:020} of {mark.gallery}"
+    return f"{committed}, {_sum(committed)}\n"
+
+
 def _sum(text: str) -> str:
     return f"{zlib.crc32(text.encode()):08x}"
 
@@ -103,8 +108,7 @@ class WriterLock:
         self._write(mark)
 
     def _write(self, mark: Mark | None) -> None:
-        committed = "" if mark is None else f"committed {mark.generation:020} of {mark.gallery}"
-        text = f"{self._owner}\n{committed}, {_sum(committed)}\n".encode()
+        text = f"{self._owner}\n{'' if mark is None else _as_text(mark)}".encode()
         try:
             os.lseek(self._descriptor, 0, os.SEEK_SET)
             os.write(self._descriptor, text)
