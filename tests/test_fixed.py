@@ -52,7 +52,7 @@ def test_they_answer_as_the_ordinary_graphs(folder: ModelFolder, pictures: Path)
 
 
 def encoders(folder: ModelFolder) -> tuple[OnnxEncoder, FixedEncoder]:
-    return OnnxEncoder(folder), FixedEncoder(folder)
+    return OnnxEncoder(folder, guided=False), FixedEncoder(folder)
 
 
 def test_no_axis_is_free(folder: ModelFolder) -> None:

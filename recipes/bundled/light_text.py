@@ -3,7 +3,8 @@
     python -m recipes.bundled.light_text --data ../shared/data
 
 A quarter of an hour of one CPU core; interrupted, it goes on when repeated. Pictures and words are those that the
-bundled model's query side was trained on (`recipes.bundled.material`), in no relation to each other. What each costs:
+bundled model's query side was trained on (`recipes.bundled.material`), in no relation to each other; without guiding
+phrases. What each costs:
 `image2sentence bench src/image2sentence/models/default RUNS/light-text/model`.
 """
 
@@ -82,7 +83,8 @@ def main(data: Path, runs: Path, work: Path) -> None:
         step(["recipes.bundled.material", "--data", str(data), "--out", str(material)])
     if not (out / "model").exists():
         step(distil(material, out))
-    rows = [row(*task) for task in asked(data, work, load_encoder(bundled()), load_encoder(out / "model"))]
+    full, light = (load_encoder(model).unguided() for model in (bundled(), out / "model"))
+    rows = [row(*task) for task in asked(data, work, full, light)]
     heads = [f"{metric}{part}" for metric in METRICS for part in (", full", ", light", ", difference")]
     click.echo(markdown(["task", "queries", *heads], rows))
 
