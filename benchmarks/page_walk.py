@@ -61,13 +61,13 @@ class Walk:
         self._shots = shots
 
     def shot(self, name: str) -> None:
-        """Keep what can be seen, as NAME.png of 256 colours, a third of the size."""
+        """Keep what can be seen, as NAME.jpg."""
         if self._shots is None:
             return
         self.page.wait_for_load_state("networkidle")
         self.page.wait_for_timeout(400)
         seen = Image.open(io.BytesIO(self.page.screenshot())).convert("RGB")
-        seen.quantize(256).save(self._shots / f"{name}.png", optimize=True)
+        seen.save(self._shots / f"{name}.jpg", quality=88, subsampling=0, optimize=True)
 
     def settled(self) -> None:
         """Wait until no query is on its way."""
@@ -216,7 +216,8 @@ def filtered(walk: Walk) -> None:
     walk.page.locator("#filters summary", has_text="Type").click()
     walk.page.locator("#filters [open] label", has_text="skirt").click()
     walk.settled()
-    walk.page.locator("#not").fill("flowers")
+    walk.page.keyboard.press("Escape")
+    walk.page.locator("#not").fill("pink")
     walk.page.locator("#not").press("Enter")
     walk.settled()
     names = walk.found()
