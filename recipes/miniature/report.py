@@ -16,7 +16,7 @@ from image2sentence.benchmarks.evaluation import FULL_TEXT, IMAGE_ONLY, SUM, TEX
 from image2sentence.benchmarks.metrics import Interval, paired_difference
 from recipes.miniature import charts
 from recipes.miniature.outcomes import Outcome, TaskOutcomes, ratio, read
-from recipes.miniature.variants import ISA, LONGER, MAPPER, PAPER, SYMMETRIC
+from recipes.miniature.variants import GUIDED, ISA, LONGER, LONGER_MSE, MAPPER, PAPER, SYMMETRIC
 
 MAIN = "main"
 METRICS = ("recall@1", "recall@10", "mAP@10")
@@ -58,7 +58,8 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 def main_table(task: TaskOutcomes) -> str:
     """All rows of the main study, with their ratio to the sum."""
     rows = [task[("", name)] for name in (IMAGE_ONLY, TEXT_ONLY, SUM)]
-    names = (MAPPER, "L = 1", ISA, LONGER, SYMMETRIC, PAPER)
+    ours = (name + suffix for name in (ISA, LONGER, LONGER_MSE) for suffix in ("", GUIDED))
+    names = (MAPPER, "L = 1", PAPER, SYMMETRIC, *ours)
     rows += [found for name in names if (found := _found(task, name))]
     rows.append(task[("", FULL_TEXT)])
     return table(
@@ -71,11 +72,7 @@ def _found(task: TaskOutcomes, name: str) -> Outcome | None:
 
 
 def _main_line(row: Outcome, baseline: Outcome) -> list[str]:
-    names = {
-        ISA: "ISA, L = 4",
-        "L = 1": "ISA, L = 1",
-        LONGER: "ISA, L = 4, trained three times as long",
-    }
+    names = {ISA: "ISA, L = 4", "L = 1": "ISA, L = 1", ISA + GUIDED: f"ISA, L = 4{GUIDED}"}
     cells = [names.get(row.name, row.name), str(row.seeds) if row.study else ""]
     cells += [shown(row.interval(metric)) for metric in METRICS]
     return [*cells, shown(ratio(row, baseline, "mAP@10"), 2)]

@@ -10,6 +10,8 @@ MAPPER = "single-word mapper"
 SYMMETRIC = "symmetric ISA"
 PAPER = "ISA, GCD + LAR alone"
 LONGER = "ISA at 112 px, 1,000 steps"
+LONGER_MSE = "ISA at 112 px, 1,000 steps, GCD by MSE"
+GUIDED = " + guiding phrases"
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def _seeds(*seeds: int) -> list[Variant]:
 FASHION = [
     *_seeds(0),
     Variant(LONGER, "main", {"steps": 1_000, "warmup": 100}, light="tiny@bundled"),
+    Variant(LONGER_MSE, "main", {"steps": 1_000, "warmup": 100, "gcd": "mse"}, light="tiny@bundled"),
     *_tokens(1),
     Variant("residual 0", "modifier-aware distillation", {"residual": 0.0}),
     *_tokens(8),

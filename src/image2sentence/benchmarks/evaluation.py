@@ -17,7 +17,7 @@ from image2sentence.benchmarks.metrics import Difference, Scores, paired_differe
 from image2sentence.benchmarks.protocol import Benchmark, named
 from image2sentence.benchmarks.ranking import Rankings, rank
 from image2sentence.benchmarks.scoring import require_answers, score_vectors
-from image2sentence.encoders.base import Encoder, Vectors
+from image2sentence.encoders.base import Encoder, Guidable, Vectors
 from image2sentence.errors import ConfigError, DataError, ModelError
 from image2sentence.gallery.searcher import Searcher
 from image2sentence.images import load_image
@@ -26,6 +26,7 @@ IMAGE_ONLY = "image only"
 TEXT_ONLY = "text only"
 SUM = "image + text sum"
 COMPOSED = "composed"
+UNGUIDED = "composed, without guiding phrases"
 FULL_TEXT = "full text of the right answer"
 BASELINES = (IMAGE_ONLY, TEXT_ONLY, SUM)
 ROWS = (*BASELINES, COMPOSED, FULL_TEXT)
@@ -119,8 +120,8 @@ def evaluate(
     - image + text sum: normalised (1 - w) * image + w * text of those two, w in 0, 0.05 ... 1 chosen by
       mAP@10 (or recall@10) on `tuning`; without `tuning`, on the reported queries themselves, which favours
       the sum;
-    - composed: sentence of the reference + modifier, once per entry of `composers` (None: {"composed":
-      encoder}), which have to share the vector space of `encoder`;
+    - composed: sentence of the reference + modifier, once per entry of `composers` (None:
+      `default_composers`), which have to share the vector space of `encoder`;
     - full text of the right answer: the query's caption, where labels give one.
 
     `open_image` gives the RGB picture of an id; it serves `tuning` as well. `distort` changes every reference
@@ -132,7 +133,7 @@ def evaluate(
     """
     require_answers(benchmark)
     chosen = _chosen_rows(benchmark, rows)
-    composing = {COMPOSED: encoder} if composers is None else composers
+    composing = default_composers(encoder) if composers is None else composers
     _require_one_space(encoder, composing)
     features = _Features(benchmark, encoder, open_image, distort)
     weight, source = None, _tuning_source(benchmark, tuning)
@@ -288,6 +289,13 @@ def _score_sum(features: _Features, weight: float) -> Scores:
 def _sum(features: _Features, weight: float) -> Vectors:
     """The normalised (1 - weight) * image + weight * text."""
     return _unit((1 - weight) * features.images + weight * features.texts)
+
+
+def default_composers(encoder: Encoder) -> dict[str, Encoder]:
+    """The composed row, and one without guiding phrases where the encoder has any."""
+    if isinstance(encoder, Guidable) and encoder.is_guided:
+        return {COMPOSED: encoder, UNGUIDED: encoder.unguided()}
+    return {COMPOSED: encoder}
 
 
 def _run(name: str, features: _Features, weight: float | None, composers: Mapping[str, Encoder]) -> list[Row]:

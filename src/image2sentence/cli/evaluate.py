@@ -79,7 +79,7 @@ def attributes(
     the composed query, that of other models named with --also (a single-word mapper, the symmetric model), and
     the full text of the right answer.
     """
-    from image2sentence.benchmarks.evaluation import COMPOSED, evaluate_attributes
+    from image2sentence.benchmarks.evaluation import default_composers, evaluate_attributes
     from image2sentence.benchmarks.labels import load_catalogue
     from image2sentence.benchmarks.pictures import write_pictures
     from image2sentence.benchmarks.report import as_text, write_document
@@ -88,7 +88,7 @@ def attributes(
 
     others = {row: load_encoder(folder) for row, folder in _other_models(also).items()}
     encoder = load_encoder(model)
-    composers = {COMPOSED: encoder, **others}
+    composers = default_composers(encoder) | others
     catalogue = load_catalogue(data)
     evaluation = evaluate_attributes(
         catalogue,

@@ -83,3 +83,17 @@ class Prepares(Protocol):
     def encode_prepared(self, rows: Sequence[NDArray[np.float32]]) -> Vectors:
         """Gallery side: n prepared pictures -> (n, d) float32 unit rows."""
         ...
+
+
+@runtime_checkable
+class Guidable(Protocol):
+    """An encoder in whose queries guiding phrases may take part (`image2sentence.encoders.guide`)."""
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether they do."""
+        ...
+
+    def unguided(self) -> Encoder:
+        """The same encoder without them."""
+        ...
