@@ -147,10 +147,23 @@ def add_guide(encoder: OnnxEncoder, phrases: Sequence[str], settings: GuideConfi
     `out` may be the folder itself. Raises QueryError for a phrase that is too long for the text encoder, and
     ModelError where the folder cannot be written; what was at `out` then stays as it was.
     """
-    folder, out = encoder.folder, out.resolve()
     for phrase in phrases:
         encoder.check_phrase(phrase)
-    vectors = _quantised(_spoken(encoder, phrases))
+    content = ("\n".join(phrases) + "\n").encode()
+    _write(encoder.folder, settings, content, _quantised(_spoken(encoder, phrases)), out.resolve())
+
+
+def hand_on_guide(source: ModelFolder, target: ModelFolder) -> None:
+    """Gives a folder of the same VL model the guide of another, if that has one. Raises ModelError as `add_guide`."""
+    guide = Guide.read(source)
+    if guide is not None:
+        vectors = np.load(io.BytesIO(source.read(VECTORS)), allow_pickle=False)
+        _write(target, guide.settings, source.read(PHRASES), vectors, target.path)
+
+
+def _write(
+    folder: ModelFolder, settings: GuideConfig, phrases: bytes, vectors: NDArray[np.int8], out: Path
+) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
@@ -159,7 +172,7 @@ def add_guide(encoder: OnnxEncoder, phrases: Sequence[str], settings: GuideConfi
             draft = Path(name, out.name)
             shutil.copytree(folder.path, draft)
             (draft / PHRASES).parent.mkdir(exist_ok=True)
-            (draft / PHRASES).write_text("\n".join(phrases) + "\n", encoding="utf-8")
+            (draft / PHRASES).write_bytes(phrases)
             np.save(draft / VECTORS, vectors, allow_pickle=False)
             files = {*folder.config.files, PHRASES, VECTORS}
             write_config(draft, listed(replace(folder.config, guide=settings), draft, files))

@@ -12,9 +12,8 @@ import torch
 from PIL import Image
 
 from image2sentence.config import ModelConfig, from_dict, read_json, to_dict
-from image2sentence.encoders import load_encoder
 from image2sentence.encoders.folder import CONFIG, WEIGHTS, ModelFolder, bundled
-from image2sentence.encoders.guide import Guide, add_guide
+from image2sentence.encoders.guide import hand_on_guide
 from image2sentence.errors import ConfigError, DataError, ModelError
 from image2sentence.gallery.indexing import AT_LEAST
 from image2sentence.images import load_image
@@ -133,9 +132,9 @@ class Trained:
     ) -> dict[str, Any]:
         """Writes the folder anew at `out`, with `text` to read queries; returns the parity report.
 
-        Guiding phrases go along, read anew; the report is about the graphs without them.
+        Guiding phrases go along; the report is about the graphs without them.
         """
-        config, guide = self.folder.config, Guide.read(self.folder)
+        config = self.folder.config
         training = config.training | dict(record or {})
         parity = export(
             self.vl,
@@ -150,8 +149,7 @@ class Trained:
             config.vl.name,
             text,
         )
-        if guide is not None:
-            add_guide(load_encoder(out), guide.phrases, guide.settings, out)
+        hand_on_guide(self.folder, ModelFolder.open(out))
         return parity
 
 
