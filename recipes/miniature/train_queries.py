@@ -63,6 +63,7 @@ def command(world: World, variant: Variant, out: Path) -> list[str]:
         ),
         *(f"--{kind}={out / f'{kind}.txt'}" for kind in words),
         *(f"--set={name}={json.dumps(value)}" for name, value in settings.items()),
+        *([f"--start={out / variant.start / 'model'}"] if variant.start else []),
     ]
 
 

@@ -11,18 +11,23 @@ SYMMETRIC = "symmetric ISA"
 PAPER = "ISA, GCD + LAR alone"
 LONGER = "ISA at 112 px, 1,000 steps"
 LONGER_MSE = "ISA at 112 px, 1,000 steps, GCD by MSE"
+LONGEST_MSE = "ISA at 112 px, 1,000 + 1,000 steps, GCD by MSE"
 GUIDED = " + guiding phrases"
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A query side: `changes` are `image2sentence train --set` values beside COMMON; `light` None is the world's."""
+    """A query side: `changes` are `image2sentence train --set` values beside COMMON; `light` None is the world's.
+
+    `start` is the folder of a variant whose weights it starts from.
+    """
 
     name: str
     study: str
     changes: dict[str, Any] = field(default_factory=dict)
     light: str | None = None
     seed: int = 0
+    start: str = ""
 
     @property
     def folder(self) -> str:
@@ -53,6 +58,7 @@ COMMON: dict[str, Any] = {
     "learner.blocks": 2,
     "learner.gates": False,
 }
+_LONG_MSE = {"steps": 1_000, "warmup": 100, "gcd": "mse"}
 MAPPER_CHANGES = {"learner.kind": "mapper", "learner.tokens": 1}
 WITHOUT_MODIFIERS = {"modifier_weight": 0.0}
 
@@ -77,7 +83,10 @@ def _seeds(*seeds: int) -> list[Variant]:
 FASHION = [
     *_seeds(0),
     Variant(LONGER, "main", {"steps": 1_000, "warmup": 100}, light="tiny@bundled"),
-    Variant(LONGER_MSE, "main", {"steps": 1_000, "warmup": 100, "gcd": "mse"}, light="tiny@bundled"),
+    (_long := Variant(LONGER_MSE, "main", _LONG_MSE, light="tiny@bundled")),
+    Variant(
+        LONGEST_MSE, "main", _LONG_MSE | {"learning_rate": 1e-3}, light="tiny@bundled", start=_long.folder
+    ),
     *_tokens(1),
     Variant("residual 0", "modifier-aware distillation", {"residual": 0.0}),
     *_tokens(8),
