@@ -6,14 +6,13 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
-from tokenizers import Tokenizer, models
 
 from fakes import FakeEncoder, awkward_folder, model_config
 from image2sentence import __version__, encoders
@@ -42,12 +41,13 @@ class Model(FakeEncoder):
 
     def __init__(self) -> None:
         super().__init__()
-        words = {word: place for place, word in enumerate((*self.vocabulary, "[UNK]"))}
-        text = Tokenizer(models.WordLevel(words, unk_token="[UNK]")).to_str()
-        self.folder = SimpleNamespace(path=Path("model"), bytes=12_300_000, read=lambda name: text.encode())
+        self.folder = SimpleNamespace(path=Path("model"), bytes=12_300_000)
 
     def unknown_words(self, text: str) -> list[str]:
         return [word for word in text.split() if word not in self.vocabulary]
+
+    def known_words(self) -> Sequence[str]:
+        return sorted(self.vocabulary)
 
 
 @pytest.fixture

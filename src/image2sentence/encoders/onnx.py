@@ -198,6 +198,10 @@ class OnnxEncoder:
         found = (text[a:b] for i, (a, b) in zip(encoding.ids, encoding.offsets, strict=True) if i == unknown)
         return list(dict.fromkeys(found))
 
+    def known_words(self) -> tuple[str, ...]:
+        """The words of the model's vocabulary, sorted; without pieces, numbers and signs."""
+        return self._words
+
     def _sentences(self, images: Sequence[Image.Image]) -> tuple[Vectors, Vectors, Vectors]:
         pixels = to_pixels(images, self.config.query_preprocessing)
         tokens, attention, gates = self._query_image.run(None, {"pixels": pixels})
@@ -233,6 +237,10 @@ class OnnxEncoder:
             raise QueryError(
                 f"expected sentences of shape ({texts}, 1 to {most}, {width}) for {texts} texts, got {shape}"
             )
+
+    @cached_property
+    def _words(self) -> tuple[str, ...]:
+        return tuple(sorted(token for token in self._tokenizer.get_vocab() if token.isalpha()))
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:

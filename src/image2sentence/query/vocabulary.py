@@ -6,10 +6,8 @@ import difflib
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from tokenizers import Tokenizer
-
 from image2sentence.encoders.base import Encoder
-from image2sentence.encoders.folder import TOKENIZER, ModelFolder
+from image2sentence.encoders.folder import ModelFolder
 
 _NEAR_SPELLINGS = 3
 
@@ -31,19 +29,17 @@ class KnowsWords(Protocol):
         """The words that are not in the vocabulary, in order, once each."""
         ...
 
+    def known_words(self) -> Sequence[str]:
+        """The words of the vocabulary, sorted."""
+        ...
+
 
 def words_not_understood(encoder: Encoder, words: str) -> tuple[UnknownWord, ...]:
     """The words that the encoder does not know, with near spellings; empty for encoders that cannot tell."""
     if not words or not isinstance(encoder, KnowsWords):
         return ()
     unknown = encoder.unknown_words(words)
-    known = _vocabulary(encoder.folder) if unknown else []
-    return tuple(UnknownWord(word, _near(word, known)) for word in unknown)
-
-
-def _vocabulary(folder: ModelFolder) -> list[str]:
-    tokens = Tokenizer.from_str(folder.read(TOKENIZER).decode("utf-8")).get_vocab()
-    return sorted(token for token in tokens if token.isalpha())
+    return tuple(UnknownWord(word, _near(word, encoder.known_words())) for word in unknown)
 
 
 def _near(word: str, known: Sequence[str]) -> tuple[str, ...]:
