@@ -13,6 +13,7 @@ pytest.importorskip("transformers", reason="transformers is not installed: VL mo
 import torch
 
 from image2sentence.errors import DataError
+from image2sentence.texts import read_lines
 from image2sentence.training import phrases
 from image2sentence.training.vl.base import VisionLanguageModel
 from image2sentence.training.vl.load import load_vl
@@ -29,18 +30,18 @@ def vl(tmp_path_factory: pytest.TempPathFactory) -> VisionLanguageModel:
 def test_lines_are_read_once_each_in_order(tmp_path: Path) -> None:
     path = tmp_path / "bank.txt"
     path.write_bytes("  a red mug\r\n\n blå kopp \na red mug\n\u00a0\n".encode())
-    assert phrases.read_lines(path) == ["a red mug", "blå kopp"]
+    assert read_lines(path) == ["a red mug", "blå kopp"]
 
 
 def test_a_bank_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text(" \n\n")
     (tmp_path / "latin.txt").write_bytes("blå\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"empty\.txt holds no phrase"):
-        phrases.read_lines(tmp_path / "empty.txt")
+        read_lines(tmp_path / "empty.txt")
     with pytest.raises(DataError, match=r"latin\.txt as UTF-8 text, one phrase a line"):
-        phrases.read_lines(tmp_path / "latin.txt")
+        read_lines(tmp_path / "latin.txt")
     with pytest.raises(DataError, match=r"missing\.txt"):
-        phrases.read_lines(tmp_path / "missing.txt")
+        read_lines(tmp_path / "missing.txt")
 
 
 def test_every_word_meets_every_template() -> None:

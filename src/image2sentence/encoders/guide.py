@@ -30,6 +30,7 @@ from image2sentence.config import GuideConfig
 from image2sentence.encoders.base import Vectors
 from image2sentence.encoders.folder import ModelFolder, listed, replace_folder, write_config
 from image2sentence.errors import DataError, ModelError
+from image2sentence.texts import read_lines
 
 if TYPE_CHECKING:
     from image2sentence.encoders.onnx import OnnxEncoder
@@ -130,14 +131,10 @@ class Guide:
 
 
 def read_phrases(path: Path) -> list[str]:
-    """The non-empty lines of a UTF-8 file, once each. Raises DataError where there are none, or too many."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path} as UTF-8 text, one phrase a line: {error}") from error
-    phrases = list(dict.fromkeys(" ".join(line.split()) for line in lines if line.strip()))
-    if not 1 <= len(phrases) <= MOST_PHRASES:
-        raise DataError(f"{path} holds {len(phrases)} phrases; expected 1 to {MOST_PHRASES}, one a line")
+    """A file's phrases, one a line. Raises DataError where there are none, or more than `MOST_PHRASES`."""
+    phrases = read_lines(path)
+    if len(phrases) > MOST_PHRASES:
+        raise DataError(f"{path} holds {len(phrases)} phrases; expected at most {MOST_PHRASES}")
     return phrases
 
 

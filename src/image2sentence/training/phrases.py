@@ -10,7 +10,6 @@ import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -34,18 +33,6 @@ class PhraseBank:
         count = min(count, len(self.phrases))
         blocks = [(block @ self.vectors.T).topk(count, dim=-1).indices for block in gallery.split(4096)]
         return torch.cat(blocks)
-
-
-def read_lines(path: Path) -> list[str]:
-    """The non-empty lines of a UTF-8 text file, once each, in order. Raises DataError if there are none."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path} as UTF-8 text, one phrase a line: {error}") from error
-    kept = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    if not kept:
-        raise DataError(f"{path} holds no phrase; expected one a line")
-    return kept
 
 
 def from_words(words: Sequence[str], templates: Sequence[str] = DEFAULT_TEMPLATES) -> list[str]:

@@ -17,6 +17,7 @@ from image2sentence.encoders.guide import hand_on_guide
 from image2sentence.errors import ConfigError, DataError, ModelError
 from image2sentence.gallery.indexing import AT_LEAST
 from image2sentence.images import load_image
+from image2sentence.texts import read_lines
 from image2sentence.training import phrases, state
 from image2sentence.training.distill_text import restore_text
 from image2sentence.training.export import ExportOptions, export
@@ -265,7 +266,7 @@ def _with_bank(
             "modifier-aware distillation needs words: give --phrases FILE (texts such as titles, one a line) and "
             "--modifiers FILE (such as 'in red'), or train the paper's method with --set modifier_weight=0"
         )
-    return settings, phrases.build_bank(vl, phrases.read_lines(bank), phrases.read_lines(modifiers))
+    return settings, phrases.build_bank(vl, read_lines(bank), read_lines(modifiers))
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

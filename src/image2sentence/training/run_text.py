@@ -14,7 +14,7 @@ from torch import Tensor
 from image2sentence.encoders.folder import bundled
 from image2sentence.errors import ConfigError, DataError, ImageError
 from image2sentence.images import display_path, load_image
-from image2sentence.training import phrases as words
+from image2sentence.texts import read_lines
 from image2sentence.training.distill_text import (
     Distiller,
     DistillSettings,
@@ -104,7 +104,7 @@ def _word_lists(request: TextRequest, vl_name: str) -> tuple[list[str], list[str
             "a text encoder is distilled with words: give --phrases FILE (texts such as titles, one a line) and "
             "--modifiers FILE (such as 'in red')"
         )
-    return words.read_lines(files[0]), words.read_lines(files[1])
+    return read_lines(files[0]), read_lines(files[1])
 
 
 def _identity(
