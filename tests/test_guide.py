@@ -25,7 +25,7 @@ from image2sentence.encoders.onnx import OnnxEncoder
 from image2sentence.errors import ConfigError, DataError, ModelError, QueryError
 
 AXES = np.eye(4, dtype=np.float32)
-SETTINGS = GuideConfig(neighbours=2, temperature=0.1, low=0.5, high=0.9)
+SETTINGS = GuideConfig(neighbours=2, temperature=0.1, low=0.5, high=0.9, residual=0.0)
 
 
 def toward(first: float, second: float) -> Any:
@@ -58,6 +58,14 @@ def test_a_query_lies_between_sentence_and_phrases() -> None:
     assert result == pytest.approx(np.array([[0, 0, 0.5, 0.5], [0, 0, 0, 1], [0, 0, 1, 0]]), abs=1e-5)
 
 
+def test_what_a_phrase_leaves_unsaid_is_kept() -> None:
+    guide = Guide(["a"], AXES[:1], GuideConfig(1, 0.1, -0.5, 0.5, residual=0.5))
+    heard = toward(0.6, 0.0)
+    words = AXES[1] + 0.5 * (heard[0] - AXES[0])
+    result = guide.take_part(AXES[3:], heard, ["in red"], lambda texts: AXES[1:2])
+    assert result[0] == pytest.approx(words / np.linalg.norm(words), abs=1e-5)
+
+
 @pytest.fixture(scope="module")
 def guided(tmp_path_factory: pytest.TempPathFactory) -> OnnxEncoder:
     """The bundled model with three phrases, trusted from the first."""
@@ -82,7 +90,8 @@ def test_the_runtime_follows_the_formula(guided: OnnxEncoder) -> None:
     best = np.argsort(-scores)[:2]
     weights = np.exp(scores[best] / 0.05)
     said = plain.encode_queries(None, [f"{phrases[i]} in yellow" for i in best])
-    expected = (weights / weights.sum()) @ said
+    unsaid = heard - plain.encode_queries(None, [phrases[i] for i in best])
+    expected = (weights / weights.sum()) @ (said + 0.3 * unsaid)
     query = guided.encode_queries(sentence, ["in yellow"])[0]
     assert query == pytest.approx(
         expected / np.linalg.norm(expected), abs=5e-3
@@ -192,6 +201,12 @@ def test_a_full_disk_leaves_the_model_that_was_there(
 
 def test_settings_that_mean_nothing_are_refused() -> None:
     good = GuideConfig()
-    for change in ({"neighbours": 0}, {"temperature": 0.0}, {"low": 0.8, "high": 0.8}, {"high": 1.5}):
+    for change in (
+        {"neighbours": 0},
+        {"temperature": 0.0},
+        {"residual": -0.1},
+        {"low": 0.8, "high": 0.8},
+        {"high": 1.5},
+    ):
         with pytest.raises(ConfigError):
             replace(good, **change)  # type: ignore[arg-type]

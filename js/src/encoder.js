@@ -83,10 +83,10 @@ export class LocalEncoder {
     if (!sentence && !strip(text)) throw new QueryError("expected a picture, words, or both; got neither");
     const plain = await this.speak(sentence, text);
     if (!this.guide || !sentence || !strip(text) || !this.isShort(text)) return plain;
-    const { trust, phrases, weights } = this.guide.near(await this.speak(sentence, ""));
-    if (!trust) return plain;
-    const said = await Promise.all(phrases.map((phrase) => this.speak(null, `${phrase} ${text}`)));
-    return between(plain, mean(said, weights), trust);
+    const near = this.guide.near(await this.speak(sentence, ""));
+    if (!near.trust) return plain;
+    const said = await Promise.all(near.phrases.map((phrase) => this.speak(null, `${phrase} ${text}`)));
+    return between(plain, said, near);
   }
 
   /**

@@ -38,7 +38,7 @@ export interface ModelConfig {
   training: Record<string, unknown>;
   parity: Record<string, unknown>;
   /** How guiding phrases take part in queries; null or absent where the model has none. */
-  guide?: { neighbours: number; temperature: number; low: number; high: number } | null;
+  guide?: { neighbours: number; temperature: number; low: number; high: number; residual: number } | null;
   files: Record<string, string>;
 }
 

@@ -5,7 +5,7 @@ import { test } from "node:test";
 
 import { Guide, between } from "../src/guide.js";
 
-const SETTINGS = { neighbours: 2, temperature: 0.1, low: 0.5, high: 0.9 };
+const SETTINGS = { neighbours: 2, temperature: 0.1, low: 0.5, high: 0.9, residual: 0.5 };
 const PHRASES = new TextEncoder().encode("a\nb\nc\n");
 const ROWS = [100, 0, 0, 0, 0, 100, 0, 0, 0, 0, 100, 0];
 
@@ -25,18 +25,22 @@ function heard(first, second) {
 
 test("the nearest phrases are weighed and trusted by their similarity", () => {
   const guide = read(table());
-  const { trust, phrases, weights } = guide.near(heard(0.7, 0.6));
+  const { trust, phrases, weights, unsaid } = guide.near(heard(0.7, 0.6));
   assert.deepEqual(phrases, ["a", "b"]);
   assert.ok(Math.abs(weights[1] / weights[0] - Math.exp(-1)) < 1e-5);
   assert.ok(Math.abs(trust - 0.5) < 1e-5);
+  assert.ok(Math.abs(unsaid[0][0] - 0.5 * (0.7 - 1)) < 1e-6);
+  assert.ok(Math.abs(unsaid[0][1] - 0.5 * 0.6) < 1e-6);
   assert.equal(guide.near(heard(0.4, 0.3)).trust, 0);
   assert.equal(guide.near(heard(0.95, 0.1)).trust, 1);
 });
 
-test("a query lies between sentence and phrases", () => {
-  const [plain, words] = [Float32Array.from([1, 0]), Float32Array.from([0, 1])];
-  assert.deepEqual([...between(plain, words, 0.5)].map((one) => one.toFixed(4)), ["0.7071", "0.7071"]);
-  assert.deepEqual([...between(plain, words, 1)], [0, 1]);
+test("a query lies between sentence and phrases, which keep what they leave unsaid", () => {
+  const [plain, said] = [Float32Array.from([1, 0, 0]), [Float32Array.from([0, 1, 0])]];
+  const near = { weights: [2], phrases: ["a"], unsaid: [Float32Array.from([0, 0, 1])] };
+  const shown = (trust) => [...between(plain, said, { ...near, trust })].map((one) => one.toFixed(4));
+  assert.deepEqual(shown(1), ["0.0000", "0.7071", "0.7071"]);
+  assert.deepEqual(shown(0.5), ["0.7071", "0.5000", "0.5000"]);
 });
 
 for (const [name, damaged, told] of [

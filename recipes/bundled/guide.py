@@ -9,7 +9,7 @@ from recipes.bundled.material import products
 from recipes.bundled.words import PATTERN_ADJECTIVES, SYNONYMS
 
 # Emoji and photographs of other kinds reach 0.66 rarely (docs/model.md), and are left to the sentence.
-SETTINGS = GuideConfig(neighbours=5, temperature=0.05, low=0.66, high=0.8)
+SETTINGS = GuideConfig(neighbours=5, temperature=0.05, low=0.66, high=0.8, residual=0.3)
 
 
 def guiding_phrases() -> list[str]:

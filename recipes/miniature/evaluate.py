@@ -77,8 +77,9 @@ def trained(world: World, out: Path) -> dict[str, Encoder]:
         if (folder / "model" / "config.json").is_file():
             found[label(variant)] = load_encoder(folder / "model")
             if variant.name in WITH_PHRASES:
-                guided = replace(variant, name=variant.name + GUIDED)
-                found[label(guided)] = _with_phrases(world, out, folder)
+                for suffix, residual in GUIDED.items():
+                    guided = replace(variant, name=variant.name + suffix)
+                    found[label(guided)] = _with_phrases(world, out, folder, residual)
     if not found:
         raise DataError(
             f"no trained variant below {out}: run python -m recipes.miniature.train_queries {world.name} first"
@@ -86,13 +87,14 @@ def trained(world: World, out: Path) -> dict[str, Encoder]:
     return found
 
 
-def _with_phrases(world: World, out: Path, folder: Path) -> Encoder:
+def _with_phrases(world: World, out: Path, folder: Path, residual: float) -> Encoder:
     """A trained query side with the world's phrase bank to guide it."""
-    guided = folder / "guided"
+    guided = folder / f"guided-{residual:g}"
     if not (guided / "config.json").is_file():
         own = world.vl is None
         lines = read_phrases(out / "phrases.txt") if own else guiding_phrases()
-        add_guide(load_encoder(folder / "model"), lines, TRUST if own else SETTINGS, guided)
+        settings = replace(TRUST if own else SETTINGS, residual=residual)
+        add_guide(load_encoder(folder / "model"), lines, settings, guided)
     return load_encoder(guided)
 
 

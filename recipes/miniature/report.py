@@ -58,7 +58,7 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 def main_table(task: TaskOutcomes) -> str:
     """All rows of the main study, with their ratio to the sum."""
     rows = [task[("", name)] for name in (IMAGE_ONLY, TEXT_ONLY, SUM)]
-    ours = (name + suffix for name in (ISA, LONGER, LONGER_MSE, LONGEST_MSE) for suffix in ("", GUIDED))
+    ours = (name + suffix for name in (ISA, LONGER, LONGER_MSE, LONGEST_MSE) for suffix in ("", *GUIDED))
     names = (MAPPER, "L = 1", PAPER, SYMMETRIC, *ours)
     rows += [found for name in names if (found := _found(task, name))]
     rows.append(task[("", FULL_TEXT)])
@@ -72,8 +72,10 @@ def _found(task: TaskOutcomes, name: str) -> Outcome | None:
 
 
 def _main_line(row: Outcome, baseline: Outcome) -> list[str]:
-    names = {ISA: "ISA, L = 4", "L = 1": "ISA, L = 1", ISA + GUIDED: f"ISA, L = 4{GUIDED}"}
-    cells = [names.get(row.name, row.name), str(row.seeds) if row.study else ""]
+    cells = [
+        f"ISA, {row.name}" if row.study == "sentence length" else row.name,
+        str(row.seeds) if row.study else "",
+    ]
     cells += [shown(row.interval(metric)) for metric in METRICS]
     return [*cells, shown(ratio(row, baseline, "mAP@10"), 2)]
 

@@ -92,17 +92,19 @@ class GuideConfig:
     """How guiding phrases are used (`image2sentence.encoders.guide` has the formula).
 
     `neighbours` is k, `temperature` that of the softmax over them. `low` and `high` are the dot products at which the
-    phrases begin to count and count alone.
+    phrases begin to count and count alone. `residual` is how much of what a phrase leaves unsaid of the picture is kept.
     """
 
     neighbours: int = 8
     temperature: float = 0.05
     low: float = 0.6
     high: float = 0.8
+    residual: float = 0.3
 
     def __post_init__(self) -> None:
         _check(self.neighbours >= 1, f"a guide needs at least one neighbour, got {self.neighbours}")
         _check(self.temperature > 0, f"the guide's temperature must be positive, got {self.temperature}")
+        _check(self.residual >= 0, f"the guide's residual must not be negative, got {self.residual}")
         _check(
             -1 <= self.low < self.high <= 1, f"expected -1 <= low < high <= 1, got {self.low} and {self.high}"
         )

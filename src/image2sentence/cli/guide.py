@@ -37,6 +37,13 @@ from image2sentence.cli.common import model_option
     metavar="LOW HIGH",
     help="Dot products of picture and nearest phrase at which phrases begin to count, and count alone.",
 )
+@click.option(
+    "--residual",
+    type=float,
+    default=0.3,
+    show_default=True,
+    help="How much of what a phrase leaves unsaid of the picture is kept.",
+)
 def guide(
     phrases: Path,
     model: Path | None,
@@ -44,6 +51,7 @@ def guide(
     neighbours: int,
     temperature: float,
     trust: tuple[float, float],
+    residual: float,
 ) -> None:
     """Give a model guiding PHRASES: a text file with one a line, such as a shop's titles.
 
@@ -55,7 +63,7 @@ def guide(
     from image2sentence.encoders.guide import add_guide, read_phrases
     from image2sentence.encoders.onnx import load_encoder
 
-    settings = GuideConfig(neighbours, temperature, *trust)
+    settings = GuideConfig(neighbours, temperature, *trust, residual)
     lines = read_phrases(phrases)
     add_guide(load_encoder(model), lines, settings, out)
     click.echo(f"wrote {out} with {len(lines)} guiding phrases; use it with --model {out}")

@@ -7,9 +7,10 @@ and unit() normalisation:
 
     h = T(s);  c_1 .. c_k the phrases with the largest h . T(c);  w_j = softmax_j(h . T(c_j) / temperature)
     g = (h . T(c_1) - low) / (high - low), cut off at 0 and 1
-    query = unit((1 - g) T(s m) + g unit(sum_j w_j T(c_j m)))
+    query = unit((1 - g) T(s m) + g unit(sum_j w_j (T(c_j m) + residual (h - T(c_j)))))
 
-A picture that no phrase describes (g = 0) is asked about by its sentence alone. All of it is text: the picture is seen
+The residual keeps what a phrase leaves unsaid of the picture, as the target of modifier-aware distillation does. A
+picture that no phrase describes (g = 0) is asked about by its sentence alone. All of it is text: the picture is seen
 by the light encoder only, and the phrases' vectors are computed once.
 """
 
@@ -123,7 +124,8 @@ class Guide:
                 for phrase in near.phrases[row]
             ]
             vectors = speak(said).reshape(len(rows), -1, plain.shape[1])
-            words = np.einsum("nk,nkd->nd", near.weights[rows], vectors)
+            unsaid = heard[rows, None] - self._vectors[near.phrases[rows]]
+            words = np.einsum("nk,nkd->nd", near.weights[rows], vectors + self.settings.residual * unsaid)
             words /= np.linalg.norm(words, axis=1, keepdims=True)
             trust = near.trust[rows, None]
             result[rows] = (1 - trust) * plain[rows] + trust * words

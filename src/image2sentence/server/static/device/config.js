@@ -54,6 +54,7 @@ const GUIDE = {
   temperature: ["a positive number", (value) => number(value) && Number(value) > 0],
   low: ["a number", number],
   high: ["a number", number],
+  residual: ["a number", number],
 };
 
 /** @type {typeof PREPROCESSING} */

@@ -7,8 +7,11 @@ import { ModelError } from "./errors.js";
 export const PHRASES = "guide/phrases.txt";
 export const VECTORS = "guide/vectors.npy";
 
-/** @typedef {{neighbours: number, temperature: number, low: number, high: number}} GuideConfig */
-/** @typedef {{trust: number, phrases: string[], weights: number[]}} Near how far to trust the nearest phrases */
+/** @typedef {{neighbours: number, temperature: number, low: number, high: number, residual: number}} GuideConfig */
+/**
+ * @typedef {{trust: number, phrases: string[], weights: number[], unsaid: Float32Array[]}} Near
+ * How far to trust the nearest phrases, and `residual` times what each leaves unsaid of the picture.
+ */
 
 export class Guide {
   /**
@@ -43,7 +46,7 @@ export class Guide {
    * @returns {Near}
    */
   near(heard) {
-    const { neighbours, temperature, low, high } = this.settings;
+    const { neighbours, temperature, low, high, residual } = this.settings;
     const scores = this.lengths.map((length, row) => this.dot(heard, row) / length);
     const best = [...scores.keys()].sort((a, b) => scores[b] - scores[a] || a - b).slice(0, neighbours);
     const weights = best.map((row) => Math.exp((scores[row] - scores[best[0]]) / temperature));
@@ -51,6 +54,7 @@ export class Guide {
       trust: Math.min(1, Math.max(0, (scores[best[0]] - low) / (high - low))),
       phrases: best.map((row) => this.phrases[row]),
       weights,
+      unsaid: best.map((row) => heard.map((value, i) => residual * (value - this.vectors[row * heard.length + i] / this.lengths[row]))),
     };
   }
 
@@ -65,11 +69,14 @@ export class Guide {
 }
 
 /**
- * (1 - trust) plain + trust words, of length 1.
- * @param {Float32Array} plain @param {Float32Array} words both of length 1
- * @param {number} trust
+ * (1 - trust) plain + trust words, of length 1; words is the phrases' weighted mean.
+ * @param {Float32Array} plain (d,), of length 1 @param {Float32Array[]} said the phrases with the user's words
+ * @param {Near} near
  */
-export function between(plain, words, trust) {
+export function between(plain, said, { trust, weights, unsaid }) {
+  const words = unit(
+    plain.map((_, i) => said.reduce((sum, vector, row) => sum + weights[row] * (vector[i] + unsaid[row][i]), 0)),
+  );
   return unit(plain.map((value, i) => (1 - trust) * value + trust * words[i]));
 }
 
