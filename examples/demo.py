@@ -13,10 +13,10 @@ ends by asking all such queries and prints how often a right picture is first am
 from __future__ import annotations
 
 import random
-import sys
 import time
 from pathlib import Path
 
+import click
 from PIL import Image
 
 from image2sentence import Answer, Encoder, Gallery, QueryEngine, index_pictures, load_encoder
@@ -96,8 +96,8 @@ def overall(catalogue: Catalogue, encoder: Encoder) -> tuple[int, float]:
     return len(right), sum(right) / len(right)
 
 
-def main(folder: Path) -> int:
-    """Run the demo in `folder`; 0 where enough queries have a right picture first."""
+def run(folder: Path) -> bool:
+    """Run the demo in `folder`; true where enough queries have a right picture first."""
     start = time.perf_counter()
     catalogue = load_catalogue(write_catalogue(folder / "catalogue", COUNT, SEED))
     print(f"drew {COUNT} products in {time.perf_counter() - start:.1f} s")
@@ -114,8 +114,16 @@ def main(folder: Path) -> int:
     print(f"\nright picture first in {correct} of {len(sheets)}; drawn in {folder / 'sheet.png'}")
     count, share = overall(catalogue, engine.encoder)
     print(f"these six were chosen to show it at its best; over all {count} such queries: {100 * share:.0f} %")
-    return 0 if correct >= ENOUGH else 1
+    return correct >= ENOUGH
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=".demo")
+def main(folder: Path) -> None:
+    """Draw a catalogue in FOLDER, index it, ask six composed queries and check the answers."""
+    if not run(folder):
+        raise click.ClickException(f"expected at least {ENOUGH} of the six answers to be right")
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else ".demo")))
+    main()

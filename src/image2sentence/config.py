@@ -92,7 +92,8 @@ class GuideConfig:
     """How guiding phrases are used (`image2sentence.encoders.guide` has the formula).
 
     `neighbours` is k, `temperature` that of the softmax over them. `low` and `high` are the dot products at which the
-    phrases begin to count and count alone. `residual` is how much of what a phrase leaves unsaid of the picture is kept.
+    phrases begin to count and count alone. `residual` is how much of what a phrase leaves unsaid of the picture is
+    kept.
     """
 
     neighbours: int = 8
