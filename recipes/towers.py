@@ -34,8 +34,25 @@ class Written(Protocol):
     text: str
 
 
-TowerBatch = tuple[Tensor, Sequence[Written], Tensor]
-"""Pixels (B, 3, S, S) uint8, captions, and verdicts (B, captions): 1 true, 0 false, -1 cannot be judged."""
+@dataclass(frozen=True)
+class TowerBatch:
+    """Pixels (B, 3, S, S) uint8, captions, and verdicts (B, captions): 1 true, 0 false, -1 cannot be judged.
+
+    `extras` are tensors for a loss beside the contrastive one.
+    """
+
+    pixels: Tensor
+    captions: Sequence[Written]
+    verdicts: Tensor
+    extras: tuple[Tensor, ...] = ()
+
+
+class LossBeside(Protocol):
+    """A module whose loss of pictures (B, d) and texts (captions, d), unit vectors, is added to the contrastive one."""
+
+    def __call__(self, pictures: Tensor, texts: Tensor, *extras: Tensor) -> Tensor:
+        """The loss, a scalar."""
+        ...
 
 
 class TowerBatches(Protocol):
@@ -57,6 +74,7 @@ class TowerSettings:
     weight_decay: float = 0.05
     warmup: int = 200
     average: float = 0.998
+    temperature: float = 0.07  # where the learned temperature starts
 
 
 def normalise(pixels: Tensor) -> Tensor:
@@ -75,20 +93,24 @@ def contrastive(similarity: Tensor, verdicts: Tensor) -> Tensor:
 
 
 class Learner(torch.nn.Module):
-    """The BLIP and its temperature, with BLIP's contrastive loss (Li et al., ICML 2022)."""
+    """The BLIP and its temperature, with BLIP's contrastive loss (Li et al., ICML 2022) and one `beside` it."""
 
-    def __init__(self, model: BlipForImageTextRetrieval) -> None:
+    def __init__(
+        self, model: BlipForImageTextRetrieval, temperature: float, beside: LossBeside | None = None
+    ) -> None:
         super().__init__()
-        self.model = model
-        self.log_scale = torch.nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.model, self.beside = model, beside
+        self.log_scale = torch.nn.Parameter(torch.tensor(math.log(1 / temperature)))
 
-    def forward(self, pixels: Tensor, ids: Tensor, mask: Tensor, verdicts: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor, ids: Tensor, mask: Tensor, verdicts: Tensor, *extras: Tensor) -> Tensor:
         patches = self.model.vision_model(pixel_values=pixels).last_hidden_state
         words = self._read(ids, mask)
         pictures = functional.normalize(self.model.vision_proj(patches[:, 0]).float(), dim=-1)
         texts = functional.normalize(self.model.text_proj(words).float(), dim=-1)
-        similarity = self.log_scale.clamp(max=math.log(50)).exp() * pictures @ texts.T
-        return contrastive(similarity, verdicts)
+        with torch.autocast(pixels.device.type, enabled=False):  # bfloat16 would blur logits by a fifth
+            similarity = self.log_scale.clamp(max=math.log(50)).exp() * pictures @ texts.T
+            loss = contrastive(similarity, verdicts)
+        return loss if self.beside is None else loss + self.beside(pictures, texts, *extras)
 
     def _read(self, ids: Tensor, mask: Tensor) -> Tensor:
         """The texts' [CLS] states (captions, w); short ones and long ones apart, so that few pads are read."""
@@ -112,12 +134,13 @@ def train_towers(
     settings: TowerSettings,
     out: Path,
     side: int,
+    beside: LossBeside | None = None,
 ) -> None:
     """Trains to `settings.steps`, saving a resumable state every 250 steps and the averaged model at the end.
 
     `side` is what the pixels' side is in training, and will be for whoever uses `out/towers`.
     """
-    learner = Learner(model)
+    learner = Learner(model, settings.temperature, beside)
     decayed = [p for p in learner.parameters() if p.ndim > 1]
     rest = [p for p in learner.parameters() if p.ndim <= 1]
     groups = [
@@ -143,14 +166,15 @@ def train_towers(
     save_model(learner.model, tokenizer, out / "towers", side)
 
 
-def _step(learner, optimizer, tokenizer, batch) -> float:  # type: ignore[no-untyped-def]
-    pixels, captions, verdicts = batch
-    encoded = tokenizer.encode_batch([caption.text for caption in captions])
+def _step(
+    learner: Learner, optimizer: torch.optim.Optimizer, tokenizer: Tokenizer, batch: TowerBatch
+) -> float:
+    encoded = tokenizer.encode_batch([caption.text for caption in batch.captions])
     ids = torch.tensor([e.ids for e in encoded])
     mask = torch.tensor([e.attention_mask for e in encoded])
     learner.train()
     with torch.autocast("cpu", torch.bfloat16):
-        loss = learner(normalise(pixels), ids, mask, verdicts)
+        loss = learner(normalise(batch.pixels), ids, mask, batch.verdicts, *batch.extras)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)

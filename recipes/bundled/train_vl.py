@@ -22,10 +22,13 @@ from PIL import Image
 from torch import Tensor
 from transformers import BlipForImageTextRetrieval
 
+from image2sentence.training.vl.blip import BlipVL
 from image2sentence.training.vl.conv_blip import ConvBlipForImageTextRetrieval, conv_blip_config
+from image2sentence.training.vl.load import load_vl
 from recipes.bundled import data, language
+from recipes.bundled.meanings import Meanings, MeaningTable
 from recipes.bundled.vocabulary import build_tokenizer
-from recipes.towers import TowerSettings, train_towers
+from recipes.towers import TowerBatch, TowerSettings, train_towers
 
 CROP = 112
 
@@ -57,6 +60,20 @@ class Settings(TowerSettings):
     edits: float = 0.45
     unknown: float = 0.08  # share of captions with an unknown word somewhere: it must not upset the rest
     shares: tuple[float, float, float] = (0.45, 0.2, 0.35)  # drawn, photo, emoji
+    meanings: float = 0.0  # weight of the loss of meanings.py
+    photo_crop: int = 84  # the smallest crop of a photograph, in pixels of data.SIDE
+
+
+SECOND = Settings(
+    seed=1,
+    steps=4_800,
+    learning_rate=2e-3,
+    warmup=100,
+    temperature=0.03,
+    meanings=1.0,
+    shares=(0.38, 0.2, 0.42),
+    photo_crop=66,
+)
 
 
 class Batches:
@@ -66,11 +83,12 @@ class Batches:
         self.pictures, self.settings = pictures, settings
         self.subjects = data.subjects(pictures.records)
         self.facts = language.facts(pictures.records, self.subjects)
+        self.meanings = MeaningTable(pictures.records, self.subjects)
         self.sources = np.array([language.VALUES["source"].index(r["source"]) for r in pictures.records])
         self.members = [np.flatnonzero(self.sources == source) for source in range(3)]
         self.flips = np.array([not _SIDED & set(r.get("thing", "").split()) for r in pictures.records])
 
-    def ahead(self, first: int) -> Iterator[tuple[Tensor, list[language.Caption], Tensor]]:
+    def ahead(self, first: int) -> Iterator[TowerBatch]:
         """The batches of steps `first`, `first + 1`, ...; each is made while the one before is being used."""
         with ThreadPoolExecutor(1) as pool:
             coming = pool.submit(self.draw, first)
@@ -78,11 +96,12 @@ class Batches:
                 batch, coming = coming.result(), pool.submit(self.draw, step + 1)
                 yield batch
 
-    def draw(self, step: int) -> tuple[Tensor, list[language.Caption], Tensor]:
-        """Pixels (B, 3, CROP, CROP) uint8, captions (B * captions, picture by picture), verdicts (B, captions)."""
+    def draw(self, step: int) -> TowerBatch:
+        """The batch of a step: CROP pixels a side, captions picture by picture, extras for `Meanings`."""
         choose = np.random.default_rng((self.settings.seed, step))
         index, captions, verdicts = self.words_only(step, choose)
-        return self._pixels(index, choose), captions, verdicts
+        shown, said = self.meanings.of_pictures(index), self.meanings.of_captions(captions)
+        return TowerBatch(self._pixels(index, choose), captions, verdicts, (shown, *said))
 
     def words_only(
         self, step: int, choose: np.random.Generator | None = None
@@ -104,7 +123,7 @@ class Batches:
 
     def _pixels(self, index: NDArray[np.int64], choose: np.random.Generator) -> Tensor:
         out = np.empty((len(index), CROP, CROP, 3), np.uint8)
-        smallest = np.where(self.sources[index] == _PHOTO, 84, 102)
+        smallest = np.where(self.sources[index] == _PHOTO, self.settings.photo_crop, 102)
         sides = choose.uniform(smallest, data.SIDE)
         places = choose.random((len(index), 2)) * (data.SIDE - sides)[:, None]
         flips = (choose.random(len(index)) < 0.5) & self.flips[index]
@@ -134,29 +153,61 @@ def build_model(settings: Settings, vocabulary: int) -> BlipForImageTextRetrieva
     return BlipForImageTextRetrieval(config)
 
 
-def train(pictures: data.Pictures, settings: Settings, out: Path) -> None:
+def read_model(folder: Path, vocabulary: int) -> BlipForImageTextRetrieval:
+    """Towers that an earlier stage has left, in float32."""
+    vl = load_vl(str(folder))
+    assert isinstance(vl, BlipVL)
+    if vl.tokenizer.get_vocab_size() != vocabulary:
+        raise click.ClickException(f"{folder} knows other words than these pictures' captions use")
+    return vl.model.float().requires_grad_(True).to(memory_format=torch.channels_last)
+
+
+def train(pictures: data.Pictures, settings: Settings, out: Path, start: Path | None = None) -> None:
     """Trains the towers on `pictures` and writes them to `out/towers`; goes on from what `out` holds."""
     tokenizer = build_tokenizer(pictures.records)
-    model = build_model(settings, tokenizer.get_vocab_size())
-    train_towers(model, tokenizer, Batches(pictures, settings), settings, out, CROP)
+    words = tokenizer.get_vocab_size()
+    model = read_model(start, words) if start else build_model(settings, words)
+    batches = Batches(pictures, settings)
+    width = model.config.projection_dim
+    beside = Meanings(batches.meanings, width, settings.meanings) if settings.meanings else None
+    train_towers(model, tokenizer, batches, settings, out, CROP, beside)
 
 
 @click.command()
 @click.option("--data", "data_folder", type=click.Path(path_type=Path), default=Path("../shared/data"))
 @click.option("--cache", type=click.Path(path_type=Path), default=Path(".cache/bundled"))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/vl"))
-@click.option("--steps", default=Settings.steps)
-@click.option("--seed", default=Settings.seed)
+@click.option(
+    "--start",
+    type=click.Path(path_type=Path),
+    help="Second stage: from these towers, with SECOND's settings.",
+)
+@click.option("--steps", type=int, help="Instead of the stage's own number.")
+@click.option("--meanings", type=float, help="Instead of the stage's own weight.")
+@click.option("--seed", type=int, help="Instead of the stage's own.")
 @click.option("--architecture", type=click.Choice(["conv", "vit"]), default="conv")
-def main(data_folder: Path, cache: Path, out: Path, steps: int, seed: int, architecture: str) -> None:
+def main(
+    data_folder: Path,
+    cache: Path,
+    out: Path,
+    start: Path | None,
+    steps: int | None,
+    meanings: float | None,
+    seed: int | None,
+    architecture: str,
+) -> None:
     """Trains the small BLIP and writes it to OUT/towers."""
-    settings = Settings(architecture=architecture, seed=seed, steps=steps)
+    given = {"steps": steps, "meanings": meanings, "seed": seed}
+    settings = replace(
+        SECOND if start else Settings(),
+        architecture=architecture,
+        **{name: value for name, value in given.items() if value is not None},
+    )
     pictures = data.training_pictures(data_folder, cache, settings.drawn)
     started = time.monotonic()
-    train(pictures, settings, out)
-    click.echo(
-        f"{len(pictures)} pictures, {steps} steps, {(time.monotonic() - started) / 60:.1f} minutes -> {out}/towers"
-    )
+    train(pictures, settings, out, start)
+    minutes = (time.monotonic() - started) / 60
+    click.echo(f"{len(pictures)} pictures, {settings.steps} steps, {minutes:.1f} minutes -> {out}/towers")
 
 
 if __name__ == "__main__":

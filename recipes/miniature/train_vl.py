@@ -27,7 +27,7 @@ from image2sentence.training.vl.load import load_vl
 from recipes.matching import MatchingSettings, train_matching
 from recipes.miniature.language import Claim, Judge, Speaker
 from recipes.miniature.worlds import WORLDS, Record, World, read_pixels
-from recipes.towers import TowerSettings, save_model, train_towers
+from recipes.towers import TowerBatch, TowerSettings, save_model, train_towers
 from recipes.vocabulary import word_tokenizer
 
 
@@ -51,7 +51,7 @@ class Batches:
         self.speaker, self.judge = Speaker(world, rows, settings.edits), Judge(rows)
         self.mirrors = np.array([world.mirrors(row) for row in rows])
 
-    def ahead(self, first: int) -> Iterator[tuple[Tensor, list[Claim], Tensor]]:
+    def ahead(self, first: int) -> Iterator[TowerBatch]:
         """The batches of steps `first`, `first + 1`, ...; each is made while the one before is being used."""
         with ThreadPoolExecutor(1) as pool:
             coming = pool.submit(self.draw, first)
@@ -59,10 +59,11 @@ class Batches:
                 batch, coming = coming.result(), pool.submit(self.draw, step + 1)
                 yield batch
 
-    def draw(self, step: int) -> tuple[Tensor, list[Claim], Tensor]:
-        """Pixels (B, 3, S, S) uint8, claims (B * captions, picture by picture), verdicts (B, claims)."""
+    def draw(self, step: int) -> TowerBatch:
+        """The batch of a step; its claims come picture by picture."""
         index, claims, verdicts = self.words_only(step)
-        return self._crops(index, np.random.default_rng((self.settings.seed, step, 1))), claims, verdicts
+        crops = self._crops(index, np.random.default_rng((self.settings.seed, step, 1)))
+        return TowerBatch(crops, claims, verdicts)
 
     def words_only(self, step: int) -> tuple[NDArray[np.int64], list[Claim], Tensor]:
         """As `draw`, with the pictures' numbers in place of their pixels."""
