@@ -39,7 +39,7 @@ def write_pictures(data_folder: Path, out: Path, drawn: int) -> None:
     )
     for part, rows in sources:
         for index, (path, _) in enumerate(tqdm(rows, desc=part)):
-            _link(path, out / part / f"{index:05d}{path.suffix}")
+            link(path, out / part / f"{index:05d}{path.suffix}")
 
 
 def _draw(index: int, path: Path) -> None:
@@ -85,7 +85,8 @@ def modifiers(rng: random.Random) -> list[str]:
     return list(dict.fromkeys(made))
 
 
-def _link(source: Path, target: Path) -> None:
+def link(source: Path, target: Path) -> None:
+    """`target` is `source` once more; nothing where it exists."""
     if target.exists():
         return
     try:
