@@ -45,7 +45,9 @@ def train_model(pictures: Path, vl: str, light: str, out: Path, titles: Path | N
     else:
         bank, modifiers = write_words(titles, out)
     settings = read_settings(None, changes)
-    request = TrainRequest(pictures, vl, light, out, settings, phrases=bank, modifiers=modifiers)
+    request = TrainRequest(
+        pictures, vl, light, out, settings, phrases=(bank,) if bank else (), modifiers=modifiers
+    )
     record = train(request)
     print(f"trained on {record['pictures']} pictures in {record['seconds'] / 60:.1f} minutes")
     print(f"a held-out picture's sentence finds it: {record['validation_recall@1']:.1f} %")

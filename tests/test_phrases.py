@@ -74,6 +74,15 @@ def test_a_phrase_finds_itself(vl: VisionLanguageModel) -> None:
     assert bank.nearest(bank.vectors, 1)[:, 0].tolist() == list(range(5))
 
 
+def test_banks_are_joined_with_a_residual_for_each() -> None:
+    banks = [["a red shirt", "a mug"], ["a mug", "an apple"]]
+    assert phrases.join_banks(banks, ()) == (["a red shirt", "a mug", "an apple"], None)
+    texts, residuals = phrases.join_banks(banks, (0.2, 0.75))
+    assert (texts, residuals) == (["a red shirt", "a mug", "an apple"], [0.2, 0.2, 0.75])
+    with pytest.raises(DataError, match="a residual for each of 2 phrase banks, got 1"):
+        phrases.join_banks(banks, (0.2,))
+
+
 def test_drawing_is_decided_by_the_generator() -> None:
     drawn = phrases.draw(PHRASES, 100, random.Random(1))
     assert drawn == phrases.draw(PHRASES, 100, random.Random(1))

@@ -57,7 +57,7 @@ def request(material: Path, out: Path, settings: TrainSettings = SETTINGS) -> ru
         "tiny",
         out,
         settings,
-        phrases=material / "phrases.txt",
+        phrases=(material / "phrases.txt",),
         modifiers=material / "modifiers.txt",
     )
 

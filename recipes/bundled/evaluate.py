@@ -160,7 +160,8 @@ image2sentence {image2sentence.__version__}, query model `{config.query_fingerpr
 `{config.fingerprint[:12]}`, L = {config.learner.tokens}, light encoder `{config.light}`, template
 `{config.template}`. Percent, with 95 % bootstrap intervals. Galleries: the drawn one has {COUNT} pictures of seed
 {SEED}; photographs are the held-out fifth; emoji are all {len(load_catalogue(folder / "emoji").rows)}; fashion is the
-val split. The reference is left out of the ranking. The sum's weight is tuned on references that the reported figures leave out.
+val split. The reference is left out of the ranking. The sum's weight is tuned on references that the reported
+figures leave out.
 
 {garment_types(folder, encoder)}
 

@@ -12,16 +12,15 @@ import itertools
 import os
 import random
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import click
 from tqdm import tqdm
 
-from image2sentence.catalogue import attributes, draw, sample
-from recipes.bundled import data, language
+from image2sentence.catalogue import draw, sample
+from recipes.bundled import data, language, words
+from recipes.bundled.guide import guiding_phrases
 
 MODIFIERS = 6_000
 
@@ -49,31 +48,25 @@ def _draw(index: int, path: Path) -> None:
         draft.replace(path)
 
 
-def phrases(data_folder: Path, rng: random.Random) -> list[str]:
-    """The phrase bank: every drawn kind in every colour, pattern and sleeve; photographed kinds; names of emoji.
+def banks(data_folder: Path) -> dict[str, list[str]]:
+    """The phrase banks: every drawn kind in every colour, pattern and sleeve; photographed kinds; names of emoji.
 
-    That each product has its own phrase matters more than anything else about the bank (docs/model.md).
+    That each product has its own phrase, in plain words, matters more than anything else about a bank, and what its
+    phrases leave unsaid is for the residual to keep: little of a drawn product, much of an emoji (docs/model.md).
     """
-    records = list(products())
-    records += [
-        {"source": "photo", "type": kind, "colour": colour}
-        for kind, colour in itertools.product(language.PHOTO_TYPES, language.VALUES["colour"])
-    ]
-    records += [record for _, record in data.emoji_records(data_folder, False)]
-    return list(dict.fromkeys(language.describe(record, rng, full=True).text for record in records))
+    kinds = itertools.product(language.PHOTO_TYPES, language.VALUES["colour"])
+    emoji = (_emoji_phrase(record) for _, record in data.emoji_records(data_folder, held=False))
+    return {
+        "drawn": guiding_phrases(),
+        "photos": [f"a {colour} {words.SYNONYMS['type'][kind][0]}" for kind, colour in kinds],
+        "emoji": list(dict.fromkeys(emoji)),
+    }
 
 
-def products() -> Iterator[dict[str, str]]:
-    """Every combination of a drawn product's main attributes."""
-    for kind, colour in itertools.product(attributes.TYPES, attributes.COLOURS):
-        plain = attributes.Product(kind, colour, "plain", "", "", "", "", "", "", 0)
-        patterns = [plain] + [
-            replace(plain, pattern=pattern, pattern_colour=second)
-            for pattern in attributes.PATTERNS[1:]
-            for second in attributes.choices(replace(plain, pattern=pattern), "pattern_colour")
-        ]
-        for product, sleeve in itertools.product(patterns, attributes.values("sleeve", kind) or ("",)):
-            yield data.product_record(replace(product, sleeve=sleeve))
+def _emoji_phrase(record: language.Record) -> str:
+    tone = f" with {record['skin_tone']}" if record["skin_tone"] else ""
+    style = words.SYNONYMS["style"][record["style"]][0]
+    return f"{record['thing'].replace('{g}', record['gender_word'])}{tone} in {style} style"
 
 
 def modifiers(rng: random.Random) -> list[str]:
@@ -100,10 +93,12 @@ def link(source: Path, target: Path) -> None:
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/material"))
 @click.option("--drawn", default=16_000)
 def main(data_folder: Path, out: Path, drawn: int) -> None:
-    """Writes OUT/pictures, OUT/phrases.txt and OUT/modifiers.txt."""
+    """Writes OUT/pictures, OUT/modifiers.txt, each bank as OUT/phrases-NAME.txt and all as OUT/phrases.txt."""
     write_pictures(data_folder, out / "pictures", drawn)
-    rng = random.Random(0)
-    for name, lines in (("phrases", phrases(data_folder, rng)), ("modifiers", modifiers(rng))):
+    named = banks(data_folder)
+    lists = {f"phrases-{name}": lines for name, lines in named.items()}
+    lists |= {"phrases": list(itertools.chain(*named.values())), "modifiers": modifiers(random.Random(0))}
+    for name, lines in lists.items():
         (out / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         click.echo(f"{len(lines)} {name}")
 

@@ -43,7 +43,11 @@ def _list_light(context: click.Context, _: click.Parameter, asked: bool) -> None
     "--set", "changes", multiple=True, metavar="NAME=VALUE", help="One setting, such as learner.tokens=8."
 )
 @click.option(
-    "--phrases", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Phrase bank."
+    "--phrases",
+    type=click.Path(dir_okay=False, path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Phrase bank; again for another, --set residuals gives each its own.",
 )
 @click.option(
     "--modifiers", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Modifiers."
@@ -62,7 +66,7 @@ def train(
     out: Path,
     config: Path | None,
     changes: tuple[str, ...],
-    phrases: Path | None,
+    phrases: tuple[Path, ...],
     modifiers: Path | None,
     start: Path | None,
 ) -> None:

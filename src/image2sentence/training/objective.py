@@ -137,19 +137,21 @@ class Objective(nn.Module):
             join(words.float()), join(places.float()), join(attention.float()), self.settings.temperature
         )
 
-    def _captions(self, pseudo: Tensor, rng: random.Random) -> tuple[list[str], Tensor]:
-        """One of each picture's pseudo-captions, and their text vectors."""
-        assert self.bank is not None
+    def _captions(self, pseudo: Tensor, rng: random.Random) -> tuple[list[str], Tensor, Tensor | float]:
+        """One of each picture's pseudo-captions, their text vectors (n, d) and residuals (n, 1)."""
+        bank = self.bank
+        assert bank is not None
         chosen = [int(row[rng.randrange(len(row))]) for row in pseudo]
-        return [self.bank.phrases[i] for i in chosen], self.bank.vectors[chosen]
+        residual = self.settings.residual if bank.residuals is None else bank.residuals[chosen, None]
+        return [bank.phrases[i] for i in chosen], bank.vectors[chosen], residual
 
     def _modifier(self, sentence: Sentence, gallery: Tensor, pseudo: Tensor, rng: random.Random) -> Tensor:
         assert self.bank is not None
         part = self.processes.part
         modifiers = phrases.draw(self.bank.modifiers, len(gallery), rng)[part]
-        captions, plain = self._captions(pseudo, rng)
+        captions, plain, residual = self._captions(pseudo, rng)
         texts = [f"{c} {m}" for c, m in zip(captions[part], modifiers, strict=True)]
         with torch.no_grad():
             changed = self.processes.join(self.vl.encode_words(self.vl.words(texts)).float())
-            target = functional.normalize(changed + self.settings.residual * (gallery - plain), dim=-1)
+            target = functional.normalize(changed + residual * (gallery - plain), dim=-1)
         return losses.info_nce(self._query(sentence, modifiers), target, self.log_temperature.exp())

@@ -22,11 +22,15 @@ DEFAULT_TEMPLATES = ("in {w}", "but {w}", "with {w}", "{w}", "make it {w}", "{w}
 
 @dataclass(frozen=True)
 class PhraseBank:
-    """`phrases`, their text vectors (P, d) and the modifiers to draw from."""
+    """`phrases`, their text vectors (P, d) and the modifiers to draw from.
+
+    `residuals` (P,) takes the place of the settings' `residual`, phrase by phrase; None: that for all.
+    """
 
     phrases: Sequence[str]
     vectors: Tensor
     modifiers: Sequence[str]
+    residuals: Tensor | None = None
 
     def nearest(self, gallery: Tensor, count: int) -> Tensor:
         """Indices (n, count) of the phrases nearest to each gallery vector (n, d), best first."""
@@ -41,7 +45,11 @@ def from_words(words: Sequence[str], templates: Sequence[str] = DEFAULT_TEMPLATE
 
 
 def build_bank(
-    vl: VisionLanguageModel, phrases: Sequence[str], modifiers: Sequence[str], batch: int = 256
+    vl: VisionLanguageModel,
+    phrases: Sequence[str],
+    modifiers: Sequence[str],
+    batch: int = 256,
+    residuals: Sequence[float] | None = None,
 ) -> PhraseBank:
     """Encodes the phrases once with the frozen text encoder.
 
@@ -53,7 +61,25 @@ def build_bank(
     _check_lengths(vl, phrases, modifiers)
     with torch.no_grad():
         vectors = [vl.encode_words(vl.words(phrases[i : i + batch])) for i in range(0, len(phrases), batch)]
-    return PhraseBank(phrases, torch.cat(vectors), modifiers)
+    joined = torch.cat(vectors)
+    own = None if residuals is None else torch.tensor(residuals, device=joined.device)
+    return PhraseBank(phrases, joined, modifiers, own)
+
+
+def join_banks(
+    banks: Sequence[Sequence[str]], residuals: Sequence[float]
+) -> tuple[list[str], list[float] | None]:
+    """The phrases of several banks, once each, and each one's residual: its first bank's. None without `residuals`.
+
+    Raises DataError where there are residuals, but not one for each bank.
+    """
+    if residuals and len(residuals) != len(banks):
+        raise DataError(f"expected a residual for each of {len(banks)} phrase banks, got {len(residuals)}")
+    owner: dict[str, int] = {}
+    for number, bank in enumerate(banks):
+        for phrase in bank:
+            owner.setdefault(phrase, number)
+    return list(owner), [residuals[number] for number in owner.values()] if residuals else None
 
 
 def _check_lengths(vl: VisionLanguageModel, phrases: Sequence[str], modifiers: Sequence[str]) -> None:

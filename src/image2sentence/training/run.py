@@ -58,7 +58,7 @@ class TrainRequest:
     out: Path
     settings: TrainSettings
     revision: str | None = None
-    phrases: Path | None = None
+    phrases: tuple[Path, ...] = ()
     modifiers: Path | None = None
     start: Path | None = None
 
@@ -259,14 +259,15 @@ def _with_bank(
     if not (settings.modifier_weight or settings.caption_weight):
         return settings, None
     own = bundled() / "vl" if request.vl == BUNDLED_VL else Path()
-    bank = request.phrases or own / "phrases.txt"
+    banks = request.phrases or (own / "phrases.txt",)
     modifiers = request.modifiers or own / "modifiers.txt"
-    if not bank.is_file() or not modifiers.is_file():
+    if not all(path.is_file() for path in (*banks, modifiers)):
         raise ConfigError(
             "modifier-aware distillation needs words: give --phrases FILE (texts such as titles, one a line) and "
             "--modifiers FILE (such as 'in red'), or train the paper's method with --set modifier_weight=0"
         )
-    return settings, phrases.build_bank(vl, read_lines(bank), read_lines(modifiers))
+    texts, residuals = phrases.join_banks([read_lines(path) for path in banks], settings.residuals)
+    return settings, phrases.build_bank(vl, texts, read_lines(modifiers), residuals=residuals)
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,8 @@ class TrainSettings:
 
     `modifier_weight=0` is the paper's method. Modifier-aware distillation pulls towards T(c m) + residual (v - T(c)),
     normalised, c being one of the picture's `pseudo_captions` nearest phrases, m a modifier, v its gallery vector:
-    `residual=0` is METHOD's T(c m); more keeps what c fails to say, and what it says wrongly too.
+    `residual=0` is METHOD's T(c m); more keeps what c fails to say, and what it says wrongly too. With several phrase
+    banks, `residuals` gives each its own, in their order: what one bank's phrases name fully another's leave unsaid.
     """
 
     learner: LearnerConfig = field(default_factory=LearnerConfig)
@@ -46,6 +47,7 @@ class TrainSettings:
     caption_weight: float = 0.0
     modifier_weight: float = 1.0
     residual: float = 0.5
+    residuals: tuple[float, ...] = ()
     pseudo_captions: int = 2
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
