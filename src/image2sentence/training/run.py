@@ -49,7 +49,7 @@ class TrainRequest:
     """What `train` is asked for.
 
     `phrases` and `modifiers` are text files, one a line; `start` is a model folder whose query side training starts
-    from, in place of fresh weights.
+    from, in place of fresh weights; its VL model may be another one of the same widths.
     """
 
     pictures: Path
@@ -194,6 +194,11 @@ def restore(folder: ModelFolder, vl: VisionLanguageModel) -> QueryModel:
             f"{folder.path} was trained for VL model {config.vl.name} ({config.vl.fingerprint[:12]}), "
             f"this one is {vl.record.name} ({vl.record.fingerprint[:12]})"
         )
+    return _with_weights(folder, vl)
+
+
+def _with_weights(folder: ModelFolder, vl: VisionLanguageModel) -> QueryModel:
+    config = folder.config
     folder.read(WEIGHTS)
     tensors, _ = state.load_tensors(folder.path / WEIGHTS)
     model = build_query_model(vl, config.light, config.learner, pretrained=False)
@@ -202,7 +207,9 @@ def restore(folder: ModelFolder, vl: VisionLanguageModel) -> QueryModel:
             {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
         )
     except RuntimeError as error:
-        raise ModelError(f"{folder.path / WEIGHTS} does not fit {CONFIG}: {error}") from error
+        raise ModelError(
+            f"{folder.path / WEIGHTS} does not fit {CONFIG} and {vl.record.name}: {error}"
+        ) from error
     return model
 
 
@@ -248,7 +255,7 @@ def _first_model(request: TrainRequest, settings: TrainSettings, vl: VisionLangu
             f"{request.start} has the light encoder {folder.config.light!r} and {folder.config.learner}; "
             "to start from it, ask for the same"
         )
-    return restore(folder, vl)
+    return _with_weights(folder, vl)  # a beginning only, so it may have been another VL model's
 
 
 def _with_bank(
