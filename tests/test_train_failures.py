@@ -103,8 +103,9 @@ def test_a_checkpoint_of_another_vl_model(material: Path, run: Path) -> None:
     before = contents(run / "model") | {name: (run / name).read_bytes() for name in ("state.safetensors",)}
     refused(train(material, run, vl="other"), "state.safetensors belongs to another run (its vl differs)")
     start = ["--start", str(run / "model")]
-    refused(train(material, run.parent / "new", *start, vl="other"), "was trained for VL model")
+    refused(train(material, run.parent / "new", *start, vl="other"), "was trained for VL model", "--other-vl")
     assert contents(run / "model") | {"state.safetensors": (run / "state.safetensors").read_bytes()} == before
+    assert train(material, run.parent / "other", *start, "--other-vl", vl="other").exit_code == 0
 
 
 @pytest.mark.parametrize("name", ["state.safetensors", "targets.safetensors", "best.safetensors"])

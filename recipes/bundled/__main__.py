@@ -51,7 +51,7 @@ def one_round(data: list[str], material: Path, out: Path, before: Path | None) -
     towers = [f"{MODULE}train_vl", *data, f"--out={vl}"]
     if before:
         towers.append(f"--start={before / 'vl' / 'model'}")
-        train.append(f"--start={before / 'query' / 'model'}")
+        train += [f"--start={before / 'query' / 'model'}", "--other-vl"]
     return {
         vl / "towers": towers,
         vl / "model": [f"{MODULE}train_matching", *data, f"--vl={vl}"],

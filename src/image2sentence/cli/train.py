@@ -58,6 +58,7 @@ def _list_light(context: click.Context, _: click.Parameter, asked: bool) -> None
     metavar="MODEL",
     help="Start from its weights.",
 )
+@click.option("--other-vl", is_flag=True, help="The start may have been trained for another VL model.")
 def train(
     pictures: Path,
     vl: str,
@@ -69,6 +70,7 @@ def train(
     phrases: tuple[Path, ...],
     modifiers: Path | None,
     start: Path | None,
+    other_vl: bool,
 ) -> None:
     """Train a light query side for a VL model on your own unlabeled PICTURES.
 
@@ -79,7 +81,9 @@ def train(
         from image2sentence.training.processes import Processes
 
     settings = run.read_settings(config, dict(_setting(change) for change in changes))
-    request = run.TrainRequest(pictures, vl, light, out, settings, revision, phrases, modifiers, start)
+    request = run.TrainRequest(
+        pictures, vl, light, out, settings, revision, phrases, modifiers, start, other_vl
+    )
     processes = Processes()
     record = run.train(request, processes)
     if not processes.main:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from image2sentence.config import ModelConfig, from_dict, read_json, to_dict
+from image2sentence.config import from_dict, read_json, to_dict
 from image2sentence.encoders.folder import CONFIG, WEIGHTS, ModelFolder, bundled
 from image2sentence.encoders.guide import hand_on_guide
 from image2sentence.errors import ConfigError, DataError, ModelError
@@ -49,7 +49,7 @@ class TrainRequest:
     """What `train` is asked for.
 
     `phrases` and `modifiers` are text files, one a line; `start` is a model folder whose query side training starts
-    from, in place of fresh weights; its VL model may be another one of the same widths.
+    from, in place of fresh weights. With `other_vl` it may have been trained for another VL model of the same widths.
     """
 
     pictures: Path
@@ -61,6 +61,7 @@ class TrainRequest:
     phrases: tuple[Path, ...] = ()
     modifiers: Path | None = None
     start: Path | None = None
+    other_vl: bool = False
 
 
 def read_settings(path: Path | None, changes: Mapping[str, Any]) -> TrainSettings:
@@ -188,13 +189,17 @@ def _load(paths: Sequence[Path]) -> list[Image.Image]:
 
 def restore(folder: ModelFolder, vl: VisionLanguageModel) -> QueryModel:
     """The trained query side of a model folder. Raises ModelError if it belongs to another VL model or is damaged."""
-    config: ModelConfig = folder.config
-    if vl.record.fingerprint != config.vl.fingerprint:
-        raise ModelError(
-            f"{folder.path} was trained for VL model {config.vl.name} ({config.vl.fingerprint[:12]}), "
-            f"this one is {vl.record.name} ({vl.record.fingerprint[:12]})"
-        )
+    _require_vl(folder, vl)
     return _with_weights(folder, vl)
+
+
+def _require_vl(folder: ModelFolder, vl: VisionLanguageModel, hint: str = "") -> None:
+    trained_for = folder.config.vl
+    if vl.record.fingerprint != trained_for.fingerprint:
+        raise ModelError(
+            f"{folder.path} was trained for VL model {trained_for.name} ({trained_for.fingerprint[:12]}), "
+            f"this one is {vl.record.name} ({vl.record.fingerprint[:12]}){hint}"
+        )
 
 
 def _with_weights(folder: ModelFolder, vl: VisionLanguageModel) -> QueryModel:
@@ -255,7 +260,9 @@ def _first_model(request: TrainRequest, settings: TrainSettings, vl: VisionLangu
             f"{request.start} has the light encoder {folder.config.light!r} and {folder.config.learner}; "
             "to start from it, ask for the same"
         )
-    return _with_weights(folder, vl)  # a beginning only, so it may have been another VL model's
+    if not request.other_vl:
+        _require_vl(folder, vl, "; --other-vl begins with its weights all the same")
+    return _with_weights(folder, vl)
 
 
 def _with_bank(
