@@ -32,7 +32,7 @@ def main(vl: Path, query: Path, material: Path) -> None:
     """Replaces the package's default model."""
     target = bundled()
     small = ExportOptions(int8_storage=True, benchmark=COMPARED)
-    run.export_and_compare(query / "model", target, material / "drawn", None, small)
+    run.export_and_compare(query / "model", target, material / "pictures" / "drawn", None, small)
     (target / PARITY).unlink()  # config.json holds it, too
     add_guide(load_encoder(target), guiding_phrases(), SETTINGS, target)
     (target / "vl").mkdir()
@@ -42,7 +42,8 @@ def main(vl: Path, query: Path, material: Path) -> None:
         lines = (material / name).read_text(encoding="utf-8").splitlines()
         (target / "vl" / name).write_text("\n".join(lines[::SHARE]) + "\n", encoding="utf-8")
     config = json.loads((target / "config.json").read_text())
-    config["vl"]["name"] = run.BUNDLED_VL
+    for record in (config["vl"], config["training"]["vl"]):
+        record["name"] = run.BUNDLED_VL  # no path of the machine that trained it
     (target / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     shutil.copyfile(Path(__file__).with_name("card.md"), target / CARD)
     total = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
