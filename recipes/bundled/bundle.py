@@ -21,7 +21,7 @@ from recipes.bundled.guide import SETTINGS, guiding_phrases
 VL_FILES = ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json")
 LIMIT = 30_000_000
 COMPARED = 400  # drawn products on which the shipped graphs answer beside torch
-SHARE = 4  # every fourth phrase and modifier ships, for size
+SHARES = {"phrases-emoji.txt": 4, "modifiers.txt": 4}  # every fourth of these ships, for size
 
 
 @click.command()
@@ -38,9 +38,10 @@ def main(vl: Path, query: Path, material: Path) -> None:
     (target / "vl").mkdir()
     for name in VL_FILES:
         shutil.copyfile(vl / "model" / name, target / "vl" / name)
-    for name in ("phrases.txt", "modifiers.txt"):
-        lines = (material / name).read_text(encoding="utf-8").splitlines()
-        (target / "vl" / name).write_text("\n".join(lines[::SHARE]) + "\n", encoding="utf-8")
+    lists = {"phrases.txt": ("phrases-drawn.txt", "phrases-photos.txt", "phrases-emoji.txt")}
+    for name, parts in (lists | {"modifiers.txt": ("modifiers.txt",)}).items():
+        lines = [line for part in parts for line in _shipped(material / part)]
+        (target / "vl" / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
     config = json.loads((target / "config.json").read_text())
     for record in (config["vl"], config["training"]["vl"]):
         record["name"] = run.BUNDLED_VL  # no path of the machine that trained it
@@ -52,6 +53,10 @@ def main(vl: Path, query: Path, material: Path) -> None:
             f"the bundled model weighs {total / 1e6:.1f} MB, more than {LIMIT / 1e6:.0f} MB"
         )
     click.echo(f"{target}: {total / 1e6:.1f} MB")
+
+
+def _shipped(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()[:: SHARES.get(path.name, 1)]
 
 
 if __name__ == "__main__":
