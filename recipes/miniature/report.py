@@ -72,10 +72,8 @@ def _found(task: TaskOutcomes, name: str) -> Outcome | None:
 
 
 def _main_line(row: Outcome, baseline: Outcome) -> list[str]:
-    cells = [
-        f"ISA, {row.name}" if row.study == "sentence length" else row.name,
-        str(row.seeds) if row.study else "",
-    ]
+    names = {ISA + suffix: f"ISA, L = 4{suffix}" for suffix in ("", *GUIDED)} | {"L = 1": "ISA, L = 1"}
+    cells = [names.get(row.name, row.name), str(row.seeds) if row.study else ""]
     cells += [shown(row.interval(metric)) for metric in METRICS]
     return [*cells, shown(ratio(row, baseline, "mAP@10"), 2)]
 
