@@ -1,8 +1,10 @@
 """Trains the bundled model's vision-language model: a small BLIP, from pictures and captions with exact meanings.
 
     python -m recipes.bundled.train_vl --data ../shared/data --out runs/vl
+    python -m recipes.bundled.train_vl --data ../shared/data --out runs/second --start runs/vl/model
 
-Interrupt it at any time; the same command goes on from the last saved step.
+The second command is the second round, with the loss of meanings.py beside the contrastive one. Interrupt
+either at any time; the same command goes on from the last saved step.
 """
 
 from __future__ import annotations
@@ -169,6 +171,7 @@ def train(pictures: data.Pictures, settings: Settings, out: Path, start: Path | 
     model = read_model(start, words) if start else build_model(settings, words)
     batches = Batches(pictures, settings)
     width = model.config.projection_dim
+    torch.manual_seed(settings.seed)  # a model that was read has drawn nothing
     beside = Meanings(batches.meanings, width, settings.meanings) if settings.meanings else None
     train_towers(model, tokenizer, batches, settings, out, CROP, beside)
 
