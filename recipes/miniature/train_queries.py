@@ -1,7 +1,9 @@
 """Trains every variant of a world's query side with the product's own command, some at a time.
 
     python -m recipes.miniature.train_queries fashion --data ../shared/data --jobs 2
+    python -m recipes.miniature.train_queries fashion --weights runs/bundled/first/query/model
 
+The second begins the light encoders named `...@bundled` with another trained model's weights than the package's.
 What is done is not done again: interrupt it at any time.
 """
 
@@ -24,6 +26,7 @@ from recipes.miniature.variants import COMMON, LIGHT, OVERRIDES, VARIANTS, Varia
 from recipes.miniature.worlds import WORLDS, World
 
 TARGETS = "targets.safetensors"
+BUNDLED = "bundled"
 DRAWN_PICTURES, DRAWN_SEED = 5_000, 77
 
 
@@ -46,13 +49,14 @@ def write_material(world: World, data: Path, out: Path) -> None:
     (out / "modifiers.txt").write_text("\n".join(modifiers(world, rows)) + "\n", encoding="utf-8")
 
 
-def command(world: World, variant: Variant, out: Path) -> list[str]:
-    """The `image2sentence train` command of a variant."""
+def command(world: World, variant: Variant, out: Path, weights: str = BUNDLED) -> list[str]:
+    """The `image2sentence train` command of a variant; `weights` is what light encoders named @bundled begin with."""
     settings = COMMON | OVERRIDES.get(world.name, {}) | variant.changes | {"seed": variant.seed}
     settings["save_every"] = settings[
         "steps"
     ]  # the last weights count: validation is about the picture alone
-    light = variant.light or LIGHT[world.name]
+    name, at, start = (variant.light or LIGHT[world.name]).partition("@")
+    light = name + at + (weights if start == BUNDLED else start)
     words = () if world.vl else ("phrases", "modifiers")
     return [
         *(sys.executable, "-m", "image2sentence", "train", str(out / "pictures")),
@@ -67,7 +71,7 @@ def command(world: World, variant: Variant, out: Path) -> list[str]:
     ]
 
 
-def train(world: World, variant: Variant, out: Path, threads: int) -> None:
+def train(world: World, variant: Variant, out: Path, threads: int, weights: str = BUNDLED) -> None:
     """Runs one variant, its output in `run.log`, unless its model is there."""
     folder = out / variant.folder
     if (folder / "model" / "config.json").is_file():
@@ -76,7 +80,7 @@ def train(world: World, variant: Variant, out: Path, threads: int) -> None:
     _share_targets(out, folder)
     with (folder / "run.log").open("w") as log:
         env = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        subprocess.run(command(world, variant, out), check=True, stdout=log, stderr=log, env=env)
+        subprocess.run(command(world, variant, out, weights), check=True, stdout=log, stderr=log, env=env)
 
 
 def _share_targets(out: Path, folder: Path) -> None:
@@ -92,15 +96,18 @@ def _share_targets(out: Path, folder: Path) -> None:
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs/miniature"))
 @click.option("--jobs", default=2, show_default=True, help="Trainings at a time.")
 @click.option("--threads", default=1, show_default=True, help="Threads for each.")
+@click.option(
+    "--weights", default=BUNDLED, help="Model folder that @bundled stands for. Default: the package's."
+)
 @click.option("--limit", type=int, help="Only the first of the table. Default: all.")
-def main(name: str, data: Path, runs: Path, jobs: int, threads: int, limit: int | None) -> None:
+def main(name: str, data: Path, runs: Path, jobs: int, threads: int, weights: str, limit: int | None) -> None:
     """Trains what is missing, in the order of the table."""
     world, out = WORLDS[name], runs / name
     write_material(world, data, out)
     first, *others = VARIANTS[name][:limit]
-    train(world, first, out, jobs * threads)  # alone: the others take its gallery vectors over
+    train(world, first, out, jobs * threads, weights)  # alone: the others take its gallery vectors over
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(lambda variant: train(world, variant, out, threads), others))
+        list(pool.map(lambda variant: train(world, variant, out, threads, weights), others))
 
 
 if __name__ == "__main__":
