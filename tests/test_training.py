@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 torch = pytest.importorskip("torch", reason="training needs the [train] extra")
+
+from torch.nn.functional import normalize  # noqa: E402
 
 from image2sentence.catalogue import write_catalogue  # noqa: E402
 from image2sentence.config import LearnerConfig  # noqa: E402
@@ -19,10 +23,14 @@ from image2sentence.errors import ConfigError, DataError, ModelError  # noqa: E4
 from image2sentence.images import load_image  # noqa: E402
 from image2sentence.training import export as exporting  # noqa: E402
 from image2sentence.training import loop, quantise, run, state  # noqa: E402
+from image2sentence.training.objective import Draws, Objective  # noqa: E402
 from image2sentence.training.parity import measure_parity  # noqa: E402
-from image2sentence.training.pictures import collect  # noqa: E402
+from image2sentence.training.phrases import build_bank  # noqa: E402
+from image2sentence.training.pictures import Augmentation, collect  # noqa: E402
+from image2sentence.training.processes import Processes  # noqa: E402
 from image2sentence.training.query_model import build_query_model  # noqa: E402
 from image2sentence.training.settings import TrainSettings  # noqa: E402
+from image2sentence.training.token_learner import Sentence  # noqa: E402
 from image2sentence.training.torch_encoder import TorchEncoder  # noqa: E402
 from image2sentence.training.vl.load import load_vl  # noqa: E402
 from tiny_vl import save_tiny_vl  # noqa: E402
@@ -276,3 +284,39 @@ def test_settings_are_read_strictly(tmp_path: Path) -> None:
         run.read_settings(file, {})
     with pytest.raises(ConfigError, match="expected int"):
         run.read_settings(None, {"steps": "many"})
+
+
+def test_brightness_changes_half_of_the_pictures_by_a_factor_within_its_bounds() -> None:
+    grey = Image.new("RGB", (8, 8), (100, 100, 100))
+    augmentation = Augmentation(smallest_crop=1.0, flip=False, brightness=0.5)
+    values = [int(np.asarray(augmentation.apply(grey, random.Random(seed)))[0, 0, 0]) for seed in range(200)]
+    changed = [value for value in values if value != 100]
+    assert 0.35 < len(changed) / len(values) < 0.65
+    assert min(changed) >= 66
+    assert max(changed) <= 150
+    assert min(changed) < 80 < 120 < max(changed)  # both ways
+
+
+def test_modifier_distillation_by_squared_distance_is_its_formula(material: Path) -> None:
+    vl = load_vl(str(material / "vl"))
+    settings = replace(SETTINGS, modifier="mse", lar="off", residual=0.3, gcd_weight=0.5)
+    bank = build_bank(vl, ["a red shirt"], ["in blue"])
+    gallery = normalize(torch.randn(3, vl.width, generator=torch.Generator().manual_seed(0)), dim=-1)
+    tokens = torch.randn(3, 2, vl.word_width, generator=torch.Generator().manual_seed(1))
+    sentence = Sentence(tokens, torch.empty(0), torch.ones(3, 2))
+    objective = Objective(vl, settings, bank, Processes())
+    draws = Draws(random.Random(0), torch.Generator())
+    found = objective(sentence, gallery, torch.zeros(3, 1, dtype=torch.long), None, draws)["modifier"]
+
+    with torch.no_grad():
+        plain, changed = vl.encode_words(vl.words(["a red shirt", "a red shirt in blue"]))
+        target = normalize(changed + 0.3 * (gallery - plain), dim=-1)
+        words = vl.compose(tokens, torch.ones(3, 2), ["in blue"] * 3, objective.template)
+        expected = (2 - 2 * (vl.encode_words(words) * target).sum(-1)).mean()
+    assert float(found) == pytest.approx(float(expected), abs=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [{"modifier": "cosine"}, {"brightness": -0.1}])
+def test_wrong_settings_are_named(wrong: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        replace(SETTINGS, **wrong)

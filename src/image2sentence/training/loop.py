@@ -289,7 +289,7 @@ class Trainer:
             [self.pictures.paths[i] for i in self.kept],
             self.model.preprocessing,
             self.vl.preprocessing,
-            Augmentation(s.smallest_crop, s.flip),
+            Augmentation(s.smallest_crop, s.flip, s.brightness),
             batch,
             clean,
             s.seed,

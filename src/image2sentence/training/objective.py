@@ -154,4 +154,7 @@ class Objective(nn.Module):
         with torch.no_grad():
             changed = self.processes.join(self.vl.encode_words(self.vl.words(texts)).float())
             target = functional.normalize(changed + residual * (gallery - plain), dim=-1)
-        return losses.info_nce(self._query(sentence, modifiers), target, self.log_temperature.exp())
+        queries = self._query(sentence, modifiers)
+        if self.settings.modifier == "mse":
+            return losses.mean_squared(queries, target)
+        return losses.info_nce(queries, target, self.log_temperature.exp())

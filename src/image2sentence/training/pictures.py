@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageEnhance
 from torch import Tensor
 from tqdm import tqdm
 
@@ -186,10 +186,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A random crop of at least `smallest_crop` of each side, mirrored half of the time where `flip`."""
+    """A random crop of at least `smallest_crop` of each side, mirrored half of the time where `flip`.
+
+    `brightness` b: half of the time all values times a factor, log-uniform between 1 / (1 + b) and 1 + b.
+    """
 
     smallest_crop: float
     flip: bool
+    brightness: float = 0.0
 
     def apply(self, image: Image.Image, rng: random.Random) -> Image.Image:
         """The same `rng` state gives the same crop."""
@@ -202,9 +206,13 @@ class Augmentation:
             max(int(left) + 1, round(left + width)),
             max(int(top) + 1, round(top + height)),
         )
-        cropped = image.crop(box)
-        mirrored = self.flip and rng.random() < 0.5
-        return cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else cropped
+        shown = image.crop(box)
+        if self.flip and rng.random() < 0.5:
+            shown = shown.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if self.brightness and rng.random() < 0.5:
+            factor = (1 + self.brightness) ** rng.uniform(-1, 1)
+            shown = ImageEnhance.Brightness(shown).enhance(factor)
+        return shown
 
 
 class BatchLoader:

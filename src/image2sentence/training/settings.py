@@ -10,6 +10,7 @@ from image2sentence.errors import ConfigError
 
 GCD_KINDS = ("info_nce", "symmetric", "kl", "mse")
 LAR_KINDS = ("auto", "matching", "local", "off")
+MODIFIER_KINDS = ("info_nce", "mse")
 
 # A picture alone has nothing to be told apart from.
 _LEAST = {"steps": 1, "batch": 2, "accumulate": 1, "save_every": 1, "lar_batch": 2, "pseudo_captions": 1}
@@ -25,9 +26,13 @@ class TrainSettings:
     known beforehand, so they are drawn from the whole set rather than from past batches.
 
     `modifier_weight=0` is the paper's method. Modifier-aware distillation pulls towards T(c m) + residual (v - T(c)),
-    normalised, c being one of the picture's `pseudo_captions` nearest phrases, m a modifier, v its gallery vector:
+    normalised, c being one of the picture's `pseudo_captions` nearest phrases, m a modifier, v its gallery vector, by
+    InfoNCE over the batch or by squared distance (`modifier="mse"`: goes on where the batch is told apart already):
     `residual=0` is METHOD's T(c m); more keeps what c fails to say, and what it says wrongly too. With several phrase
     banks, `residuals` gives each its own, in their order: what one bank's phrases name fully another's leave unsaid.
+
+    `brightness` b shows the query side half of its pictures with all values times a factor between 1 / (1 + b) and
+    1 + b, the target unchanged: photographs come darker and brighter than the gallery's.
     """
 
     learner: LearnerConfig = field(default_factory=LearnerConfig)
@@ -45,6 +50,7 @@ class TrainSettings:
     lar_weight: float = 0.25
     lar_batch: int = 32
     caption_weight: float = 0.0
+    modifier: str = "info_nce"
     modifier_weight: float = 1.0
     residual: float = 0.5
     residuals: tuple[float, ...] = ()
@@ -55,6 +61,7 @@ class TrainSettings:
     average: float = 0.998
     smallest_crop: float = 0.75
     flip: bool = True
+    brightness: float = 0.0
     precision: str = "bf16"
     validation: int = 512
     save_every: int = 200
@@ -63,6 +70,7 @@ class TrainSettings:
         for name, value, known in (
             ("gcd", self.gcd, GCD_KINDS),
             ("lar", self.lar, LAR_KINDS),
+            ("modifier", self.modifier, MODIFIER_KINDS),
             ("precision", self.precision, ("no", "bf16", "fp16")),
         ):
             if value not in known:
@@ -76,5 +84,7 @@ class TrainSettings:
                 raise ConfigError(
                     f"training setting {name} must be at least {least}, got {getattr(self, name)}"
                 )
+        if self.brightness < 0:
+            raise ConfigError(f"training setting brightness must not be negative, got {self.brightness}")
         if not 0 < self.smallest_crop <= 1 or not self.temperature > 0:
             raise ConfigError("smallest_crop must be in (0, 1] and temperature positive")
