@@ -38,7 +38,9 @@ def make_trainer(
     vl: VisionLanguageModel, light: str, collection: Collection, settings: TrainSettings, out: Path
 ) -> Trainer:
     """A trainer with a few words."""
-    bank = phrases.build_bank(vl, ["a red shirt", "a blue mug", "a green dress"], ["in blue", "but striped"])
+    bank = phrases.build_bank(
+        vl, phrases.WordLists(["a red shirt", "a blue mug", "a green dress"], ["in blue", "but striped"])
+    )
     return Trainer(vl, build_query_model(vl, light, settings.learner), collection, settings, out, bank)
 
 

@@ -39,15 +39,13 @@ def write_words(titles: Path, out: Path) -> tuple[Path, Path]:
 def train_model(pictures: Path, vl: str, light: str, out: Path, titles: Path | None, steps: int) -> Path:
     """The model folder."""
     changes: dict[str, object] = {"steps": steps}
-    bank = modifiers = None
+    words: dict[str, tuple[Path, ...]] = {}
     if titles is None:
         changes["modifier_weight"] = 0.0
     else:
         bank, modifiers = write_words(titles, out)
-    settings = read_settings(None, changes)
-    request = TrainRequest(
-        pictures, vl, light, out, settings, phrases=(bank,) if bank else (), modifiers=modifiers
-    )
+        words = {"phrases": (bank,), "modifiers": (modifiers,)}
+    request = TrainRequest(pictures, vl, light, out, read_settings(None, changes), **words)
     record = train(request)
     print(f"trained on {record['pictures']} pictures in {record['seconds'] / 60:.1f} minutes")
     print(f"a held-out picture's sentence finds it: {record['validation_recall@1']:.1f} %")

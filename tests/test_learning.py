@@ -48,7 +48,9 @@ def make_trainer(
     settings: TrainSettings = SETTINGS,
 ) -> Trainer:
     vl = load_vl(str(material / kind))
-    bank = phrases.build_bank(vl, ["a red shirt", "a blue mug", "a green"], ["in blue", "but long"])
+    bank = phrases.build_bank(
+        vl, phrases.WordLists(["a red shirt", "a blue mug", "a green"], ["in blue", "but long"])
+    )
     torch.manual_seed(0)
     model = build_query_model(vl, light, settings.learner)
     return Trainer(

@@ -51,7 +51,7 @@ def test_every_word_meets_every_template() -> None:
 
 
 def test_a_bank_holds_the_frozen_models_vectors(vl: VisionLanguageModel) -> None:
-    bank = phrases.build_bank(vl, PHRASES, ["in red"], batch=2)
+    bank = phrases.build_bank(vl, phrases.WordLists(PHRASES, ["in red"]), batch=2)
     with torch.no_grad():
         expected = vl.encode_words(vl.words(PHRASES))
     torch.testing.assert_close(bank.vectors, expected, atol=1e-5, rtol=0)
@@ -59,7 +59,7 @@ def test_a_bank_holds_the_frozen_models_vectors(vl: VisionLanguageModel) -> None
 
 
 def test_nearest_phrases_are_the_best_by_dot_product(vl: VisionLanguageModel) -> None:
-    bank = phrases.build_bank(vl, PHRASES, ["in red"])
+    bank = phrases.build_bank(vl, phrases.WordLists(PHRASES, ["in red"]))
     gallery = torch.randn(5000, vl.width, generator=torch.Generator().manual_seed(0))
     nearest = bank.nearest(gallery, 3)
     scores = gallery @ bank.vectors.T
@@ -70,29 +70,28 @@ def test_nearest_phrases_are_the_best_by_dot_product(vl: VisionLanguageModel) ->
 
 
 def test_a_phrase_finds_itself(vl: VisionLanguageModel) -> None:
-    bank = phrases.build_bank(vl, PHRASES, ["in red"])
+    bank = phrases.build_bank(vl, phrases.WordLists(PHRASES, ["in red"]))
     assert bank.nearest(bank.vectors, 1)[:, 0].tolist() == list(range(5))
 
 
-def test_banks_are_joined_with_a_residual_for_each() -> None:
-    banks = [["a red shirt", "a mug"], ["a mug", "an apple"]]
-    assert phrases.join_banks(banks, ()) == (["a red shirt", "a mug", "an apple"], None)
-    texts, residuals = phrases.join_banks(banks, (0.2, 0.75))
-    assert (texts, residuals) == (["a red shirt", "a mug", "an apple"], [0.2, 0.2, 0.75])
-    with pytest.raises(DataError, match="a residual for each of 2 phrase banks, got 1"):
-        phrases.join_banks(banks, (0.2,))
-
-
-def test_drawing_is_decided_by_the_generator() -> None:
-    drawn = phrases.draw(PHRASES, 100, random.Random(1))
-    assert drawn == phrases.draw(PHRASES, 100, random.Random(1))
-    assert set(drawn) == set(PHRASES)
+def test_each_list_has_its_own_residual_and_its_own_modifiers(vl: VisionLanguageModel) -> None:
+    shirts = phrases.WordLists(["a red shirt", "a red mug"], ["with long sleeves", "striped"], 0.2)
+    mugs = phrases.WordLists(["a red mug", "a blue mug"], ["in blue"])
+    bank = phrases.build_bank(vl, shirts, mugs)
+    assert bank.phrases == ["a red shirt", "a red mug", "a blue mug"]  # what both have is the first one's
+    torch.testing.assert_close(bank.residuals([0, 1, 2], 0.5), torch.tensor([[0.2], [0.2], [0.5]]))
+    drawn = [bank.draw_modifiers([0, 1, 2], random.Random(seed)) for seed in range(50)]
+    assert {modifier for first, second, _ in drawn for modifier in (first, second)} == set(shirts.modifiers)
+    assert {third for _, _, third in drawn} == {"in blue"}
+    assert drawn[7] == bank.draw_modifiers([0, 1, 2], random.Random(7))
 
 
 def test_phrases_that_cannot_fit_are_an_error_before_training(vl: VisionLanguageModel) -> None:
     long = " ".join(["red"] * 14)
-    phrases.build_bank(vl, [long], ["in red"])  # 14 + 2 + 2 special tokens of 20
+    short = phrases.WordLists(["red"], ["but with long sleeves in"])
+    # 14 + 2 + 2 special tokens of 20; the other list's modifiers never meet the long phrase
+    phrases.build_bank(vl, phrases.WordLists([long], ["in red"]), short)
     with pytest.raises(DataError, match=r"longest phrase \(14 tokens\) and the longest modifier \(5\)"):
-        phrases.build_bank(vl, ["red", long], ["in red", "but with long sleeves in"])
+        phrases.build_bank(vl, phrases.WordLists(["red", long], ["in red", "but with long sleeves in"]))
     with pytest.raises(DataError, match="got 0 and 1"):
-        phrases.build_bank(vl, [], ["in red"])
+        phrases.build_bank(vl, phrases.WordLists([], ["in red"]))

@@ -25,7 +25,7 @@ from image2sentence.training import export as exporting  # noqa: E402
 from image2sentence.training import loop, quantise, run, state  # noqa: E402
 from image2sentence.training.objective import Draws, Objective  # noqa: E402
 from image2sentence.training.parity import measure_parity  # noqa: E402
-from image2sentence.training.phrases import build_bank  # noqa: E402
+from image2sentence.training.phrases import WordLists, build_bank  # noqa: E402
 from image2sentence.training.pictures import Augmentation, collect  # noqa: E402
 from image2sentence.training.processes import Processes  # noqa: E402
 from image2sentence.training.query_model import build_query_model  # noqa: E402
@@ -66,7 +66,7 @@ def request(material: Path, out: Path, settings: TrainSettings = SETTINGS) -> ru
         out,
         settings,
         phrases=(material / "phrases.txt",),
-        modifiers=material / "modifiers.txt",
+        modifiers=(material / "modifiers.txt",),
     )
 
 
@@ -299,8 +299,8 @@ def test_brightness_changes_half_of_the_pictures_by_a_factor_within_its_bounds()
 
 def test_modifier_distillation_by_squared_distance_is_its_formula(material: Path) -> None:
     vl = load_vl(str(material / "vl"))
-    settings = replace(SETTINGS, modifier="mse", lar="off", residual=0.3, gcd_weight=0.5)
-    bank = build_bank(vl, ["a red shirt"], ["in blue"])
+    settings = replace(SETTINGS, modifier="mse", lar="off", residual=0.3)
+    bank = build_bank(vl, WordLists(["a red shirt"], ["in blue"]))
     gallery = normalize(torch.randn(3, vl.width, generator=torch.Generator().manual_seed(0)), dim=-1)
     tokens = torch.randn(3, 2, vl.word_width, generator=torch.Generator().manual_seed(1))
     sentence = Sentence(tokens, torch.empty(0), torch.ones(3, 2))
@@ -320,3 +320,11 @@ def test_modifier_distillation_by_squared_distance_is_its_formula(material: Path
 def test_wrong_settings_are_named(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         replace(SETTINGS, **wrong)
+
+
+def test_each_phrase_bank_has_its_own_modifiers_or_all_share_them(material: Path, tmp_path: Path) -> None:
+    asked = replace(request(material, tmp_path / "run"), phrases=(material / "phrases.txt",) * 3)
+    with pytest.raises(ConfigError, match="expected one or 3 modifier files for 3 phrase banks, got 2"):
+        run.train(replace(asked, modifiers=(material / "modifiers.txt",) * 2))
+    with pytest.raises(ConfigError, match="expected one or 3 residuals"):
+        run.train(replace(asked, settings=replace(SETTINGS, residuals=(0.2, 0.5))))

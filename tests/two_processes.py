@@ -47,7 +47,9 @@ def make_trainer(
 ) -> Trainer:
     """A trainer whose light encoder has no batch norm: what depends on the batch are the losses alone."""
     vl = load_vl(str(material / vl_kind))
-    bank = phrases.build_bank(vl, ["a red shirt", "a blue mug", "a green"], ["in blue", "but long"])
+    bank = phrases.build_bank(
+        vl, phrases.WordLists(["a red shirt", "a blue mug", "a green"], ["in blue", "but long"])
+    )
     torch.manual_seed(processes.index)  # the main process's weights are shared
     body = nn.Sequential(nn.Conv2d(3, 16, 4, 4), nn.GELU(), nn.Conv2d(16, 24, 2, 2), nn.GELU())
     learner = build_learner(settings.learner, 24, vl.word_width, vl.word_norm())

@@ -44,8 +44,11 @@ def one_round(data: list[str], material: Path, out: Path, before: Path | None) -
     The query side is trained by the product's own command, on pictures without labels.
     """
     vl, query = out / "vl", out / "query"
-    words = [f"--phrases={material / f'phrases-{bank}.txt'}" for bank in ("drawn", "photos", "emoji")]
-    words.append(f"--modifiers={material / 'modifiers.txt'}")
+    words = [
+        f"--{kind}={material / f'{kind}-{bank}.txt'}"
+        for kind in ("phrases", "modifiers")
+        for bank in ("drawn", "photos", "emoji")
+    ]
     train = ["image2sentence", "train", str(material / "pictures"), f"--vl={vl / 'model'}", "--light=tiny"]
     train += [f"--out={query}", f"--config={HERE / 'query.json'}", *words]
     towers = [f"{MODULE}train_vl", *data, f"--out={vl}"]

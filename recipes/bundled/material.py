@@ -22,7 +22,8 @@ from image2sentence.catalogue import draw, sample
 from recipes.bundled import data, language, words
 from recipes.bundled.guide import guiding_phrases
 
-MODIFIERS = 6_000
+MODIFIERS = {"drawn": 3_000, "photos": 900, "emoji": 2_100}
+DRAWN = 9_000  # of the 16,000 that the VL model knows: emoji need the batches more
 
 
 def write_pictures(data_folder: Path, out: Path, drawn: int) -> None:
@@ -69,13 +70,12 @@ def _emoji_phrase(record: language.Record) -> str:
     return f"{record['thing'].replace('{g}', record['gender_word'])}{tone} in {style} style"
 
 
-def modifiers(rng: random.Random) -> list[str]:
-    """Words that ask for a change, drawn without looking at any picture."""
-    made = (
-        language.random_modifier(rng, rng.choices(("drawn", "photo", "emoji"), (0.5, 0.15, 0.35))[0])
-        for _ in range(MODIFIERS)
-    )
-    return list(dict.fromkeys(made))
+def modifiers(rng: random.Random) -> dict[str, list[str]]:
+    """Words that ask for a change, drawn without looking at any picture: a list for each phrase bank."""
+    return {
+        bank: list(dict.fromkeys(language.random_modifier(rng, bank.removesuffix("s")) for _ in range(count)))
+        for bank, count in MODIFIERS.items()
+    }
 
 
 def link(source: Path, target: Path) -> None:
@@ -91,13 +91,14 @@ def link(source: Path, target: Path) -> None:
 @click.command()
 @click.option("--data", "data_folder", type=click.Path(path_type=Path), default=Path("../shared/data"))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/material"))
-@click.option("--drawn", default=16_000)
+@click.option("--drawn", default=DRAWN)
 def main(data_folder: Path, out: Path, drawn: int) -> None:
-    """Writes OUT/pictures, OUT/modifiers.txt, each bank as OUT/phrases-NAME.txt and all as OUT/phrases.txt."""
+    """Writes OUT/pictures, each bank's OUT/phrases-NAME.txt and OUT/modifiers-NAME.txt, and all in one of each."""
     write_pictures(data_folder, out / "pictures", drawn)
-    named = banks(data_folder)
-    lists = {f"phrases-{name}": lines for name, lines in named.items()}
-    lists |= {"phrases": list(itertools.chain(*named.values())), "modifiers": modifiers(random.Random(0))}
+    lists: dict[str, list[str]] = {}
+    for kind, named in (("phrases", banks(data_folder)), ("modifiers", modifiers(random.Random(0)))):
+        lists |= {f"{kind}-{name}": lines for name, lines in named.items()}
+        lists[kind] = list(dict.fromkeys(itertools.chain(*named.values())))
     for name, lines in lists.items():
         (out / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         click.echo(f"{len(lines)} {name}")

@@ -50,7 +50,11 @@ def _list_light(context: click.Context, _: click.Parameter, asked: bool) -> None
     help="Phrase bank; again for another, --set residuals gives each its own.",
 )
 @click.option(
-    "--modifiers", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Modifiers."
+    "--modifiers",
+    type=click.Path(dir_okay=False, path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Modifiers; again for another phrase bank's own.",
 )
 @click.option(
     "--start",
@@ -68,7 +72,7 @@ def train(
     config: Path | None,
     changes: tuple[str, ...],
     phrases: tuple[Path, ...],
-    modifiers: Path | None,
+    modifiers: tuple[Path, ...],
     start: Path | None,
     other_vl: bool,
 ) -> None:

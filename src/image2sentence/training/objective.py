@@ -71,7 +71,8 @@ class Objective(nn.Module):
         if patches is not None:
             result["lar"] = self._lar(sentence, gallery, queries, patches, draws.generator)
         if pseudo is not None and settings.caption_weight:
-            result["caption"] = losses.mean_squared(queries, self._captions(pseudo, draws.rng)[1])
+            chosen = self._captions(pseudo, draws.rng)
+            result["caption"] = losses.mean_squared(queries, self._phrases.vectors[chosen])
         if pseudo is not None and settings.modifier_weight:
             result["modifier"] = self._modifier(sentence, gallery, pseudo, draws.rng)
         return result
@@ -137,20 +138,21 @@ class Objective(nn.Module):
             join(words.float()), join(places.float()), join(attention.float()), self.settings.temperature
         )
 
-    def _captions(self, pseudo: Tensor, rng: random.Random) -> tuple[list[str], Tensor, Tensor | float]:
-        """One of each picture's pseudo-captions, their text vectors (n, d) and residuals (n, 1)."""
-        bank = self.bank
-        assert bank is not None
-        chosen = [int(row[rng.randrange(len(row))]) for row in pseudo]
-        residual = self.settings.residual if bank.residuals is None else bank.residuals[chosen, None]
-        return [bank.phrases[i] for i in chosen], bank.vectors[chosen], residual
+    @property
+    def _phrases(self) -> phrases.PhraseBank:
+        assert self.bank is not None  # the trainer asks for one where a loss needs it
+        return self.bank
+
+    def _captions(self, pseudo: Tensor, rng: random.Random) -> list[int]:
+        """One of each picture's pseudo-captions (n, k), as the phrase bank numbers them."""
+        return [int(row[rng.randrange(len(row))]) for row in pseudo]
 
     def _modifier(self, sentence: Sentence, gallery: Tensor, pseudo: Tensor, rng: random.Random) -> Tensor:
-        assert self.bank is not None
-        part = self.processes.part
-        modifiers = phrases.draw(self.bank.modifiers, len(gallery), rng)[part]
-        captions, plain, residual = self._captions(pseudo, rng)
-        texts = [f"{c} {m}" for c, m in zip(captions[part], modifiers, strict=True)]
+        bank, part = self._phrases, self.processes.part
+        chosen = self._captions(pseudo, rng)
+        modifiers = bank.draw_modifiers(chosen, rng)[part]
+        texts = [f"{bank.phrases[i]} {m}" for i, m in zip(chosen[part], modifiers, strict=True)]
+        plain, residual = bank.vectors[chosen], bank.residuals(chosen, self.settings.residual)
         with torch.no_grad():
             changed = self.processes.join(self.vl.encode_words(self.vl.words(texts)).float())
             target = functional.normalize(changed + residual * (gallery - plain), dim=-1)

@@ -21,16 +21,34 @@ DEFAULT_TEMPLATES = ("in {w}", "but {w}", "with {w}", "{w}", "make it {w}", "{w}
 
 
 @dataclass(frozen=True)
-class PhraseBank:
-    """`phrases`, their text vectors (P, d) and the modifiers to draw from.
+class WordLists:
+    """A kind of picture's words: its phrases, the modifiers that are asked of it, and its residual.
 
-    `residuals` (P,) takes the place of the settings' `residual`, phrase by phrase; None: that for all.
+    `residual` None is that of the settings. What one kind's phrases name fully another's leave unsaid.
     """
 
     phrases: Sequence[str]
-    vectors: Tensor
     modifiers: Sequence[str]
-    residuals: Tensor | None = None
+    residual: float | None = None
+
+
+@dataclass(frozen=True)
+class PhraseBank:
+    """All lists' `phrases`, once each, their text vectors (P, d) and the number of the list that each is of (P,)."""
+
+    phrases: Sequence[str]
+    vectors: Tensor
+    owners: Tensor
+    lists: Sequence[WordLists]
+
+    def residuals(self, chosen: Sequence[int], default: float) -> Tensor:
+        """(n, 1) of the `chosen` phrases' residuals; `default` where their list has none."""
+        own = [default if words.residual is None else words.residual for words in self.lists]
+        return torch.tensor(own, device=self.vectors.device)[self.owners[chosen], None]
+
+    def draw_modifiers(self, chosen: Sequence[int], rng: random.Random) -> list[str]:
+        """One for each of the `chosen` phrases, out of its own list."""
+        return [rng.choice(self.lists[owner].modifiers) for owner in self.owners[chosen].tolist()]
 
     def nearest(self, gallery: Tensor, count: int) -> Tensor:
         """Indices (n, count) of the phrases nearest to each gallery vector (n, d), best first."""
@@ -44,46 +62,29 @@ def from_words(words: Sequence[str], templates: Sequence[str] = DEFAULT_TEMPLATE
     return [template.replace("{w}", word) for template, word in itertools.product(templates, words)]
 
 
-def build_bank(
-    vl: VisionLanguageModel,
-    phrases: Sequence[str],
-    modifiers: Sequence[str],
-    batch: int = 256,
-    residuals: Sequence[float] | None = None,
-) -> PhraseBank:
-    """Encodes the phrases once with the frozen text encoder.
+def build_bank(vl: VisionLanguageModel, *lists: WordLists, batch: int = 256) -> PhraseBank:
+    """Encodes the phrases once with the frozen text encoder; one that several lists have is the first one's.
 
-    Raises DataError where there are none, or where a phrase with a modifier is longer than the text encoder
-    reads.
+    Raises DataError where there are none, or where a phrase with a modifier of its list is longer than the text
+    encoder reads.
     """
-    if not phrases or not modifiers:
-        raise DataError(f"expected phrases and modifiers, got {len(phrases)} and {len(modifiers)}")
-    _check_lengths(vl, phrases, modifiers)
+    owner: dict[str, int] = {}
+    for number, words in enumerate(lists):
+        if not words.phrases or not words.modifiers:
+            raise DataError(
+                f"expected phrases and modifiers, got {len(words.phrases)} and {len(words.modifiers)}"
+            )
+        _check_lengths(vl, words.phrases, words.modifiers)
+        for phrase in words.phrases:
+            owner.setdefault(phrase, number)
+    phrases = list(owner)
     with torch.no_grad():
         vectors = [vl.encode_words(vl.words(phrases[i : i + batch])) for i in range(0, len(phrases), batch)]
-    joined = torch.cat(vectors)
-    own = None if residuals is None else torch.tensor(residuals, device=joined.device)
-    return PhraseBank(phrases, joined, modifiers, own)
-
-
-def join_banks(
-    banks: Sequence[Sequence[str]], residuals: Sequence[float]
-) -> tuple[list[str], list[float] | None]:
-    """The phrases of several banks, once each, and each one's residual: its first bank's. None without `residuals`.
-
-    Raises DataError where there are residuals, but not one for each bank.
-    """
-    if residuals and len(residuals) != len(banks):
-        raise DataError(f"expected a residual for each of {len(banks)} phrase banks, got {len(residuals)}")
-    owner: dict[str, int] = {}
-    for number, bank in enumerate(banks):
-        for phrase in bank:
-            owner.setdefault(phrase, number)
-    return list(owner), [residuals[number] for number in owner.values()] if residuals else None
+    return PhraseBank(phrases, torch.cat(vectors), torch.tensor(list(owner.values())), lists)
 
 
 def _check_lengths(vl: VisionLanguageModel, phrases: Sequence[str], modifiers: Sequence[str]) -> None:
-    """Any phrase may meet any modifier, so the longest of both must fit: better known now than at step 10,000."""
+    """Any phrase may meet any modifier of its list: that the longest fit is better known now than at step 10,000."""
     phrase, modifier = (_longest(vl, texts) for texts in (phrases, modifiers))
     special = len(vl.tokenizer.encode("").ids)
     if phrase[0] + modifier[0] + special > vl.max_length:
@@ -96,8 +97,3 @@ def _check_lengths(vl: VisionLanguageModel, phrases: Sequence[str], modifiers: S
 def _longest(vl: VisionLanguageModel, texts: Sequence[str]) -> tuple[int, str]:
     encoded = vl.tokenizer.encode_batch(list(texts), add_special_tokens=False)
     return max((len(e.ids), text) for e, text in zip(encoded, texts, strict=True))
-
-
-def draw(items: Sequence[str], count: int, rng: random.Random) -> list[str]:
-    """`count` items with replacement."""
-    return [items[rng.randrange(len(items))] for _ in range(count)]

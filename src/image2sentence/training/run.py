@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -44,11 +44,15 @@ PARITY_TEXTS = (
 )
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True)
 class TrainRequest:
     """What `train` is asked for.
 
-    `phrases` and `modifiers` are text files, one a line; `start` is a model folder whose query side training starts
+    `phrases` and `modifiers` are text files, one a line; each phrase bank has modifiers of its own, or one file serves
+    all. `start` is a model folder whose query side training starts
     from, in place of fresh weights. With `other_vl` it may have been trained for another VL model of the same widths.
     """
 
@@ -59,7 +63,7 @@ class TrainRequest:
     settings: TrainSettings
     revision: str | None = None
     phrases: tuple[Path, ...] = ()
-    modifiers: Path | None = None
+    modifiers: tuple[Path, ...] = ()
     start: Path | None = None
     other_vl: bool = False
 
@@ -274,14 +278,26 @@ def _with_bank(
         return settings, None
     own = bundled() / "vl" if request.vl == BUNDLED_VL else Path()
     banks = request.phrases or (own / "phrases.txt",)
-    modifiers = request.modifiers or own / "modifiers.txt"
-    if not all(path.is_file() for path in (*banks, modifiers)):
+    asked = request.modifiers or (own / "modifiers.txt",)
+    if not all(path.is_file() for path in (*banks, *asked)):
         raise ConfigError(
             "modifier-aware distillation needs words: give --phrases FILE (texts such as titles, one a line) and "
             "--modifiers FILE (such as 'in red'), or train the paper's method with --set modifier_weight=0"
         )
-    texts, residuals = phrases.join_banks([read_lines(path) for path in banks], settings.residuals)
-    return settings, phrases.build_bank(vl, texts, read_lines(modifiers), residuals=residuals)
+    modifiers = _one_each("modifier files", [read_lines(path) for path in asked], len(banks))
+    residuals = _one_each("residuals", list(settings.residuals or (None,)), len(banks))
+    lists = [
+        phrases.WordLists(read_lines(path), words, residual)
+        for path, words, residual in zip(banks, modifiers, residuals, strict=True)
+    ]
+    return settings, phrases.build_bank(vl, *lists)
+
+
+def _one_each(what: str, given: list[T], banks: int) -> list[T]:
+    """`given`, one for each phrase bank; a single one serves all."""
+    if len(given) not in (1, banks):
+        raise ConfigError(f"expected one or {banks} {what} for {banks} phrase banks, got {len(given)}")
+    return given * banks if len(given) == 1 else given
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
