@@ -24,8 +24,8 @@ VL = {"blip": "Salesforce/blip-itm-base-coco", "clip": "openai/clip-vit-large-pa
 FREQUENT = 200
 
 
-def write_words(titles: Path, out: Path) -> tuple[Path, Path]:
-    """The phrase bank, and modifiers made of the words that the titles use most."""
+def write_words(titles: Path, out: Path) -> tuple[tuple[Path], tuple[Path]]:
+    """Files: the phrase bank, and modifiers made of the words that the titles use most."""
     lines = [line.strip() for line in titles.read_text(encoding="utf-8").splitlines() if line.strip()]
     counts = Counter(word for line in lines for word in re.findall(r"[^\W\d_]{3,}", line.lower()))
     modifiers = from_words([word for word, _ in counts.most_common(FREQUENT)])
@@ -33,19 +33,20 @@ def write_words(titles: Path, out: Path) -> tuple[Path, Path]:
     bank, changes = out / "phrases.txt", out / "modifiers.txt"
     bank.write_text("\n".join(lines), encoding="utf-8")
     changes.write_text("\n".join(modifiers), encoding="utf-8")
-    return bank, changes
+    return (bank,), (changes,)
 
 
 def train_model(pictures: Path, vl: str, light: str, out: Path, titles: Path | None, steps: int) -> Path:
     """The model folder."""
     changes: dict[str, object] = {"steps": steps}
-    words: dict[str, tuple[Path, ...]] = {}
+    phrases: tuple[Path, ...] = ()
+    modifiers: tuple[Path, ...] = ()
     if titles is None:
         changes["modifier_weight"] = 0.0
     else:
-        bank, modifiers = write_words(titles, out)
-        words = {"phrases": (bank,), "modifiers": (modifiers,)}
-    request = TrainRequest(pictures, vl, light, out, read_settings(None, changes), **words)
+        phrases, modifiers = write_words(titles, out)
+    settings = read_settings(None, changes)
+    request = TrainRequest(pictures, vl, light, out, settings, phrases=phrases, modifiers=modifiers)
     record = train(request)
     print(f"trained on {record['pictures']} pictures in {record['seconds'] / 60:.1f} minutes")
     print(f"a held-out picture's sentence finds it: {record['validation_recall@1']:.1f} %")

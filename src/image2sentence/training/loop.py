@@ -237,7 +237,7 @@ class Trainer:
     def _checkpoint(self) -> float:
         """Validates and saves; the validation recall."""
         recall = self.validate()
-        if recall >= self.progress.best:
+        if recall >= self.progress.best or self.settings.keep == "last":
             self.progress.best = recall
             state.save_tensors(
                 self.out / "best.safetensors", self.average.tensors, {"step": self.progress.step}

@@ -11,6 +11,7 @@ from image2sentence.errors import ConfigError
 GCD_KINDS = ("info_nce", "symmetric", "kl", "mse")
 LAR_KINDS = ("auto", "matching", "local", "off")
 MODIFIER_KINDS = ("info_nce", "mse")
+KEPT = ("best", "last")
 
 # A picture alone has nothing to be told apart from.
 _LEAST = {"steps": 1, "batch": 2, "accumulate": 1, "save_every": 1, "lar_batch": 2, "pseudo_captions": 1}
@@ -30,6 +31,9 @@ class TrainSettings:
     InfoNCE over the batch or by squared distance (`modifier="mse"`: goes on where the batch is told apart already):
     `residual=0` is METHOD's T(c m); more keeps what c fails to say, and what it says wrongly too. With several phrase
     banks, `residuals` gives each its own, in their order: what one bank's phrases name fully another's leave unsaid.
+
+    Validation asks with the picture alone; `keep` says whether the best weights by it are the result, or the last ones,
+    for runs whose composed queries get better while that figure stands still.
 
     `brightness` b shows the query side half of its pictures with all values times a factor between 1 / (1 + b) and
     1 + b, the target unchanged: photographs come darker and brighter than the gallery's.
@@ -65,12 +69,14 @@ class TrainSettings:
     precision: str = "bf16"
     validation: int = 512
     save_every: int = 200
+    keep: str = "best"
 
     def __post_init__(self) -> None:
         for name, value, known in (
             ("gcd", self.gcd, GCD_KINDS),
             ("lar", self.lar, LAR_KINDS),
             ("modifier", self.modifier, MODIFIER_KINDS),
+            ("keep", self.keep, KEPT),
             ("precision", self.precision, ("no", "bf16", "fp16")),
         ):
             if value not in known:
