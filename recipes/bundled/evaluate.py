@@ -32,7 +32,7 @@ from recipes.bundled.measured_colour import measured_colour
 
 COUNT, SEED = 2_000, 424_242  # the drawn gallery: seeds of training pictures begin at data.TRAIN_SEED
 DRAWN = ("type", "colour", "pattern", "sleeve")
-METRICS = ("recall@1", "recall@10", "mAP@10")
+METRICS = ("recall@1", "recall@5", "recall@10", "mAP@10")
 
 
 def drawn(folder: Path, encoder: Encoder) -> dict[str, Evaluation]:

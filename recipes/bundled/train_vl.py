@@ -75,6 +75,8 @@ SECOND = Settings(
     meanings=1.0,
     shares=(0.38, 0.2, 0.42),
     photo_crop=66,
+    early=1_000,  # subjects never seen are best known there, seen products in the end (docs/model.md)
+    early_share=0.35,
 )
 
 
