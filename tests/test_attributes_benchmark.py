@@ -285,7 +285,13 @@ def test_rows_are_what_they_say(folder):
     ]
     assert means["composed"] == means[oracle] == 100.0
     assert max(means["image only"], means["text only"]) < 100.0
-    assert set(evaluation.rows[0].scores.values) == {"recall@1", "recall@10", "recall@50", "mAP@10"}
+    assert set(evaluation.rows[0].scores.values) == {
+        "recall@1",
+        "recall@5",
+        "recall@10",
+        "recall@50",
+        "mAP@10",
+    }
     # The large encoder saw every picture of the reported and of the tuning gallery once.
     assert encoder.large == 6 + 2
     assert evaluation.compare("composed", "image only").mean > 0
@@ -466,7 +472,7 @@ def test_runs_are_compared_in_all_rows_and_metrics_they_share(folder, tmp_path):
     catalogue = load_catalogue(folder)
     good, deaf = (write_run(catalogue, tmp_path / f"{obeys}.json", obeys=obeys) for obeys in (True, False))
     compared = {(one.row, one.metric): one for one in compare_runs(good, deaf)}
-    assert len(compared) == 2 * 4
+    assert len(compared) == 2 * 5
     assert compared["image only", "recall@1"].difference.mean == 0
     best = compared["composed", "recall@1"]
     assert (best.first, best.first - best.second) == (100.0, pytest.approx(best.difference.mean))

@@ -29,7 +29,7 @@ __all__ = [
 Values = tuple[str, ...]
 Rows = Sequence[Mapping[str, str]]
 
-RECALL_AT = (1, 10, 50)
+RECALL_AT = (1, 5, 10, 50)
 MAP_AT = (10,)
 TUNING_REFERENCES = 1000
 FALLBACK_TEMPLATE = "with {attribute} {value}"

@@ -75,7 +75,7 @@ def attributes(
 ) -> None:
     """Change some attributes of labelled pictures, keep others, and see whether a right answer is found.
 
-    Prints R@1, R@10, R@50 and mAP@10 with 95 % intervals for image only, text only, their best weighted sum,
+    Prints R@1, R@5, R@10, R@50 and mAP@10 with 95 % intervals for image only, text only, their best weighted sum,
     the composed query, that of other models named with --also (a single-word mapper, the symmetric model), and
     the full text of the right answer.
     """
