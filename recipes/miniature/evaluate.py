@@ -26,10 +26,9 @@ from image2sentence.errors import DataError
 from image2sentence.images import load_image
 from recipes.bundled.guide import SETTINGS, guiding_phrases
 from recipes.miniature.product_lines import DETAILS, write_lines
-from recipes.miniature.variants import GUIDED, ISA, LONGER, LONGER_MSE, LONGEST_MSE, VARIANTS, Variant
+from recipes.miniature.variants import GUIDED, OURS, VARIANTS, Variant
 from recipes.miniature.worlds import WORLDS, World
 
-WITH_PHRASES = (ISA, LONGER, LONGER_MSE, LONGEST_MSE)
 # What an in-domain bank says is trusted by half and more; chosen on the first fashion model.
 TRUST = GuideConfig(neighbours=8, temperature=0.05, low=0.4, high=0.9)
 TUNED_ON = 1_000  # references that choose the weight of the sum
@@ -76,7 +75,7 @@ def trained(world: World, out: Path) -> dict[str, Encoder]:
         folder = out / variant.folder
         if (folder / "model" / "config.json").is_file():
             found[label(variant)] = load_encoder(folder / "model")
-            if variant.name in WITH_PHRASES:
+            if variant.name in OURS:
                 for suffix, residual in GUIDED.items():
                     guided = replace(variant, name=variant.name + suffix)
                     found[label(guided)] = _with_phrases(world, out, folder, residual)

@@ -16,7 +16,7 @@ from image2sentence.benchmarks.evaluation import FULL_TEXT, IMAGE_ONLY, SUM, TEX
 from image2sentence.benchmarks.metrics import Interval, paired_difference
 from recipes.miniature import charts
 from recipes.miniature.outcomes import Outcome, TaskOutcomes, ratio, read
-from recipes.miniature.variants import GUIDED, ISA, LONGER, LONGER_MSE, LONGEST_MSE, MAPPER, PAPER, SYMMETRIC
+from recipes.miniature.variants import ALL_MSE, GUIDED, ISA, MAPPER, OURS, PAPER, SYMMETRIC
 
 MAIN = "main"
 METRICS = ("recall@1", "recall@10", "mAP@10")
@@ -58,7 +58,7 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 def main_table(task: TaskOutcomes) -> str:
     """All rows of the main study, with their ratio to the sum."""
     rows = [task[("", name)] for name in (IMAGE_ONLY, TEXT_ONLY, SUM)]
-    ours = (name + suffix for name in (ISA, LONGER, LONGER_MSE, LONGEST_MSE) for suffix in ("", *GUIDED))
+    ours = (name + suffix for name in OURS for suffix in ("", *GUIDED))
     names = (MAPPER, "L = 1", PAPER, SYMMETRIC, *ours)
     rows += [found for name in names if (found := _found(task, name))]
     rows.append(task[("", FULL_TEXT)])
@@ -132,7 +132,7 @@ def seeds_line(task: TaskOutcomes, metric: str = "mAP@10") -> str:
     """Each seed's figure."""
     parts = [
         f"{name}: {', '.join(f'{value:.1f}' for value in row.of_seeds(metric))}"
-        for name in (ISA, MAPPER, SYMMETRIC, PAPER)
+        for name in (ISA, ALL_MSE, MAPPER, SYMMETRIC, PAPER)
         if (row := task.get(MAIN, name)) is not None
     ]
     return f"{metric} of each seed. " + "; ".join(parts) + "."

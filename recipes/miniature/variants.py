@@ -12,6 +12,8 @@ PAPER = "ISA, GCD + LAR alone"
 LONGER = "ISA at 112 px, 1,000 steps"
 LONGER_MSE = "ISA at 112 px, 1,000 steps, GCD by MSE"
 LONGEST_MSE = "ISA at 112 px, 1,000 + 1,000 steps, GCD by MSE"
+ALL_MSE = "ISA, 1,000 steps, GCD and modifiers by MSE"
+OURS = (ISA, LONGER, LONGER_MSE, LONGEST_MSE, ALL_MSE)  # these get guiding phrases, too
 # Suffix of a row's name -> the residual of its guiding phrases.
 GUIDED = {" + guiding phrases": 0.0, " + guiding phrases, residual 0.3": 0.3}
 
@@ -60,6 +62,7 @@ COMMON: dict[str, Any] = {
     "learner.gates": False,
 }
 _LONG_MSE = {"steps": 1_000, "warmup": 100, "gcd": "mse"}
+_ALL_MSE = _LONG_MSE | {"gcd_weight": 0.4, "modifier": "mse"}
 MAPPER_CHANGES = {"learner.kind": "mapper", "learner.tokens": 1}
 WITHOUT_MODIFIERS = {"modifier_weight": 0.0}
 
@@ -88,7 +91,9 @@ FASHION = [
     Variant(
         LONGEST_MSE, "main", _LONG_MSE | {"learning_rate": 1e-3}, light="tiny@bundled", start=_long.folder
     ),
+    *(Variant(ALL_MSE, "main", _ALL_MSE, seed=seed) for seed in range(3)),
     *_tokens(1),
+    Variant("by MSE", "modifier-aware distillation", {"modifier": "mse"}),
     Variant("residual 0", "modifier-aware distillation", {"residual": 0.0}),
     *_tokens(8),
     Variant("off", "LAR", {"lar": "off"}),
