@@ -74,8 +74,8 @@ def test_a_query_does_not_depend_on_its_neighbours(encoder: OnnxEncoder, picture
     sentences = encoder.encode_sentences(pictures)
     together = encoder.encode_queries(sentences, texts)
     alone = np.concatenate([encoder.encode_queries(sentences[i : i + 1], [texts[i]]) for i in range(4)])
-    assert np.allclose(together, alone, atol=2e-2)  # int8 activations are scaled by batch
-    assert ((together * alone).sum(1) > 0.999).all()
+    assert np.allclose(together, alone, atol=3e-2)  # int8 activations are scaled by batch
+    assert ((together * alone).sum(1) > 0.998).all()
 
 
 def test_a_sentence_does_not_depend_on_its_neighbours(
