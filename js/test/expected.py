@@ -17,17 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps
 from tokenizers import Tokenizer
 
 from image2sentence.catalogue import draw, sample
 from image2sentence.config import LearnerConfig, ModelConfig, Preprocessing
 from image2sentence.encoders import OnnxEncoder, load_encoder
+from image2sentence.encoders.guide import Guide
 from image2sentence.encoders.preprocess import fit, to_pixels
 from image2sentence.gallery.indexing import AT_LEAST
 from image2sentence.images import decode_image
 from image2sentence.query import compose, words_not_understood
 
+TIE = 0.005  # dot products nearer than this may change places in the browser's arithmetic
 WORDS = (
     "in red",
     "",
@@ -108,7 +111,10 @@ def files() -> Iterator[tuple[str, bytes]]:
 
 
 def pictures(encoder: OnnxEncoder, folder: Path) -> list[dict[str, Any]]:
-    """Each picture's file, its sentence, and its query vectors with all words."""
+    """Each picture's file, its sentence, and its query vectors with all words.
+
+    Where rounding may choose the other one of two guiding phrases, `otherwise` has the vectors with that one.
+    """
     found = []
     for name, content in files():
         (folder / name).write_bytes(content)
@@ -119,7 +125,27 @@ def pictures(encoder: OnnxEncoder, folder: Path) -> list[dict[str, Any]]:
         parts = {"seen": seen, "tokens": told.tokens, "attention": told.attention, "gates": told.gates}
         found.append({"name": name, **{key: part.ravel().tolist() for key, part in parts.items()}})
         found[-1]["queries"] = queries.tolist()
+        other = second_choice(encoder, told.tokens)
+        if other is not None:
+            queries = other.encode_queries(np.repeat(told.tokens[None], len(WORDS), 0), WORDS)
+        found[-1]["otherwise"] = queries.tolist()
     return found
+
+
+def second_choice(encoder: OnnxEncoder, tokens: NDArray[np.float32]) -> OnnxEncoder | None:
+    """The encoder without the phrase nearest to this sentence, if the next one is as near but for rounding."""
+    guide = Guide.read(encoder.folder)
+    assert guide is not None
+    heard = encoder.unguided().encode_queries(tokens[None], [""])
+    scores = heard[0] @ guide.vectors.T
+    best, second = np.argsort(-scores)[:2]
+    if scores[best] - scores[second] > TIE:
+        return None
+    rest = np.arange(len(scores)) != best
+    phrases = [phrase for phrase, stays in zip(guide.phrases, rest, strict=True) if stays]
+    other = load_encoder()
+    other.__dict__["_guide"] = Guide(phrases, guide.vectors[rest], guide.settings)
+    return other
 
 
 def resizings(folder: Path) -> list[dict[str, Any]]:

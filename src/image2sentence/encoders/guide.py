@@ -57,7 +57,7 @@ class Near:
 
 
 class Guide:
-    """Phrases with their text vectors.
+    """Phrases with their text vectors, `vectors` (n, d) float32 unit rows.
 
     Args:
         phrases: n texts.
@@ -68,7 +68,7 @@ class Guide:
     def __init__(self, phrases: Sequence[str], vectors: NDArray[np.generic], settings: GuideConfig) -> None:
         self.phrases, self.settings = tuple(phrases), settings
         rows = vectors.astype(np.float32)
-        self._vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        self.vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
     @classmethod
     def read(cls, folder: ModelFolder) -> Guide | None:
@@ -93,7 +93,7 @@ class Guide:
 
     def near(self, heard: Vectors) -> Near:
         """The phrases nearest to (n, d) unit rows, of equal ones the first."""
-        scores = heard @ self._vectors.T
+        scores = heard @ self.vectors.T
         count = min(self.settings.neighbours, len(self.phrases))
         phrases = np.argsort(-scores, axis=1, kind="stable")[:, :count]
         best = np.take_along_axis(scores, phrases, axis=1)
@@ -124,7 +124,7 @@ class Guide:
                 for phrase in near.phrases[row]
             ]
             vectors = speak(said).reshape(len(rows), -1, plain.shape[1])
-            unsaid = heard[rows, None] - self._vectors[near.phrases[rows]]
+            unsaid = heard[rows, None] - self.vectors[near.phrases[rows]]
             words = np.einsum("nk,nkd->nd", near.weights[rows], vectors + self.settings.residual * unsaid)
             words /= np.linalg.norm(words, axis=1, keepdims=True)
             trust = near.trust[rows, None]
