@@ -2,15 +2,18 @@
 
     python -m recipes.miniature.evaluate fashion --data ../shared/data
 
-Writes RUNS/NAME/results/TASK.json, which `recipes.miniature.report` makes the tables of.
+Writes RUNS/NAME/results/TASK.json, which `recipes.miniature.report` makes the tables of. What is there of a model that
+has not changed since is taken over. Ablations are asked the world's first task only.
 """
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 from PIL import Image
@@ -60,6 +63,7 @@ TASKS = {
         Task(f"keep-{count}", "colour", ",".join(DETAILS[:count]), 2) for count in (1, 2, 5, len(DETAILS))
     ),
 }
+EVERYWHERE = ("main", "sentence length")  # the studies that every task is for
 LINES, LINES_SEED = 300, 5_150
 
 
@@ -68,13 +72,17 @@ def label(variant: Variant) -> str:
     return f"{variant.study}: {variant.name} (seed {variant.seed})"
 
 
-def trained(world: World, out: Path) -> dict[str, Encoder]:
-    """The variants that have been trained, ISA's with guiding phrases, too. Raises DataError where there are none."""
-    found: dict[str, Encoder] = {}
+def trained(world: World, out: Path, studies: Collection[str] | None = None) -> dict[str, Path]:
+    """The model folders of the variants that have been trained, ours with guiding phrases, too; of `studies` only.
+
+    Raises DataError where there are none.
+    """
+    found: dict[str, Path] = {}
     for variant in VARIANTS[world.name]:
         folder = out / variant.folder
-        if (folder / "model" / "config.json").is_file():
-            found[label(variant)] = load_encoder(folder / "model")
+        wanted = studies is None or variant.study in studies
+        if wanted and (folder / "model" / "config.json").is_file():
+            found[label(variant)] = folder / "model"
             if variant.name in OURS:
                 for suffix, residual in GUIDED.items():
                     guided = replace(variant, name=variant.name + suffix)
@@ -86,15 +94,25 @@ def trained(world: World, out: Path) -> dict[str, Encoder]:
     return found
 
 
-def _with_phrases(world: World, out: Path, folder: Path, residual: float) -> Encoder:
-    """A trained query side with the world's phrase bank to guide it."""
+def _with_phrases(world: World, out: Path, folder: Path, residual: float) -> Path:
+    """A trained query side with the world's phrase bank to guide it: the folder."""
     guided = folder / f"guided-{residual:g}"
     if not (guided / "config.json").is_file():
         own = world.vl is None
         lines = read_phrases(out / "phrases.txt") if own else guiding_phrases()
         settings = replace(TRUST if own else SETTINGS, residual=residual)
         add_guide(load_encoder(folder / "model"), lines, settings, guided)
-    return load_encoder(guided)
+    return guided
+
+
+def measured(results: Path, models: Mapping[str, Path]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The rows that `results` has of `models` as they still are, and the facts of the task that they are of."""
+    if not results.is_file():
+        return [], {}
+    since = results.stat().st_mtime
+    document = json.loads(results.read_text(encoding="utf-8"))
+    unchanged = {name for name, folder in models.items() if (folder / "config.json").stat().st_mtime < since}
+    return [row for row in document["rows"] if row["name"] in unchanged], document["facts"]
 
 
 def run(world: World, task: Task, catalogue: Catalogue, composers: Mapping[str, Encoder]) -> Evaluation:
@@ -123,6 +141,35 @@ def run(world: World, task: Task, catalogue: Catalogue, composers: Mapping[str, 
     return evaluate(reported, encoder, open_image, tuning=chosen_on, composers=composers)
 
 
+def evaluate_missing(
+    world: World, task: Task, catalogue: Catalogue, models: Mapping[str, Path], results: Path
+) -> None:
+    """Brings the file `results` up to date with `models`, and prints what is new in it."""
+    kept, facts = measured(results, models)
+    there = {row["name"] for row in kept}
+    missing = {name: load_encoder(folder) for name, folder in models.items() if name not in there}
+    if not missing:
+        click.echo(f"{world.name}: {task.name} is up to date")
+        return
+    evaluation = run(world, task, catalogue, missing)
+    draft = results.with_suffix(".draft")
+    write_document(draft, evaluation, ModelDescription())
+    document = json.loads(draft.read_text(encoding="utf-8"))
+    if kept and document["facts"] != facts:
+        raise DataError(f"{results} is of other queries than today's: move it away and run this again")
+    order = {name: place for place, name in enumerate(models)}
+    document["rows"] = sorted(document["rows"] + kept, key=lambda row: order.get(row["name"], -1))
+    draft.write_text(json.dumps(document), encoding="utf-8")
+    draft.replace(results)
+    click.echo(f"\n{world.name}: {task.name}, {len(evaluation.benchmark.queries)} queries")
+    for row in evaluation.rows:
+        figures = row.scores.percent()
+        shown = "  ".join(
+            f"{metric} {figures[metric]:5.1f}" for metric in ("recall@1", "recall@10", "mAP@10")
+        )
+        click.echo(f"{row.name:60} {shown}  {row.note}")
+
+
 def _lines(out: Path) -> Catalogue:
     return load_catalogue(write_lines(out / "lines", LINES, LINES_SEED))
 
@@ -135,19 +182,12 @@ def _lines(out: Path) -> Catalogue:
 def main(name: str, data: Path, runs: Path, only: str | None) -> None:
     """Evaluates what has been trained."""
     world, out = WORLDS[name], runs / name
-    composers = trained(world, out)
     (out / "results").mkdir(exist_ok=True)
     catalogue = world.catalogue(data) if world.vl is None else _lines(out)
-    for task in (task for task in TASKS[name] if only in (None, task.name)):
-        evaluation = run(world, task, catalogue, composers)
-        write_document(out / "results" / f"{task.name}.json", evaluation, ModelDescription())
-        click.echo(f"\n{name}: {task.name}, {len(evaluation.benchmark.queries)} queries")
-        for row in evaluation.rows:
-            figures = row.scores.percent()
-            shown = "  ".join(
-                f"{metric} {figures[metric]:5.1f}" for metric in ("recall@1", "recall@10", "mAP@10")
-            )
-            click.echo(f"{row.name:60} {shown}  {row.note}")
+    for place, task in enumerate(TASKS[name]):
+        if only in (None, task.name):
+            models = trained(world, out, None if place == 0 else EVERYWHERE)
+            evaluate_missing(world, task, catalogue, models, out / "results" / f"{task.name}.json")
 
 
 if __name__ == "__main__":

@@ -97,4 +97,5 @@ def read(path: Path) -> TaskOutcomes:
 
 
 def _stacked(runs: list[dict[str, list[float]]]) -> dict[str, Values]:
-    return {metric: np.array([run[metric] for run in runs]) for metric in runs[0]}
+    shared = set.intersection(*(set(run) for run in runs))  # runs of another day may know other metrics
+    return {metric: np.array([run[metric] for run in runs]) for metric in runs[0] if metric in shared}
