@@ -316,7 +316,9 @@ def test_modifier_distillation_by_squared_distance_is_its_formula(material: Path
     assert float(found) == pytest.approx(float(expected), abs=1e-5)
 
 
-@pytest.mark.parametrize("wrong", [{"modifier": "cosine"}, {"brightness": -0.1}])
+@pytest.mark.parametrize(
+    "wrong", [{"modifier": "cosine"}, {"brightness": -0.1}, {"keep": "all"}, {"queue": 64}]
+)
 def test_wrong_settings_are_named(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         replace(SETTINGS, **wrong)

@@ -32,10 +32,15 @@ SETTINGS = TrainSettings(
     validation=6,
     save_every=2,
     precision="no",
+    gcd="info_nce",
+    gcd_weight=1.0,
 )
 
 CASES = {
-    "matching": ("conv_blip", replace(SETTINGS, caption_weight=0.5, learn_temperature=True)),
+    "matching": (
+        "conv_blip",
+        replace(SETTINGS, modifier="info_nce", caption_weight=0.5, learn_temperature=True),
+    ),
     "local": ("clip", replace(SETTINGS, gcd="symmetric", queue=5)),
     "kl": ("conv_blip", replace(SETTINGS, gcd="kl", lar="off", modifier_weight=0.0, accumulate=2)),
     "mse": ("conv_blip", replace(SETTINGS, gcd="mse", lar="off", modifier_weight=0.0)),

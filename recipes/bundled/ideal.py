@@ -40,7 +40,7 @@ from recipes.bundled.evaluate import COUNT, DRAWN, SEED
 
 STEPS, LEARNING_RATE = 200, 0.05
 RESIDUALS = {"drawn": 0.2, "emoji": 0.75}
-COMMON = TrainSettings(lar="off", gcd="mse", pseudo_captions=1, flip=False)
+COMMON = TrainSettings(lar="off", gcd="mse", gcd_weight=1.0, pseudo_captions=1, flip=False)
 LOSSES = {
     "InfoNCE at 0.05": replace(COMMON, modifier="info_nce"),
     "InfoNCE at 0.02": replace(COMMON, modifier="info_nce", temperature=0.02),

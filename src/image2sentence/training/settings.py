@@ -26,7 +26,8 @@ class TrainSettings:
     "local". `queue` is the number of other pictures' gallery vectors beside the batch's own in InfoNCE: constants, all
     known beforehand, so they are drawn from the whole set rather than from past batches.
 
-    `modifier_weight=0` is the paper's method. Modifier-aware distillation pulls towards T(c m) + residual (v - T(c)),
+    The defaults are what found most in docs/experiments.md. `gcd="info_nce", gcd_weight=1, modifier_weight=0` is the
+    paper's method. Modifier-aware distillation pulls towards T(c m) + residual (v - T(c)),
     normalised, c being one of the picture's `pseudo_captions` nearest phrases, m a modifier, v its gallery vector, by
     InfoNCE over the batch or by squared distance (`modifier="mse"`: goes on where the batch is told apart already):
     `residual=0` is METHOD's T(c m); more keeps what c fails to say, and what it says wrongly too. With several phrase
@@ -45,8 +46,8 @@ class TrainSettings:
     batch: int = 128
     accumulate: int = 1
     seed: int = 0
-    gcd: str = "info_nce"
-    gcd_weight: float = 1.0
+    gcd: str = "mse"
+    gcd_weight: float = 0.4
     temperature: float = 0.05
     learn_temperature: bool = False
     queue: int = 0
@@ -54,7 +55,7 @@ class TrainSettings:
     lar_weight: float = 0.25
     lar_batch: int = 32
     caption_weight: float = 0.0
-    modifier: str = "info_nce"
+    modifier: str = "mse"
     modifier_weight: float = 1.0
     residual: float = 0.5
     residuals: tuple[float, ...] = ()
@@ -83,6 +84,10 @@ class TrainSettings:
                 raise ConfigError(
                     f"training setting {name}: expected one of {', '.join(known)}, got {value!r}"
                 )
+        if self.queue and self.gcd not in ("info_nce", "symmetric"):
+            raise ConfigError(
+                f"training setting queue: only info_nce and symmetric compare with other pictures, gcd is {self.gcd}"
+            )
         if self.queue < 0:
             raise ConfigError(f"training setting queue must not be negative, got {self.queue}")
         for name, least in _LEAST.items():
