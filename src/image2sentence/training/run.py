@@ -52,8 +52,8 @@ class TrainRequest:
     """What `train` is asked for.
 
     `phrases` and `modifiers` are text files, one a line; each phrase bank has modifiers of its own, or one file serves
-    all. `start` is a model folder whose query side training starts
-    from, in place of fresh weights. With `other_vl` it may have been trained for another VL model of the same widths.
+    all. `start` is a model folder whose query side training starts from, in place of fresh weights. With `other_vl` it
+    may have been trained for another VL model of the same widths.
     """
 
     pictures: Path
@@ -282,7 +282,7 @@ def _with_bank(
     if not all(path.is_file() for path in (*banks, *asked)):
         raise ConfigError(
             "modifier-aware distillation needs words: give --phrases FILE (texts such as titles, one a line) and "
-            "--modifiers FILE (such as 'in red'), or train the paper's method with --set modifier_weight=0"
+            "--modifiers FILE (such as 'in red'), or train without it: --set modifier_weight=0"
         )
     modifiers = _one_each("modifier files", [read_lines(path) for path in asked], len(banks))
     residuals = _one_each("residuals", list(settings.residuals or (None,)), len(banks))
