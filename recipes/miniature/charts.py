@@ -20,23 +20,26 @@ def light_encoders(task: TaskOutcomes, out: Path, metric: str = "mAP@10") -> Non
     rows = {row.name: row for row in task.rows.values() if row.study == "light encoder"}
     rows[LIGHT["fashion"]] = task["main", ISA]
     figure, axes = plt.subplots(figsize=(6, 4))
+    highest = 0.0
     for name, row in rows.items():
-        encoder = build_light(name, pretrained=False)
+        encoder = build_light(name.partition(",")[0], pretrained=False)  # ", from scratch" is a remark
         cost = multiply_adds(encoder, encoder.preprocessing.size) / 1e6
         value = row.interval(metric)
         axes.errorbar(
             cost, value.mean, [[value.mean - value.low], [value.high - value.mean]], fmt="o", capsize=3
         )
         axes.annotate(name, (cost, value.mean), textcoords="offset points", xytext=(6, 4))
+        highest = max(highest, cost)
     axes.axhline(task.sum.interval(metric).mean, linestyle="--", color="grey", label="image + text sum")
-    axes.set(xscale="log", xlabel="million multiply-adds of the light encoder", ylabel=f"{metric}, percent")
+    axes.set(xlabel="million multiply-adds of the light encoder", ylabel=f"{metric}, percent")
+    axes.set_xlim(0, highest * 1.4)  # room for the last name
     axes.legend()
     _save(figure, out)
 
 
 def sentence_lengths(tasks: dict[str, dict[str, Outcome]], out: Path, metric: str = "mAP@10") -> None:
     """How each benchmark moves with L, relative to L = 1."""
-    figure, axes = plt.subplots(figsize=(6, 4))
+    figure, axes = plt.subplots(figsize=(8, 4))
     for name, rows in tasks.items():
         points = {
             int(key[4:]): row.interval(metric).mean for key, row in rows.items() if key.startswith("L = ")
@@ -47,7 +50,7 @@ def sentence_lengths(tasks: dict[str, dict[str, Outcome]], out: Path, metric: st
     axes.set(xscale="log", xlabel="L, pseudo-words in the sentence", ylabel=f"{metric} relative to L = 1")
     axes.set_xticks([1, 2, 4, 8, 16], ["1", "2", "4", "8", "16"])
     axes.axhline(1, color="grey", linewidth=0.5)
-    axes.legend()
+    axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
     _save(figure, out)
 
 
