@@ -67,6 +67,7 @@ class Walk:
         self.page.wait_for_load_state("networkidle")
         self.page.wait_for_timeout(400)
         seen = Image.open(io.BytesIO(self.page.screenshot())).convert("RGB")
+        self._shots.mkdir(parents=True, exist_ok=True)
         seen.save(self._shots / f"{name}.jpg", quality=88, subsampling=0, optimize=True)
 
     def settled(self) -> None:
