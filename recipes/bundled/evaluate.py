@@ -20,7 +20,7 @@ import numpy as np
 import image2sentence
 from image2sentence.benchmarks.attributes import attribute_queries, load_catalogue
 from image2sentence.benchmarks.evaluation import Evaluation, evaluate, evaluate_attributes
-from image2sentence.benchmarks.labels import Catalogue
+from image2sentence.benchmarks.labels import FILE_COLUMN, Catalogue
 from image2sentence.benchmarks.metrics import average_precision_at, bootstrap_interval
 from image2sentence.catalogue import write_catalogue
 from image2sentence.encoders import Encoder, load_encoder
@@ -46,12 +46,19 @@ def drawn(folder: Path, encoder: Encoder) -> dict[str, Evaluation]:
     }
 
 
+def emoji_files(catalogue: Catalogue, held: bool) -> list[str]:
+    """The emoji whose subjects training was kept from, or the others."""
+    return [
+        row[FILE_COLUMN]
+        for row in catalogue.rows
+        if data.held_out(data.subject(row["base"], row["gender_word"])) == held
+    ]
+
+
 def emoji(folder: Path, encoder: Encoder) -> dict[str, Evaluation]:
     """Queries about subjects never trained on, in the gallery of all emoji."""
     catalogue = load_catalogue(folder / "emoji")
-    held = [data.held_out(data.subject(row["base"], row["gender_word"])) for row in catalogue.rows]
-    unseen = [row["file"] for row, out in zip(catalogue.rows, held, strict=True) if out]
-    seen = [row["file"] for row, out in zip(catalogue.rows, held, strict=True) if not out]
+    unseen, seen = emoji_files(catalogue, held=True), emoji_files(catalogue, held=False)
 
     def measured(change: str, keep: list[str]) -> Evaluation:
         return evaluate(

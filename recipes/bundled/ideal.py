@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import click
@@ -35,8 +36,8 @@ from image2sentence.training.settings import TrainSettings
 from image2sentence.training.token_learner import Sentence
 from image2sentence.training.vl.base import VisionLanguageModel
 from image2sentence.training.vl.load import load_vl
-from recipes.bundled import data, material
-from recipes.bundled.evaluate import COUNT, DRAWN, SEED
+from recipes.bundled import material
+from recipes.bundled.evaluate import COUNT, DRAWN, SEED, emoji_files
 
 STEPS, LEARNING_RATE = 200, 0.05
 RESIDUALS = {"drawn": 0.2, "emoji": 0.75}
@@ -60,18 +61,21 @@ class Task:
     queries: list[Query]
     words: WordLists
 
+    @cached_property
+    def places(self) -> list[int]:
+        """Each query's reference, as a row of the gallery."""
+        row_of = {file: row for row, file in enumerate(self.files)}
+        return [row_of[query.reference] for query in self.queries]
+
     @property
     def references(self) -> Tensor:
         """(n, d) gallery vectors of what is asked about."""
-        place = {file: row for row, file in enumerate(self.files)}
-        return torch.from_numpy(self.gallery[[place[query.reference] for query in self.queries]])
+        return torch.from_numpy(self.gallery[self.places])
 
     def recall(self, vectors: Tensor) -> float:
         """Percent of `vectors` (n, d) whose nearest picture, the reference left out, is a right answer."""
         scores = vectors.numpy() @ self.gallery.T
-        place = {file: row for row, file in enumerate(self.files)}
-        for row, query in enumerate(self.queries):
-            scores[row, place[query.reference]] = -np.inf
+        scores[np.arange(len(scores)), self.places] = -np.inf
         found = [self.files[best] for best in scores.argmax(1)]
         right = [file in query.answers for file, query in zip(found, self.queries, strict=True)]
         return 100 * float(np.mean(right))
@@ -83,9 +87,7 @@ def tasks(folder: Path, work: Path, count: int) -> list[Task]:
     lists = {kind: WordLists(phrases[kind], modifiers[kind], RESIDUALS[kind]) for kind in RESIDUALS}
     drawn = load_catalogue(write_catalogue(work / f"drawn-{COUNT}-{SEED}", COUNT, SEED))
     emoji = load_catalogue(folder / "emoji")
-    unseen = [
-        row[FILE_COLUMN] for row in emoji.rows if data.held_out(data.subject(row["base"], row["gender_word"]))
-    ]
+    unseen = emoji_files(emoji, held=True)
     encoder = load_encoder()
 
     def vectors(catalogue: Catalogue) -> NDArray[np.float32]:
