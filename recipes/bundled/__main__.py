@@ -2,9 +2,9 @@
 
     python -m recipes.bundled --data ../shared/data
 
-Two rounds of towers, matching encoder and query side; the second starts from what the first has made and adds the loss
-of meanings.py. About three and a half hours on two CPU cores. Every stage can be interrupted; run the command again
-and it goes on.
+Three rounds of towers, matching encoder and query side. Each starts from what the one before has made; the second adds
+the loss of meanings.py, the third that of twins.py. About five hours on two CPU cores. Every stage can be interrupted;
+run the command again and it goes on.
 """
 
 from __future__ import annotations
@@ -27,18 +27,20 @@ def main(folder: Path, runs: Path) -> None:
     data = ["--data", str(folder)]
     material = runs / "material"
     stages = {material / "modifiers.txt": [f"{MODULE}material", *data, "--out", str(material)]}
-    first, second = runs / "first", runs / "second"
-    stages |= one_round(data, material, first, None) | one_round(data, material, second, first)
+    rounds = [runs / name for name in ("first", "second", "third")]
+    for turn, out in enumerate(rounds):
+        stages |= one_round(data, material, out, rounds[turn - 1] if turn else None, turn + 1)
     for made, command in stages.items():
         if not made.exists():
             step(command)
-    step(
-        [f"{MODULE}bundle", f"--vl={second / 'vl'}", f"--query={second / 'query'}", f"--material={material}"]
-    )
+    last = rounds[-1]
+    step([f"{MODULE}bundle", f"--vl={last / 'vl'}", f"--query={last / 'query'}", f"--material={material}"])
     step([f"{MODULE}evaluate", *data])
 
 
-def one_round(data: list[str], material: Path, out: Path, before: Path | None) -> dict[Path, list[str]]:
+def one_round(
+    data: list[str], material: Path, out: Path, before: Path | None, turn: int
+) -> dict[Path, list[str]]:
     """What each stage makes, and its command: towers, their matching encoder, the query side.
 
     The query side is trained by the product's own command, on pictures without labels.
@@ -51,7 +53,7 @@ def one_round(data: list[str], material: Path, out: Path, before: Path | None) -
     ]
     train = ["image2sentence", "train", str(material / "pictures"), f"--vl={vl / 'model'}", "--light=tiny"]
     train += [f"--out={query}", f"--config={HERE / 'query.json'}", *words]
-    towers = [f"{MODULE}train_vl", *data, f"--out={vl}"]
+    towers = [f"{MODULE}train_vl", *data, f"--out={vl}", f"--round={turn}"]
     if before:
         towers.append(f"--start={before / 'vl' / 'model'}")
         train += [f"--start={before / 'query' / 'model'}", "--other-vl"]

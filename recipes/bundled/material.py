@@ -23,7 +23,7 @@ from recipes.bundled import data, language, words
 from recipes.bundled.guide import guiding_phrases
 
 MODIFIERS = {"drawn": 3_000, "photos": 900, "emoji": 2_100}
-DRAWN = 9_000  # of the 16,000 that the VL model knows: emoji need the batches more
+DRAWN = 5_000  # of the 16,000 that the VL model knows: emoji need the batches more
 
 
 def write_pictures(data_folder: Path, out: Path, drawn: int) -> None:

@@ -1,27 +1,30 @@
 """Trains the bundled model's vision-language model: a small BLIP, from pictures and captions with exact meanings.
 
     python -m recipes.bundled.train_vl --data ../shared/data --out runs/vl
-    python -m recipes.bundled.train_vl --data ../shared/data --out runs/second --start runs/vl/model
+    python -m recipes.bundled.train_vl --data ../shared/data --out runs/second --round 2 --start runs/vl/model
+    python -m recipes.bundled.train_vl --data ../shared/data --out runs/third --round 3 --start runs/second/model
 
-The second command is the second round, with the loss of meanings.py beside the contrastive one. Interrupt
-either at any time; the same command goes on from the last saved step.
+The second round has the loss of meanings.py beside the contrastive one, the third that of twins.py, too. Interrupt
+any of them at any time; the same command goes on from the last saved step.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import BlipForImageTextRetrieval
 
 from image2sentence.training.vl.blip import BlipVL
@@ -29,6 +32,7 @@ from image2sentence.training.vl.conv_blip import ConvBlipForImageTextRetrieval, 
 from image2sentence.training.vl.load import load_vl
 from recipes.bundled import data, language
 from recipes.bundled.meanings import Meanings, MeaningTable
+from recipes.bundled.twins import Twins, TwinTable
 from recipes.bundled.vocabulary import build_tokenizer
 from recipes.towers import TowerBatch, TowerSettings, train_towers
 
@@ -63,6 +67,8 @@ class Settings(TowerSettings):
     unknown: float = 0.08  # share of captions with an unknown word somewhere: it must not upset the rest
     shares: tuple[float, float, float] = (0.45, 0.2, 0.35)  # drawn, photo, emoji
     meanings: float = 0.0  # weight of the loss of meanings.py
+    twins: float = 0.0  # weight of the loss of twins.py
+    balance: float = 0.0  # a photograph's chance is its type's count to the power of minus this
     photo_crop: int = 84  # the smallest crop of a photograph, in pixels of data.SIDE
 
 
@@ -79,6 +85,20 @@ SECOND = Settings(
     early_share=0.35,
 )
 
+THIRD = Settings(
+    seed=2,
+    batch=160,
+    steps=2_000,
+    learning_rate=1e-3,
+    warmup=100,
+    temperature=0.03,
+    meanings=1.0,
+    twins=1.0,
+    shares=(0.28, 0.2, 0.52),
+    balance=0.6,
+    photo_crop=66,
+)
+
 
 class Batches:
     """Draws training batches; the batch of a step depends on the seed and the step alone, so a run can resume."""
@@ -88,8 +108,13 @@ class Batches:
         self.subjects = data.subjects(pictures.records)
         self.facts = language.facts(pictures.records, self.subjects)
         self.meanings = MeaningTable(pictures.records, self.subjects)
+        self.twins = TwinTable(pictures.records)
         self.sources = np.array([language.VALUES["source"].index(r["source"]) for r in pictures.records])
         self.members = [np.flatnonzero(self.sources == source) for source in range(3)]
+        self.chances: list[NDArray[np.float64] | None] = [None, None, None]
+        if settings.balance:
+            types = [pictures.records[i]["type"] for i in self.members[_PHOTO]]
+            self.chances[_PHOTO] = _balanced(types, settings.balance)
         self.flips = np.array([not _SIDED & set(r.get("thing", "").split()) for r in pictures.records])
 
     def ahead(self, first: int) -> Iterator[TowerBatch]:
@@ -101,23 +126,36 @@ class Batches:
                 yield batch
 
     def draw(self, step: int) -> TowerBatch:
-        """The batch of a step: CROP pixels a side, captions picture by picture, extras for `Meanings`."""
+        """The batch of a step: CROP pixels a side, captions picture by picture, extras for `Beside`."""
         choose = np.random.default_rng((self.settings.seed, step))
-        index, captions, verdicts = self.words_only(step, choose)
+        index, twins = self._choose(choose)
+        captions, verdicts = self._say(step, index)
         shown, said = self.meanings.of_pictures(index), self.meanings.of_captions(captions)
-        return TowerBatch(self._pixels(index, choose), captions, verdicts, (shown, *said))
+        return TowerBatch(self._pixels(index, choose), captions, verdicts, (shown, *said, twins))
 
-    def words_only(
-        self, step: int, choose: np.random.Generator | None = None
-    ) -> tuple[NDArray[np.int64], list[language.Caption], Tensor]:
+    def words_only(self, step: int) -> tuple[NDArray[np.int64], list[language.Caption], Tensor]:
         """As `draw`, with the pictures' numbers in place of their pixels."""
-        rng = random.Random(f"{self.settings.seed}/{step}")
-        choose = choose or np.random.default_rng((self.settings.seed, step))
+        index, _ = self._choose(np.random.default_rng((self.settings.seed, step)))
+        return index, *self._say(step, index)
+
+    def _choose(self, choose: np.random.Generator) -> tuple[NDArray[np.int64], Tensor]:
+        """The batch's pictures, and where in it each one's twin is; -1 where it has none."""
         counts = choose.multinomial(self.settings.batch, self.settings.shares)
-        index = np.concatenate([choose.choice(m, c) for m, c in zip(self.members, counts, strict=True)])
+        parts = zip(self.members, counts, self.chances, strict=True)
+        index = np.concatenate([choose.choice(m, c, p=p) for m, c, p in parts])
+        twins = torch.full((len(index),), -1)
+        if self.settings.twins:
+            pairs = counts[2] // 2
+            first, second = len(index) - 2 * pairs, len(index) - pairs
+            index[first:] = self.twins.draw(pairs, choose).reshape(-1)
+            twins[first:second] = torch.arange(second, len(index))
+            twins[second:] = torch.arange(first, second)
+        return index, twins
+
+    def _say(self, step: int, index: NDArray[np.int64]) -> tuple[list[language.Caption], Tensor]:
+        rng = random.Random(f"{self.settings.seed}/{step}")
         captions = [self._caption(int(i), turn, rng) for i in index for turn in range(self.settings.captions)]
-        verdicts = language.judge(self.facts[index], captions, self.subjects)
-        return index, captions, torch.from_numpy(verdicts)
+        return captions, torch.from_numpy(language.judge(self.facts[index], captions, self.subjects))
 
     def _caption(self, index: int, turn: int, rng: random.Random) -> language.Caption:
         record = self.pictures.records[index]
@@ -138,10 +176,34 @@ class Batches:
         return torch.from_numpy(out).permute(0, 3, 1, 2)
 
 
+def _balanced(types: Sequence[str], power: float) -> NDArray[np.float64]:
+    """Chances (len(types),) that sum to 1; each type's share is its count to the power of 1 - `power`."""
+    counts = Counter(types)
+    chances = np.array([counts[kind] ** -power for kind in types])
+    return chances / chances.sum()
+
+
 def _with_unknown_word(caption: language.Caption, rng: random.Random) -> language.Caption:
     parts = caption.text.split(" ")
     parts.insert(rng.randrange(len(parts) + 1), "[UNK]")
     return replace(caption, text=" ".join(parts))
+
+
+class Beside(nn.Module):
+    """The losses beside the contrastive one; every part's weight is its own."""
+
+    def __init__(self, table: MeaningTable, width: int, settings: Settings) -> None:
+        super().__init__()
+        self.style = table.names.index("style")
+        self.meanings = Meanings(table, width, settings.meanings)
+        self.twins = Twins(table.sizes[self.style], width, settings.twins)
+
+    def forward(
+        self, pictures: Tensor, texts: Tensor, shown: Tensor, allowed: Tensor, spoken: Tensor, twins: Tensor
+    ) -> Tensor:
+        """Pictures (B, d), texts (captions, d); the rest as `Batches.draw` has it."""
+        named = self.meanings(pictures, texts, shown, allowed, spoken)
+        return cast(Tensor, named + self.twins(pictures, shown[:, self.style], twins))
 
 
 def build_model(settings: Settings, vocabulary: int) -> BlipForImageTextRetrieval:
@@ -174,7 +236,7 @@ def train(pictures: data.Pictures, settings: Settings, out: Path, start: Path | 
     batches = Batches(pictures, settings)
     width = model.config.projection_dim
     torch.manual_seed(settings.seed)  # a model that was read has drawn nothing
-    beside = Meanings(batches.meanings, width, settings.meanings) if settings.meanings else None
+    beside = Beside(batches.meanings, width, settings) if settings.meanings else None
     train_towers(model, tokenizer, batches, settings, out, CROP, beside)
 
 
@@ -185,26 +247,30 @@ def train(pictures: data.Pictures, settings: Settings, out: Path, start: Path | 
 @click.option(
     "--start",
     type=click.Path(path_type=Path),
-    help="Second stage: from these towers, with SECOND's settings.",
+    help="The towers to begin with: those of the round before.",
 )
-@click.option("--steps", type=int, help="Instead of the stage's own number.")
-@click.option("--meanings", type=float, help="Instead of the stage's own weight.")
-@click.option("--seed", type=int, help="Instead of the stage's own.")
+@click.option("--round", "turn", type=click.IntRange(1, 3), default=1, show_default=True)
+@click.option("--steps", type=int, help="Instead of the round's own number.")
+@click.option("--meanings", type=float, help="Instead of the round's own weight.")
+@click.option("--seed", type=int, help="Instead of the round's own.")
 @click.option("--architecture", type=click.Choice(["conv", "vit"]), default="conv")
 def main(
     data_folder: Path,
     cache: Path,
     out: Path,
     start: Path | None,
+    turn: int,
     steps: int | None,
     meanings: float | None,
     seed: int | None,
     architecture: str,
 ) -> None:
     """Trains the small BLIP and writes it to OUT/towers."""
+    if (turn > 1) != (start is not None):
+        raise click.UsageError("--start and --round 2 or 3 go together")
     given = {"steps": steps, "meanings": meanings, "seed": seed}
     settings = replace(
-        SECOND if start else Settings(),
+        (Settings(), SECOND, THIRD)[turn - 1],
         architecture=architecture,
         **{name: value for name, value in given.items() if value is not None},
     )

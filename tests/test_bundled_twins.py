@@ -1,0 +1,108 @@
+"""The loss that teaches what two drawings of one thing have in common, and where its pairs come from."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the recipes need the [train] extra")
+
+import torch
+
+from recipes.bundled import data
+from recipes.bundled.train_vl import Batches, Settings
+from recipes.bundled.twins import Twins, TwinTable
+
+TONES = ("light skin tone", "dark skin tone")
+DRAWN = {"source": "drawn", "type": "shirt", "colour": "red", "pattern": "plain", "pattern_colour": ""}
+
+
+def emoji(thing: str, style: str, tone: str = "", gender: str = "") -> dict[str, str]:
+    return {"source": "emoji", "thing": thing, "style": style, "skin_tone": tone, "gender_word": gender}
+
+
+RECORDS = [
+    DRAWN,
+    *[emoji("waving hand", style, tone) for tone in TONES for style in ("noto", "fluent_3d", "fluent_flat")],
+    emoji("{g} running", "noto", gender="man"),
+    emoji("{g} running", "fluent_flat", gender="woman"),  # another person: nobody's twin
+    emoji("red apple", "noto"),
+    emoji("red apple", "fluent_3d"),
+]
+
+
+def identity(row: int) -> tuple[str, ...]:
+    record = RECORDS[row]
+    return record["thing"], record["skin_tone"], record["gender_word"]
+
+
+def test_twins_are_one_emoji_in_two_styles() -> None:
+    table = TwinTable(RECORDS)
+    seen = set()
+    for seed in range(50):
+        pairs = table.draw(3, np.random.default_rng(seed))
+        assert pairs.shape == (2, 3)
+        for first, second in pairs.T:
+            assert identity(first) == identity(second)
+            assert RECORDS[first]["style"] != RECORDS[second]["style"]
+        assert len({identity(row) for row in pairs[0]}) == 3
+        seen |= set(pairs.reshape(-1).tolist())
+    assert seen == {1, 2, 3, 4, 5, 6, 9, 10}
+
+
+def test_more_pairs_than_there_are_is_an_error() -> None:
+    with pytest.raises(ValueError, match="asked for 4 emoji in two styles"):
+        TwinTable(RECORDS).draw(4, np.random.default_rng(0))
+
+
+def test_the_loss_is_infonce_from_the_moved_picture_to_its_twin() -> None:
+    loss = Twins(styles=2, width=4, weight=0.5, temperature=0.25)
+    with torch.no_grad():
+        loss.styles.copy_(torch.tensor([[0.0, 0, 0, 0], [0, 0, 0, 1.0]]))
+    pictures = torch.eye(4)[[0, 1, 2]]  # the third has no twin, and is a wrong answer
+    got = loss(pictures, torch.tensor([0, 1, -1]), torch.tensor([1, 0, -1]))
+    # Neither resembles its twin: moved by (0, 0, 0, 1) or back, each is as near to it as to the third.
+    assert got.item() == pytest.approx(0.5 * math.log(2), rel=1e-5)
+    pictures = torch.stack(
+        [torch.eye(4)[0], (torch.eye(4)[0] + torch.eye(4)[3]) / math.sqrt(2), torch.eye(4)[2]]
+    )
+    got = loss(pictures, torch.tensor([0, 1, -1]), torch.tensor([1, 0, -1]))
+    there = 1.0  # the dot product of the first, moved, with the second: the same vector
+    back = 1 / math.sqrt(2) / math.sqrt(0.5 + (1 / math.sqrt(2) - 1) ** 2)
+    expected = [math.log(1 + math.exp(-dot / 0.25)) for dot in (there, back)]
+    assert got.item() == pytest.approx(0.5 * sum(expected) / 2, rel=1e-5)
+
+
+def test_a_batch_without_twins_costs_nothing() -> None:
+    loss = Twins(styles=2, width=4, weight=1.0)
+    got = loss(torch.eye(4), torch.full((4,), -1), torch.full((4,), -1))
+    assert got.item() == 0
+
+
+def test_a_batch_says_where_each_pictures_twin_is() -> None:
+    records = [*RECORDS, {"source": "photo", "type": "Shirt", "kids": "False"}]
+    pictures = data.Pictures(np.zeros((len(records), data.SIDE, data.SIDE, 3), np.uint8), records)
+    batches = Batches(pictures, Settings(batch=5, shares=(0.0, 0.0, 1.0), twins=1.0))
+    batch = batches.draw(0)
+    index, captions, _ = batches.words_only(0)
+    twins = batch.extras[-1].tolist()
+    assert [caption.text for caption in batch.captions] == [caption.text for caption in captions]
+    assert sorted(twins) == [-1, 1, 2, 3, 4]
+    for row, twin in enumerate(twins):
+        if twin >= 0:
+            assert twins[twin] == row
+            assert identity(int(index[row])) == identity(int(index[twin]))
+
+
+def test_rare_types_are_drawn_more_often_than_their_count_says() -> None:
+    photos = [{"source": "photo", "type": kind, "kids": "False"} for kind in ["Shirt"] * 90 + ["Polo"] * 10]
+    pictures = data.Pictures(np.zeros((100, data.SIDE, data.SIDE, 3), np.uint8), photos)
+    drawn = {}
+    for balance in (0.0, 1.0):
+        settings = Settings(batch=100, shares=(0.0, 1.0, 0.0), balance=balance)
+        batches = Batches(pictures, settings)
+        drawn[balance] = np.mean([batches.words_only(step)[0] >= 90 for step in range(20)])
+    assert drawn[0.0] == pytest.approx(0.1, abs=0.03)
+    assert drawn[1.0] == pytest.approx(0.5, abs=0.04)
