@@ -19,7 +19,8 @@ import click
 from tqdm import tqdm
 
 from image2sentence.catalogue import draw, sample
-from recipes.bundled import data, language, words
+from image2sentence.images import load_image
+from recipes.bundled import data, language, variants, words
 from recipes.bundled.guide import guiding_phrases
 
 MODIFIERS = {"drawn": 3_000, "photos": 900, "emoji": 2_100}
@@ -40,6 +41,30 @@ def write_pictures(data_folder: Path, out: Path, drawn: int) -> None:
     for part, rows in sources:
         for index, (path, _) in enumerate(tqdm(rows, desc=part)):
             link(path, out / part / f"{index:05d}{path.suffix}")
+
+
+def write_variants(out: Path) -> None:
+    """Photographs in other hues; emoji in other hues, and two in one picture. The same ones every time."""
+    with ProcessPoolExecutor() as pool:
+        for part in ("photos", "emoji"):
+            (out / f"{part}-varied").mkdir(exist_ok=True)
+            paths = sorted((out / part).iterdir())
+            others = random.Random(part).sample(paths, len(paths))
+            done = pool.map(_vary, paths, others, chunksize=64)
+            list(tqdm(done, total=len(paths), desc=f"{part}, varied"))
+
+
+def _vary(path: Path, other: Path) -> None:
+    rng = random.Random(path.name)
+    made = {"hue": lambda: variants.recoloured(load_image(path), rng)}
+    if path.parent.name == "emoji":
+        made["pair"] = lambda: variants.joined(load_image(path), load_image(other), rng)
+    for kind, make in made.items():
+        target = path.parent.with_name(f"{path.parent.name}-varied") / f"{path.stem}-{kind}.png"
+        if not target.is_file():
+            draft = target.with_suffix(".draft")
+            make().save(draft, "PNG")
+            draft.replace(target)
 
 
 def _draw(index: int, path: Path) -> None:
@@ -95,6 +120,7 @@ def link(source: Path, target: Path) -> None:
 def main(data_folder: Path, out: Path, drawn: int) -> None:
     """Writes OUT/pictures, each bank's OUT/phrases-NAME.txt and OUT/modifiers-NAME.txt, and all in one of each."""
     write_pictures(data_folder, out / "pictures", drawn)
+    write_variants(out / "pictures")
     lists: dict[str, list[str]] = {}
     for kind, named in (("phrases", banks(data_folder)), ("modifiers", modifiers(random.Random(0)))):
         lists |= {f"{kind}-{name}": lines for name, lines in named.items()}
