@@ -28,7 +28,7 @@ from image2sentence.catalogue import write_catalogue
 from image2sentence.sheet import stack_sheets
 
 COUNT, SEED = 720, 1
-SHOWCASE = 1  # draws the six queries
+SHOWCASE = 3  # draws the six queries
 SHOWN = 5
 ENOUGH = 5
 
