@@ -12,10 +12,12 @@ import itertools
 import os
 import random
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import click
+from PIL import Image
 from tqdm import tqdm
 
 from image2sentence.catalogue import draw, sample
@@ -61,16 +63,18 @@ def _vary(path: Path, other: Path) -> None:
         made["pair"] = lambda: variants.joined(load_image(path), load_image(other), rng)
     for kind, make in made.items():
         target = path.parent.with_name(f"{path.parent.name}-varied") / f"{path.stem}-{kind}.png"
-        if not target.is_file():
-            draft = target.with_suffix(".draft")
-            make().save(draft, "PNG")
-            draft.replace(target)
+        _save_once(target, make, "PNG")
 
 
 def _draw(index: int, path: Path) -> None:
+    _save_once(path, lambda: draw(sample(random.Random(data.TRAIN_SEED + index)), 168), "JPEG", quality=92)
+
+
+def _save_once(path: Path, make: Callable[[], Image.Image], kind: str, **options: int) -> None:
+    """Writes what `make` draws, whole or not at all; nothing where `path` exists."""
     if not path.is_file():
         draft = path.with_suffix(".draft")
-        draw(sample(random.Random(data.TRAIN_SEED + index)), 168).save(draft, "JPEG", quality=92)
+        make().save(draft, kind, **options)
         draft.replace(path)
 
 

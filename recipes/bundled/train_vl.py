@@ -249,7 +249,14 @@ def train(pictures: data.Pictures, settings: Settings, out: Path, start: Path | 
     type=click.Path(path_type=Path),
     help="The towers to begin with: those of the round before.",
 )
-@click.option("--round", "turn", type=click.IntRange(1, 3), default=1, show_default=True)
+@click.option(
+    "--round",
+    "turn",
+    type=click.IntRange(1, 3),
+    default=1,
+    show_default=True,
+    help="Whose settings and losses.",
+)
 @click.option("--steps", type=int, help="Instead of the round's own number.")
 @click.option("--meanings", type=float, help="Instead of the round's own weight.")
 @click.option("--seed", type=int, help="Instead of the round's own.")
