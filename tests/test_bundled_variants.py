@@ -73,3 +73,17 @@ def test_variants_are_the_same_every_time_and_made_once(tmp_path: Path) -> None:
     stamps = [path.stat().st_mtime_ns for path in files]
     write_variants(tmp_path / "two")
     assert [path.stat().st_mtime_ns for path in files] == stamps
+
+
+def test_a_variant_that_is_missing_comes_out_the_same(tmp_path: Path) -> None:
+    for part in ("photos", "emoji"):
+        (tmp_path / part).mkdir()
+        for index, colour in enumerate(("red", "blue", "orange")):
+            picture(colour).save(tmp_path / part / f"{index}.png")
+    write_variants(tmp_path)
+    lost = {path: path.read_bytes() for path in (tmp_path / "emoji-varied").glob("*-pair.png")}
+    assert len(lost) == 3
+    for path in lost:
+        path.unlink()
+    write_variants(tmp_path)
+    assert {path: path.read_bytes() for path in lost} == lost

@@ -57,10 +57,14 @@ def write_variants(out: Path) -> None:
 
 
 def _vary(path: Path, other: Path) -> None:
-    rng = random.Random(path.name)
-    made = {"hue": lambda: variants.recoloured(load_image(path), rng)}
+    def chance(
+        kind: str,
+    ) -> random.Random:  # each file's own: what an interruption left out comes out the same
+        return random.Random(f"{path.name}/{kind}")
+
+    made = {"hue": lambda: variants.recoloured(load_image(path), chance("hue"))}
     if path.parent.name == "emoji":
-        made["pair"] = lambda: variants.joined(load_image(path), load_image(other), rng)
+        made["pair"] = lambda: variants.joined(load_image(path), load_image(other), chance("pair"))
     for kind, make in made.items():
         target = path.parent.with_name(f"{path.parent.name}-varied") / f"{path.stem}-{kind}.png"
         _save_once(target, make, "PNG")
