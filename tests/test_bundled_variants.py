@@ -13,7 +13,16 @@ from PIL import Image
 pytest.importorskip("torch", reason="the recipes need the [train] extra")
 
 from recipes.bundled.material import write_variants
-from recipes.bundled.variants import joined, recoloured, turned_hue
+from recipes.bundled.variants import (
+    alike,
+    bent,
+    framed,
+    joined,
+    partly_recoloured,
+    recoloured,
+    spliced,
+    turned_hue,
+)
 
 
 def picture(colour: str, side: int = 96) -> Image.Image:
@@ -58,6 +67,51 @@ def _colours(seed: int) -> set[tuple[int, ...]]:
     return {(int(r), int(g), int(b)) for r, g, b in np.unique(pixels, axis=0)}
 
 
+def test_one_colour_of_a_picture_is_turned_and_the_others_stay() -> None:
+    image = picture("red")
+    image.paste("blue", (0, 0, 20, 20))
+    changed = [partly_recoloured(image, random.Random(seed)) for seed in range(20)]
+    turned = [(middle(new) != (255, 0, 0), new.getpixel((5, 5)) != (0, 0, 255)) for new in changed]
+    assert set(turned) == {(True, False), (False, True)}
+    assert all(new.getpixel((90, 90)) == (255, 255, 255) for new in changed)
+
+
+def test_a_grey_picture_has_no_colour_to_turn() -> None:
+    assert middle(partly_recoloured(picture("grey"), random.Random(0))) == (128, 128, 128)
+
+
+def test_a_spliced_picture_has_a_half_of_each() -> None:
+    for seed in range(20):
+        one, two = Image.new("RGB", (96, 96), "red"), Image.new("RGB", (64, 64), "blue")
+        pixels = np.asarray(spliced(one, two, random.Random(seed))).astype(int)
+        share = (pixels[..., 0] > pixels[..., 2]).mean()
+        assert 0.2 < share < 0.8
+
+
+def test_a_bent_picture_is_whole_on_white() -> None:
+    for seed in range(20):
+        image = bent(picture("red"), random.Random(seed))
+        assert image.size == (96, 96)
+        assert middle(image) == (255, 0, 0)
+        red = (np.asarray(image)[..., 1] < 128).mean()
+        assert 0.25 * 0.5 < red < 0.25 * 1.6  # a quarter before
+        assert image.getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_a_framed_picture_has_white_around_it() -> None:
+    for seed in range(20):
+        pixels = np.asarray(framed(Image.new("RGB", (60, 90), "black"), random.Random(seed)))
+        assert pixels.shape == (90, 60, 3)
+        assert 0.15 < (pixels == 0).all(-1).mean() < 0.85
+
+
+def test_pictures_alike_are_the_nearest_in_colour_and_place() -> None:
+    images = [picture(colour) for colour in ("red", "blue", "#ee0808", "#1010f0")]
+    assert alike(images, 1)[:, 0].tolist() == [2, 3, 0, 1]
+    assert alike(images, 9).shape == (4, 3)
+    assert all(number not in row for number, row in enumerate(alike(images, 9).tolist()))
+
+
 def test_variants_are_the_same_every_time_and_made_once(tmp_path: Path) -> None:
     made = []
     for name in ("one", "two"):
@@ -69,7 +123,7 @@ def test_variants_are_the_same_every_time_and_made_once(tmp_path: Path) -> None:
         files = sorted((tmp_path / name).glob("*-varied/*"))
         made.append({path.relative_to(tmp_path / name): path.read_bytes() for path in files})
     assert made[0] == made[1]
-    assert len(made[0]) == 3 + 6
+    assert len(made[0]) == 3 * 3 + 3 * 6
     stamps = [path.stat().st_mtime_ns for path in files]
     write_variants(tmp_path / "two")
     assert [path.stat().st_mtime_ns for path in files] == stamps

@@ -11,6 +11,7 @@ pytest.importorskip("torch", reason="torch is not installed: phrase banks belong
 pytest.importorskip("transformers", reason="transformers is not installed: VL models belong to training")
 
 import torch
+from torch.nn import functional
 
 from image2sentence.errors import DataError
 from image2sentence.texts import read_lines
@@ -84,6 +85,32 @@ def test_each_list_has_its_own_residual_and_its_own_modifiers(vl: VisionLanguage
     assert {modifier for first, second, _ in drawn for modifier in (first, second)} == set(shirts.modifiers)
     assert {third for _, _, third in drawn} == {"in blue"}
     assert drawn[7] == bank.draw_modifiers([0, 1, 2], random.Random(7))
+
+
+def test_targets_move_by_the_push_and_keep_the_residual(vl: VisionLanguageModel) -> None:
+    shirts = phrases.WordLists(["a red shirt", "a red mug"], ["striped"], 0.2, 1.5)
+    bank = phrases.build_bank(vl, shirts, phrases.WordLists(["a blue mug"], ["in red"]))
+    changed, gallery = functional.normalize(
+        torch.randn(2, 3, vl.width, generator=torch.Generator().manual_seed(0)), dim=-1
+    )
+    plain = bank.vectors
+    moved = [
+        plain[0] + 1.5 * (changed[0] - plain[0]) + 0.2 * (gallery[0] - plain[0]),
+        plain[1] + 1.5 * (changed[1] - plain[1]) + 0.2 * (gallery[1] - plain[1]),
+        changed[2] + 0.7 * (gallery[2] - plain[2]),
+    ]
+    expected = functional.normalize(torch.stack(moved), dim=-1)
+    torch.testing.assert_close(bank.target([0, 1, 2], changed, gallery, residual=0.7, push=1.0), expected)
+
+
+def test_each_list_has_its_own_number_of_captions(vl: VisionLanguageModel) -> None:
+    shirts = phrases.WordLists(["a red shirt", "a red mug"], ["striped"], captions=1)
+    bank = phrases.build_bank(vl, shirts, phrases.WordLists(["a blue mug"], ["in red"]))
+    nearest = torch.tensor([[0, 2, 1], [2, 0, 1], [1, 0, 2]])
+    drawn = [bank.draw_captions(nearest, random.Random(seed), default=2) for seed in range(50)]
+    assert {first for first, _, _ in drawn} == {0}
+    assert {second for _, second, _ in drawn} == {2, 0}
+    assert {third for _, _, third in drawn} == {1}
 
 
 def test_phrases_that_cannot_fit_are_an_error_before_training(vl: VisionLanguageModel) -> None:

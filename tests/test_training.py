@@ -317,7 +317,7 @@ def test_modifier_distillation_by_squared_distance_is_its_formula(material: Path
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"modifier": "cosine"}, {"brightness": -0.1}, {"keep": "all"}, {"queue": 64}]
+    "wrong", [{"modifier": "cosine"}, {"brightness": -0.1}, {"keep": "all"}, {"queue": 64}, {"captions": (1, 0)}]
 )
 def test_wrong_settings_are_named(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
@@ -330,3 +330,7 @@ def test_each_phrase_bank_has_its_own_modifiers_or_all_share_them(material: Path
         run.train(replace(asked, modifiers=(material / "modifiers.txt",) * 2))
     with pytest.raises(ConfigError, match="expected one or 3 residuals"):
         run.train(replace(asked, settings=replace(SETTINGS, residuals=(0.2, 0.5))))
+    with pytest.raises(ConfigError, match="expected one or 3 pushes"):
+        run.train(replace(asked, settings=replace(SETTINGS, pushes=(1.0, 1.3))))
+    with pytest.raises(ConfigError, match="expected one or 3 captions"):
+        run.train(replace(asked, settings=replace(SETTINGS, captions=(1, 3))))

@@ -162,8 +162,7 @@ def judge(
     changed = vl.encode_words(
         vl.words([f"{bank.phrases[i]} {m}" for i, m in zip(chosen, asked, strict=True)])
     )
-    moved = changed + bank.residuals(chosen, 0.0) * (task.references - bank.vectors[chosen])
-    target = functional.normalize(moved, dim=-1)
+    target = bank.target(chosen, changed, task.references, 0.0, 1.0)
     sentence = sentences()
     alone, composed = (
         vl.encode_words(vl.compose(sentence.tokens, sentence.gates, texts, objective.template))

@@ -12,8 +12,9 @@ import itertools
 import os
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import click
@@ -26,7 +27,8 @@ from recipes.bundled import data, language, variants, words
 from recipes.bundled.guide import guiding_phrases
 
 MODIFIERS = {"drawn": 3_000, "photos": 900, "emoji": 2_100}
-DRAWN = 5_000  # of the 16,000 that the VL model knows: emoji need the batches more
+DRAWN = 9_000  # of the 16,000 that the VL model knows: emoji need the batches more
+NEAR = 60  # an emoji is spliced with one of as many that look like it
 
 
 def write_pictures(data_folder: Path, out: Path, drawn: int) -> None:
@@ -46,28 +48,41 @@ def write_pictures(data_folder: Path, out: Path, drawn: int) -> None:
 
 
 def write_variants(out: Path) -> None:
-    """Photographs in other hues; emoji in other hues, and two in one picture. The same ones every time."""
+    """Pictures of things that do not exist, out of the photographs and the emoji. The same ones every time."""
     with ProcessPoolExecutor() as pool:
         for part in ("photos", "emoji"):
             (out / f"{part}-varied").mkdir(exist_ok=True)
             paths = sorted((out / part).iterdir())
             others = random.Random(part).sample(paths, len(paths))
-            done = pool.map(_vary, paths, others, chunksize=64)
+            near = variants.alike([load_image(path) for path in paths], NEAR) if part == "emoji" else ()
+            looks = [[paths[other] for other in row] for row in near] or [[] for _ in paths]
+            done = pool.map(_vary, paths, others, looks, chunksize=64)
             list(tqdm(done, total=len(paths), desc=f"{part}, varied"))
 
 
-def _vary(path: Path, other: Path) -> None:
-    def chance(
-        kind: str,
-    ) -> random.Random:  # each file's own: what an interruption left out comes out the same
+def _vary(path: Path, other: Path, alike: Sequence[Path]) -> None:
+    """All variants of a picture; `other` is any other one, those in `alike` look like it."""
+
+    def chance(kind: str) -> random.Random:  # each file's own: an interruption changes none
         return random.Random(f"{path.name}/{kind}")
 
-    made = {"hue": lambda: variants.recoloured(load_image(path), chance("hue"))}
+    def splice(kind: str) -> Image.Image:
+        rng = chance(kind)
+        return variants.spliced(load_image(path), load_image(rng.choice(alike)), rng)
+
+    made = {
+        "hue": lambda: variants.recoloured(load_image(path), chance("hue")),
+        "part": lambda: variants.partly_recoloured(load_image(path), chance("part")),
+    }
     if path.parent.name == "emoji":
         made["pair"] = lambda: variants.joined(load_image(path), load_image(other), chance("pair"))
+        made["bent"] = lambda: variants.bent(load_image(path), chance("bent"))
+        made |= {kind: partial(splice, kind) for kind in ("spliced", "spliced again")}
+    else:
+        made["framed"] = lambda: variants.framed(load_image(path), chance("framed"))
     for kind, make in made.items():
-        target = path.parent.with_name(f"{path.parent.name}-varied") / f"{path.stem}-{kind}.png"
-        _save_once(target, make, "PNG")
+        name = f"{path.stem}-{kind.replace(' ', '-')}.png"
+        _save_once(path.parent.with_name(f"{path.parent.name}-varied") / name, make, "PNG")
 
 
 def _draw(index: int, path: Path) -> None:

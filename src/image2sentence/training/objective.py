@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from image2sentence.encoders.template import Template
 from image2sentence.training import losses, phrases
@@ -145,17 +144,16 @@ class Objective(nn.Module):
 
     def _captions(self, pseudo: Tensor, rng: random.Random) -> list[int]:
         """One of each picture's pseudo-captions (n, k), as the phrase bank numbers them."""
-        return [int(row[rng.randrange(len(row))]) for row in pseudo]
+        return self._phrases.draw_captions(pseudo, rng, self.settings.pseudo_captions)
 
     def _modifier(self, sentence: Sentence, gallery: Tensor, pseudo: Tensor, rng: random.Random) -> Tensor:
         bank, part = self._phrases, self.processes.part
         chosen = self._captions(pseudo, rng)
         modifiers = bank.draw_modifiers(chosen, rng)[part]
         texts = [f"{bank.phrases[i]} {m}" for i, m in zip(chosen[part], modifiers, strict=True)]
-        plain, residual = bank.vectors[chosen], bank.residuals(chosen, self.settings.residual)
         with torch.no_grad():
             changed = self.processes.join(self.vl.encode_words(self.vl.words(texts)).float())
-            target = functional.normalize(changed + residual * (gallery - plain), dim=-1)
+            target = bank.target(chosen, changed, gallery, self.settings.residual, self.settings.push)
         queries = self._query(sentence, modifiers)
         if self.settings.modifier == "mse":
             return losses.mean_squared(queries, target)

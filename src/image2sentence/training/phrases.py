@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from image2sentence.errors import DataError
 from image2sentence.training.vl.base import VisionLanguageModel
@@ -22,14 +23,17 @@ DEFAULT_TEMPLATES = ("in {w}", "but {w}", "with {w}", "{w}", "make it {w}", "{w}
 
 @dataclass(frozen=True)
 class WordLists:
-    """A kind of picture's words: its phrases, the modifiers that are asked of it, and its residual.
+    """A kind of picture's words: its phrases, the modifiers that are asked of it, and how its targets are made.
 
-    `residual` None is that of the settings. What one kind's phrases name fully another's leave unsaid.
+    `residual`, `push` and `captions` (how many of the nearest phrases are drawn from) are those of the settings where
+    they are None. What one kind's phrases name fully another's leave unsaid.
     """
 
     phrases: Sequence[str]
     modifiers: Sequence[str]
     residual: float | None = None
+    push: float | None = None
+    captions: int | None = None
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,36 @@ class PhraseBank:
 
     def residuals(self, chosen: Sequence[int], default: float) -> Tensor:
         """(n, 1) of the `chosen` phrases' residuals; `default` where their list has none."""
-        own = [default if words.residual is None else words.residual for words in self.lists]
-        return torch.tensor(own, device=self.vectors.device)[self.owners[chosen], None]
+        return self._each([words.residual for words in self.lists], chosen, default)
+
+    def pushes(self, chosen: Sequence[int], default: float) -> Tensor:
+        """(n, 1) of the `chosen` phrases' pushes; `default` where their list has none."""
+        return self._each([words.push for words in self.lists], chosen, default)
+
+    def target(
+        self, chosen: Sequence[int], changed: Tensor, gallery: Tensor, residual: float, push: float
+    ) -> Tensor:
+        """Where the changed picture should be (n, d), unit rows: T(c) + push (T(c m) - T(c)) + residual (v - T(c)).
+
+        `chosen` numbers each picture's phrase c; `changed` (n, d) is T(c m), `gallery` (n, d) v. `residual` and `push`
+        are for lists that have none of their own.
+        """
+        plain = self.vectors[chosen]
+        step = self.pushes(chosen, push) * (changed - plain)
+        return functional.normalize(
+            plain + step + self.residuals(chosen, residual) * (gallery - plain), dim=-1
+        )
+
+    def draw_captions(self, nearest: Tensor, rng: random.Random, default: int) -> list[int]:
+        """One of each row's phrases (n, k), best first: among as many as the list of the best has for `captions`."""
+        counts = [default if words.captions is None else words.captions for words in self.lists]
+        return [
+            int(row[rng.randrange(min(counts[int(self.owners[row[0]])], len(row)))]) for row in nearest.cpu()
+        ]
+
+    def _each(self, own: Sequence[float | None], chosen: Sequence[int], default: float) -> Tensor:
+        values = [default if value is None else value for value in own]
+        return torch.tensor(values, device=self.vectors.device)[self.owners[chosen], None]
 
     def draw_modifiers(self, chosen: Sequence[int], rng: random.Random) -> list[str]:
         """One for each of the `chosen` phrases, out of its own list."""

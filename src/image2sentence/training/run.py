@@ -286,9 +286,13 @@ def _with_bank(
         )
     modifiers = _one_each("modifier files", [read_lines(path) for path in asked], len(banks))
     residuals = _one_each("residuals", list(settings.residuals or (None,)), len(banks))
+    pushes = _one_each("pushes", list(settings.pushes or (None,)), len(banks))
+    captions = _one_each("captions", list(settings.captions or (None,)), len(banks))
     lists = [
-        phrases.WordLists(read_lines(path), words, residual)
-        for path, words, residual in zip(banks, modifiers, residuals, strict=True)
+        phrases.WordLists(read_lines(path), words, residual, push, count)
+        for path, words, residual, push, count in zip(
+            banks, modifiers, residuals, pushes, captions, strict=True
+        )
     ]
     return settings, phrases.build_bank(vl, *lists)
 

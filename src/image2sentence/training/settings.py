@@ -27,11 +27,13 @@ class TrainSettings:
     known beforehand, so they are drawn from the whole set rather than from past batches.
 
     The defaults are what found most in docs/experiments.md. `gcd="info_nce", gcd_weight=1, modifier_weight=0` is the
-    paper's method. Modifier-aware distillation pulls towards T(c m) + residual (v - T(c)),
+    paper's method. Modifier-aware distillation pulls towards T(c) + push (T(c m) - T(c)) + residual (v - T(c)),
     normalised, c being one of the picture's `pseudo_captions` nearest phrases, m a modifier, v its gallery vector, by
     InfoNCE over the batch or by squared distance (`modifier="mse"`: goes on where the batch is told apart already):
-    `residual=0` is METHOD's T(c m); more keeps what c fails to say, and what it says wrongly too. With several phrase
-    banks, `residuals` gives each its own, in their order: what one bank's phrases name fully another's leave unsaid.
+    `push=1, residual=0` is METHOD's T(c m); a larger residual keeps what c fails to say, and what it says wrongly too;
+    a larger push weighs the words more against that. With several phrase banks, `residuals`, `pushes` and `captions`
+    (in place of `pseudo_captions`) give each its own, in their order: what one bank's phrases name fully another's
+    leave unsaid.
 
     Validation asks with the picture alone; `keep` says whether the best weights by it are the result, or the last ones,
     for runs whose composed queries get better while that figure stands still.
@@ -59,7 +61,10 @@ class TrainSettings:
     modifier_weight: float = 1.0
     residual: float = 0.5
     residuals: tuple[float, ...] = ()
+    push: float = 1.0
+    pushes: tuple[float, ...] = ()
     pseudo_captions: int = 2
+    captions: tuple[int, ...] = ()
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     warmup: int = 100
@@ -95,6 +100,8 @@ class TrainSettings:
                 raise ConfigError(
                     f"training setting {name} must be at least {least}, got {getattr(self, name)}"
                 )
+        if any(count < 1 for count in self.captions):
+            raise ConfigError(f"training setting captions must be at least 1, got {list(self.captions)}")
         if self.brightness < 0:
             raise ConfigError(f"training setting brightness must not be negative, got {self.brightness}")
         if not 0 < self.smallest_crop <= 1 or not self.temperature > 0:
