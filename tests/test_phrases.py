@@ -16,6 +16,7 @@ from torch.nn import functional
 from image2sentence.errors import DataError
 from image2sentence.texts import read_lines
 from image2sentence.training import phrases
+from image2sentence.training.settings import Target
 from image2sentence.training.vl.base import VisionLanguageModel
 from image2sentence.training.vl.load import load_vl
 from tiny_vl import save_tiny_vl
@@ -75,21 +76,20 @@ def test_a_phrase_finds_itself(vl: VisionLanguageModel) -> None:
     assert bank.nearest(bank.vectors, 1)[:, 0].tolist() == list(range(5))
 
 
-def test_each_list_has_its_own_residual_and_its_own_modifiers(vl: VisionLanguageModel) -> None:
-    shirts = phrases.WordLists(["a red shirt", "a red mug"], ["with long sleeves", "striped"], 0.2)
+def test_each_list_has_its_own_modifiers(vl: VisionLanguageModel) -> None:
+    shirts = phrases.WordLists(["a red shirt", "a red mug"], ["with long sleeves", "striped"])
     mugs = phrases.WordLists(["a red mug", "a blue mug"], ["in blue"])
     bank = phrases.build_bank(vl, shirts, mugs)
     assert bank.phrases == ["a red shirt", "a red mug", "a blue mug"]  # what both have is the first one's
-    torch.testing.assert_close(bank.residuals([0, 1, 2], 0.5), torch.tensor([[0.2], [0.2], [0.5]]))
     drawn = [bank.draw_modifiers([0, 1, 2], random.Random(seed)) for seed in range(50)]
     assert {modifier for first, second, _ in drawn for modifier in (first, second)} == set(shirts.modifiers)
     assert {third for _, _, third in drawn} == {"in blue"}
     assert drawn[7] == bank.draw_modifiers([0, 1, 2], random.Random(7))
 
 
-def test_targets_move_by_the_push_and_keep_the_residual(vl: VisionLanguageModel) -> None:
-    shirts = phrases.WordLists(["a red shirt", "a red mug"], ["striped"], 0.2, 1.5)
-    bank = phrases.build_bank(vl, shirts, phrases.WordLists(["a blue mug"], ["in red"]))
+def test_targets_are_their_formula_for_each_list(vl: VisionLanguageModel) -> None:
+    shirts = phrases.WordLists(["a red shirt", "a red mug"], ["striped"], Target(residual=0.2, push=1.5))
+    bank = phrases.build_bank(vl, shirts, phrases.WordLists(["a blue mug"], ["in red"], Target(0.7)))
     changed, gallery = functional.normalize(
         torch.randn(2, 3, vl.width, generator=torch.Generator().manual_seed(0)), dim=-1
     )
@@ -100,14 +100,27 @@ def test_targets_move_by_the_push_and_keep_the_residual(vl: VisionLanguageModel)
         changed[2] + 0.7 * (gallery[2] - plain[2]),
     ]
     expected = functional.normalize(torch.stack(moved), dim=-1)
-    torch.testing.assert_close(bank.target([0, 1, 2], changed, gallery, residual=0.7, push=1.0), expected)
+    torch.testing.assert_close(bank.targets([0, 1, 2], changed, gallery), expected)
+
+
+def test_a_step_is_no_longer_than_its_reach(vl: VisionLanguageModel) -> None:
+    words = phrases.WordLists(["a red shirt"], ["striped"], Target(residual=1.0, push=2.0, reach=0.5))
+    bank = phrases.build_bank(vl, words)
+    gallery = functional.normalize(
+        torch.randn(3, vl.width, generator=torch.Generator().manual_seed(0)), dim=-1
+    )
+    away = functional.normalize(torch.randn(vl.width, generator=torch.Generator().manual_seed(1)), dim=-1)
+    changed = bank.vectors + torch.stack([0 * away, 0.1 * away, 0.9 * away])
+    expected = functional.normalize(gallery + torch.stack([0 * away, 0.2 * away, 0.5 * away]), dim=-1)
+    torch.testing.assert_close(bank.targets([0, 0, 0], changed, gallery), expected)
 
 
 def test_each_list_has_its_own_number_of_captions(vl: VisionLanguageModel) -> None:
-    shirts = phrases.WordLists(["a red shirt", "a red mug"], ["striped"], captions=1)
-    bank = phrases.build_bank(vl, shirts, phrases.WordLists(["a blue mug"], ["in red"]))
-    nearest = torch.tensor([[0, 2, 1], [2, 0, 1], [1, 0, 2]])
-    drawn = [bank.draw_captions(nearest, random.Random(seed), default=2) for seed in range(50)]
+    shirts = phrases.WordLists(["a red shirt", "a red mug"], ["striped"])
+    bank = phrases.build_bank(vl, shirts, phrases.WordLists(["a blue mug"], ["in red"], Target(captions=2)))
+    assert bank.captions == 2
+    nearest = torch.tensor([[0, 2], [2, 0], [1, 0]])
+    drawn = [bank.draw_captions(nearest, random.Random(seed)) for seed in range(50)]
     assert {first for first, _, _ in drawn} == {0}
     assert {second for _, second, _ in drawn} == {2, 0}
     assert {third for _, _, third in drawn} == {1}

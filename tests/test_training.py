@@ -6,6 +6,7 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ from image2sentence.training.phrases import WordLists, build_bank  # noqa: E402
 from image2sentence.training.pictures import Augmentation, collect  # noqa: E402
 from image2sentence.training.processes import Processes  # noqa: E402
 from image2sentence.training.query_model import build_query_model  # noqa: E402
-from image2sentence.training.settings import TrainSettings  # noqa: E402
+from image2sentence.training.settings import Target, TrainSettings  # noqa: E402
 from image2sentence.training.token_learner import Sentence  # noqa: E402
 from image2sentence.training.torch_encoder import TorchEncoder  # noqa: E402
 from image2sentence.training.vl.load import load_vl  # noqa: E402
@@ -299,8 +300,8 @@ def test_brightness_changes_half_of_the_pictures_by_a_factor_within_its_bounds()
 
 def test_modifier_distillation_by_squared_distance_is_its_formula(material: Path) -> None:
     vl = load_vl(str(material / "vl"))
-    settings = replace(SETTINGS, modifier="mse", lar="off", residual=0.3)
-    bank = build_bank(vl, WordLists(["a red shirt"], ["in blue"]))
+    settings = replace(SETTINGS, modifier="mse", lar="off")
+    bank = build_bank(vl, WordLists(["a red shirt"], ["in blue"], Target(residual=0.3)))
     gallery = normalize(torch.randn(3, vl.width, generator=torch.Generator().manual_seed(0)), dim=-1)
     tokens = torch.randn(3, 2, vl.word_width, generator=torch.Generator().manual_seed(1))
     sentence = Sentence(tokens, torch.empty(0), torch.ones(3, 2))
@@ -317,20 +318,22 @@ def test_modifier_distillation_by_squared_distance_is_its_formula(material: Path
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"modifier": "cosine"}, {"brightness": -0.1}, {"keep": "all"}, {"queue": 64}, {"captions": (1, 0)}]
+    "wrong", [{"modifier": "cosine"}, {"brightness": -0.1}, {"keep": "all"}, {"queue": 64}]
 )
 def test_wrong_settings_are_named(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         replace(SETTINGS, **wrong)
 
 
+@pytest.mark.parametrize("wrong", [{"captions": 0}, {"push": -1.0}, {"reach": -0.1}])
+def test_wrong_targets_are_named(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        Target(**wrong)
+
+
 def test_each_phrase_bank_has_its_own_modifiers_or_all_share_them(material: Path, tmp_path: Path) -> None:
     asked = replace(request(material, tmp_path / "run"), phrases=(material / "phrases.txt",) * 3)
     with pytest.raises(ConfigError, match="expected one or 3 modifier files for 3 phrase banks, got 2"):
         run.train(replace(asked, modifiers=(material / "modifiers.txt",) * 2))
-    with pytest.raises(ConfigError, match="expected one or 3 residuals"):
-        run.train(replace(asked, settings=replace(SETTINGS, residuals=(0.2, 0.5))))
-    with pytest.raises(ConfigError, match="expected one or 3 pushes"):
-        run.train(replace(asked, settings=replace(SETTINGS, pushes=(1.0, 1.3))))
-    with pytest.raises(ConfigError, match="expected one or 3 captions"):
-        run.train(replace(asked, settings=replace(SETTINGS, captions=(1, 3))))
+    with pytest.raises(ConfigError, match="expected one or 3 targets"):
+        run.train(replace(asked, settings=replace(SETTINGS, targets=(Target(0.2), Target(0.5)))))

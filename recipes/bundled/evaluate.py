@@ -75,8 +75,8 @@ def emoji(folder: Path, encoder: Encoder) -> dict[str, Evaluation]:
     }
 
 
-def photographs(folder: Path, work: Path, encoder: Encoder) -> dict[str, Evaluation]:
-    """Held-out garment photographs: another colour, as measured from pixels, and the same kind of garment.
+def photograph_folder(folder: Path, work: Path) -> Path:
+    """The held-out garment photographs as a labelled folder: type, and colour as measured from pixels.
 
     Those with no clear colour stay in the gallery; nothing is asked about them, and they answer nothing.
     """
@@ -91,8 +91,14 @@ def photographs(folder: Path, work: Path, encoder: Encoder) -> dict[str, Evaluat
         writer = csv.DictWriter(file, list(table[0]))
         writer.writeheader()
         writer.writerows(table)
+    return shown
+
+
+def photographs(folder: Path, work: Path, encoder: Encoder) -> dict[str, Evaluation]:
+    """Held-out garment photographs: another colour, and the same kind of garment."""
     title = "photographs, held out: colour as measured (kept: type)"
-    return {title: evaluate_attributes(load_catalogue(shown), encoder, "colour", ["type"])}
+    catalogue = load_catalogue(photograph_folder(folder, work))
+    return {title: evaluate_attributes(catalogue, encoder, "colour", ["type"])}
 
 
 def fashion(folder: Path, encoder: Encoder) -> dict[str, Evaluation]:

@@ -47,7 +47,7 @@ def _list_light(context: click.Context, _: click.Parameter, asked: bool) -> None
     type=click.Path(dir_okay=False, path_type=Path),
     multiple=True,
     metavar="FILE",
-    help="Phrase bank; again for another, --set residuals gives each its own.",
+    help="Phrase bank; again for another, --set targets gives each its own.",
 )
 @click.option(
     "--modifiers",

@@ -80,8 +80,7 @@ class Trainer:
         self.held = held_out(len(pictures.paths), settings)
         self.kept = np.setdiff1d(np.arange(len(pictures.paths)), self.held)
         self.vectors = pictures.vectors.to(self.device)
-        most = max(settings.pseudo_captions, *(words.captions or 1 for words in bank.lists)) if bank else 0
-        self.pseudo = bank.nearest(self.vectors, most) if bank else None
+        self.pseudo = bank.nearest(self.vectors, bank.captions) if bank else None
         self.optimizer = torch.optim.AdamW(self._groups(), lr=settings.learning_rate, betas=(0.9, 0.98))
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "fp16")
         self.average = state.Average(self.model, settings.average)

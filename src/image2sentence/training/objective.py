@@ -144,7 +144,7 @@ class Objective(nn.Module):
 
     def _captions(self, pseudo: Tensor, rng: random.Random) -> list[int]:
         """One of each picture's pseudo-captions (n, k), as the phrase bank numbers them."""
-        return self._phrases.draw_captions(pseudo, rng, self.settings.pseudo_captions)
+        return self._phrases.draw_captions(pseudo, rng)
 
     def _modifier(self, sentence: Sentence, gallery: Tensor, pseudo: Tensor, rng: random.Random) -> Tensor:
         bank, part = self._phrases, self.processes.part
@@ -153,7 +153,7 @@ class Objective(nn.Module):
         texts = [f"{bank.phrases[i]} {m}" for i, m in zip(chosen[part], modifiers, strict=True)]
         with torch.no_grad():
             changed = self.processes.join(self.vl.encode_words(self.vl.words(texts)).float())
-            target = bank.target(chosen, changed, gallery, self.settings.residual, self.settings.push)
+            target = bank.targets(chosen, changed, gallery)
         queries = self._query(sentence, modifiers)
         if self.settings.modifier == "mse":
             return losses.mean_squared(queries, target)

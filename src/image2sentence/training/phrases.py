@@ -9,13 +9,15 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from image2sentence.errors import DataError
+from image2sentence.training.settings import Target
 from image2sentence.training.vl.base import VisionLanguageModel
 
 DEFAULT_TEMPLATES = ("in {w}", "but {w}", "with {w}", "{w}", "make it {w}", "{w} instead", "without {w}")
@@ -23,17 +25,11 @@ DEFAULT_TEMPLATES = ("in {w}", "but {w}", "with {w}", "{w}", "make it {w}", "{w}
 
 @dataclass(frozen=True)
 class WordLists:
-    """A kind of picture's words: its phrases, the modifiers that are asked of it, and how its targets are made.
-
-    `residual`, `push` and `captions` (how many of the nearest phrases are drawn from) are those of the settings where
-    they are None. What one kind's phrases name fully another's leave unsaid.
-    """
+    """A kind of picture's words: its phrases, the modifiers that are asked of it, and how its targets are made."""
 
     phrases: Sequence[str]
     modifiers: Sequence[str]
-    residual: float | None = None
-    push: float | None = None
-    captions: int | None = None
+    target: Target = field(default_factory=Target)
 
 
 @dataclass(frozen=True)
@@ -45,38 +41,35 @@ class PhraseBank:
     owners: Tensor
     lists: Sequence[WordLists]
 
-    def residuals(self, chosen: Sequence[int], default: float) -> Tensor:
-        """(n, 1) of the `chosen` phrases' residuals; `default` where their list has none."""
-        return self._each([words.residual for words in self.lists], chosen, default)
+    def targets(self, chosen: Sequence[int], changed: Tensor, gallery: Tensor) -> Tensor:
+        """Where the changed pictures should be (n, d), unit rows, as each list's `Target` has it.
 
-    def pushes(self, chosen: Sequence[int], default: float) -> Tensor:
-        """(n, 1) of the `chosen` phrases' pushes; `default` where their list has none."""
-        return self._each([words.push for words in self.lists], chosen, default)
-
-    def target(
-        self, chosen: Sequence[int], changed: Tensor, gallery: Tensor, residual: float, push: float
-    ) -> Tensor:
-        """Where the changed picture should be (n, d), unit rows: T(c) + push (T(c m) - T(c)) + residual (v - T(c)).
-
-        `chosen` numbers each picture's phrase c; `changed` (n, d) is T(c m), `gallery` (n, d) v. `residual` and `push`
-        are for lists that have none of their own.
+        `chosen` numbers each picture's phrase c; `changed` (n, d) is T(c m), `gallery` (n, d) v.
         """
         plain = self.vectors[chosen]
-        step = self.pushes(chosen, push) * (changed - plain)
-        return functional.normalize(
-            plain + step + self.residuals(chosen, residual) * (gallery - plain), dim=-1
-        )
+        residual, push, reach = self._numbers[:, self.owners[chosen], None]
+        step = push * (changed - plain)
+        length = step.norm(dim=-1, keepdim=True)
+        step = torch.where((reach > 0) & (length > reach), step * reach / length, step)
+        return functional.normalize(plain + step + residual * (gallery - plain), dim=-1)
 
-    def draw_captions(self, nearest: Tensor, rng: random.Random, default: int) -> list[int]:
-        """One of each row's phrases (n, k), best first: among as many as the list of the best has for `captions`."""
-        counts = [default if words.captions is None else words.captions for words in self.lists]
-        return [
-            int(row[rng.randrange(min(counts[int(self.owners[row[0]])], len(row)))]) for row in nearest.cpu()
-        ]
+    @cached_property
+    def _numbers(self) -> Tensor:
+        """(3, lists): residuals, pushes, reaches."""
+        rows = [(words.target.residual, words.target.push, words.target.reach) for words in self.lists]
+        return torch.tensor(rows, device=self.vectors.device).T
 
-    def _each(self, own: Sequence[float | None], chosen: Sequence[int], default: float) -> Tensor:
-        values = [default if value is None else value for value in own]
-        return torch.tensor(values, device=self.vectors.device)[self.owners[chosen], None]
+    @property
+    def captions(self) -> int:
+        """How many of a picture's nearest phrases are drawn from, at most."""
+        return max(words.target.captions for words in self.lists)
+
+    def draw_captions(self, nearest: Tensor, rng: random.Random) -> list[int]:
+        """One of each row's phrases (n, k), best first: among as many as the list of the best draws from."""
+        counts = [min(words.target.captions, nearest.shape[1]) for words in self.lists]
+        owners = self.owners[nearest[:, 0].cpu()].tolist()
+        rows = zip(nearest.tolist(), owners, strict=True)
+        return [row[rng.randrange(counts[owner])] for row, owner in rows]
 
     def draw_modifiers(self, chosen: Sequence[int], rng: random.Random) -> list[str]:
         """One for each of the `chosen` phrases, out of its own list."""

@@ -27,7 +27,7 @@ from image2sentence.training.parity import DriftError
 from image2sentence.training.pictures import Collection, collect, find_pictures
 from image2sentence.training.processes import Processes
 from image2sentence.training.query_model import QueryModel, build_query_model
-from image2sentence.training.settings import TrainSettings
+from image2sentence.training.settings import Target, TrainSettings
 from image2sentence.training.vl.base import VisionLanguageModel
 from image2sentence.training.vl.load import load_vl
 
@@ -285,14 +285,11 @@ def _with_bank(
             "--modifiers FILE (such as 'in red'), or train without it: --set modifier_weight=0"
         )
     modifiers = _one_each("modifier files", [read_lines(path) for path in asked], len(banks))
-    residuals = _one_each("residuals", list(settings.residuals or (None,)), len(banks))
-    pushes = _one_each("pushes", list(settings.pushes or (None,)), len(banks))
-    captions = _one_each("captions", list(settings.captions or (None,)), len(banks))
+    common = Target(settings.residual, captions=settings.pseudo_captions)
+    targets = _one_each("targets", list(settings.targets or (common,)), len(banks))
     lists = [
-        phrases.WordLists(read_lines(path), words, residual, push, count)
-        for path, words, residual, push, count in zip(
-            banks, modifiers, residuals, pushes, captions, strict=True
-        )
+        phrases.WordLists(read_lines(path), words, target)
+        for path, words, target in zip(banks, modifiers, targets, strict=True)
     ]
     return settings, phrases.build_bank(vl, *lists)
 

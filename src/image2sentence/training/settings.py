@@ -18,6 +18,32 @@ _LEAST = {"steps": 1, "batch": 2, "accumulate": 1, "save_every": 1, "lar_batch":
 
 
 @dataclass(frozen=True)
+class Target:
+    """Where modifier-aware distillation expects the changed picture: v's own phrase, changed, and what it left unsaid.
+
+        T(c) + push (T(c m) - T(c)) + residual (v - T(c)), normalised
+
+    c is one of the picture's `captions` nearest phrases, m a modifier, v the picture's gallery vector. `push=1,
+    residual=0` is METHOD's T(c m). A larger residual keeps what c fails to say, and what it says wrongly too; a larger
+    push weighs the words more against that. The pushed step is no longer than `reach` (0: as long as it is): some
+    words move a vector far, others hardly, and the pictures that they ask for are about as far away.
+    """
+
+    residual: float = 0.5
+    push: float = 1.0
+    reach: float = 0.0
+    captions: int = 1
+
+    def __post_init__(self) -> None:
+        if self.captions < 1:
+            raise ConfigError(f"a target's captions must be at least 1, got {self.captions}")
+        if self.push < 0 or self.reach < 0:
+            raise ConfigError(
+                f"a target's push and reach must not be negative, got {self.push} and {self.reach}"
+            )
+
+
+@dataclass(frozen=True)
 class TrainSettings:
     """The method's choices (METHOD marks them [choice]) and the optimiser's.
 
@@ -27,13 +53,10 @@ class TrainSettings:
     known beforehand, so they are drawn from the whole set rather than from past batches.
 
     The defaults are what found most in docs/experiments.md. `gcd="info_nce", gcd_weight=1, modifier_weight=0` is the
-    paper's method. Modifier-aware distillation pulls towards T(c) + push (T(c m) - T(c)) + residual (v - T(c)),
-    normalised, c being one of the picture's `pseudo_captions` nearest phrases, m a modifier, v its gallery vector, by
-    InfoNCE over the batch or by squared distance (`modifier="mse"`: goes on where the batch is told apart already):
-    `push=1, residual=0` is METHOD's T(c m); a larger residual keeps what c fails to say, and what it says wrongly too;
-    a larger push weighs the words more against that. With several phrase banks, `residuals`, `pushes` and `captions`
-    (in place of `pseudo_captions`) give each its own, in their order: what one bank's phrases name fully another's
-    leave unsaid.
+    paper's method. Modifier-aware distillation pulls towards the targets that `Target` describes, by InfoNCE over the
+    batch or by squared distance (`modifier="mse"`: goes on where the batch is told apart already). `residual` and
+    `pseudo_captions` make them; with several phrase banks `targets` can hold a `Target` for each, in their order: what
+    one bank's phrases name fully another's leave unsaid.
 
     Validation asks with the picture alone; `keep` says whether the best weights by it are the result, or the last ones,
     for runs whose composed queries get better while that figure stands still.
@@ -60,11 +83,8 @@ class TrainSettings:
     modifier: str = "mse"
     modifier_weight: float = 1.0
     residual: float = 0.5
-    residuals: tuple[float, ...] = ()
-    push: float = 1.0
-    pushes: tuple[float, ...] = ()
     pseudo_captions: int = 2
-    captions: tuple[int, ...] = ()
+    targets: tuple[Target, ...] = ()
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     warmup: int = 100
@@ -100,8 +120,6 @@ class TrainSettings:
                 raise ConfigError(
                     f"training setting {name} must be at least {least}, got {getattr(self, name)}"
                 )
-        if any(count < 1 for count in self.captions):
-            raise ConfigError(f"training setting captions must be at least 1, got {list(self.captions)}")
         if self.brightness < 0:
             raise ConfigError(f"training setting brightness must not be negative, got {self.brightness}")
         if not 0 < self.smallest_crop <= 1 or not self.temperature > 0:

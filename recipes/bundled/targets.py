@@ -1,0 +1,85 @@
+"""What modifier-aware distillation teaches: its targets, asked as queries themselves.
+
+    python -m recipes.bundled.targets --data ../shared/data
+
+R@1 of the vectors that `Target` describes on the benchmarks' galleries, by its settings; where several pseudo-captions
+are drawn from, of the mean of their targets. A query side trained towards them is no worse than they are on pictures
+that it knows, so this is where the settings of query.json come from. About four minutes on two CPU cores.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from image2sentence.encoders.folder import bundled
+from image2sentence.training.phrases import WordLists, build_bank
+from image2sentence.training.settings import Target
+from image2sentence.training.vl.base import VisionLanguageModel
+from image2sentence.training.vl.load import load_vl
+from recipes.bundled import material
+from recipes.bundled.tasks import Task, tasks
+
+RESIDUALS = (0.2, 0.5, 0.75, 1.0)
+STEPS = ((1.0, 0.0), (1.2, 0.0), (1.45, 0.0), (1.45, 0.85))  # push and reach
+CAPTIONS = (1, 3)
+TARGETS = [
+    Target(residual, *step, captions)
+    for captions, residual, step in itertools.product(CAPTIONS, RESIDUALS, STEPS)
+]
+BANKS = {"photographs": "photos", "fashion": "photos"}  # what one of fashion's pictures is nearest to
+BATCH = 256
+
+
+@torch.no_grad()
+def read(vl: VisionLanguageModel, texts: list[str]) -> Tensor:
+    """(n, d) text vectors."""
+    blocks = [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)]
+    return torch.cat([vl.encode_words(vl.words(block)).float() for block in blocks])
+
+
+def recalls(vl: VisionLanguageModel, task: Task, phrases: list[str], modifiers: list[str]) -> list[float]:
+    """R@1 in percent of each of `TARGETS`."""
+    asked = [query.texts[0] for query in task.queries]
+    bank = build_bank(vl, WordLists(phrases, modifiers))
+    nearest = bank.nearest(task.references, max(CAPTIONS)).T.tolist()
+    changed = [
+        read(vl, [f"{bank.phrases[i]} {m}" for i, m in zip(chosen, asked, strict=True)]) for chosen in nearest
+    ]
+    found = []
+    for target in TARGETS:
+        wanted = replace(bank, lists=[WordLists(phrases, modifiers, target)])
+        pairs = zip(nearest[: target.captions], changed, strict=False)
+        vectors = [wanted.targets(chosen, to, task.references) for chosen, to in pairs]
+        found.append(task.recall(functional.normalize(torch.stack(vectors).mean(0), dim=-1)))
+    return found
+
+
+@click.command()
+@click.option("--data", "folder", type=click.Path(path_type=Path), default=Path("../shared/data"))
+@click.option("--work", type=click.Path(path_type=Path), default=Path("runs/evaluate"))
+@click.option("--queries", default=700, show_default=True, help="Queries a task, at most.")
+def main(folder: Path, work: Path, queries: int) -> None:
+    """Prints a Markdown table."""
+    vl = load_vl(str(bundled() / "vl")).freeze()
+    phrases, modifiers = material.banks(folder), material.modifiers(random.Random(0))
+    columns = {}
+    for task in tasks(folder, work, queries):
+        kind = BANKS.get(task.kind, task.kind)
+        columns[f"{task.name} ({len(task.queries)})"] = recalls(vl, task, phrases[kind], modifiers[kind])
+    click.echo("| captions | residual | push | reach | " + " | ".join(columns) + " |")
+    click.echo("| --- " * (4 + len(columns)) + "|")
+    for target, *values in zip(TARGETS, *columns.values(), strict=True):
+        named = (target.captions, target.residual, target.push, target.reach or "")
+        click.echo("| " + " | ".join([*map(str, named), *(f"{value:.0f}" for value in values)]) + " |")
+
+
+if __name__ == "__main__":
+    main()

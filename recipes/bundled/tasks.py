@@ -1,0 +1,105 @@
+"""The benchmarks' tasks as vectors, for studies that ask them with other things than a query side."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from image2sentence.benchmarks.attributes import attribute_queries
+from image2sentence.benchmarks.labels import FILE_COLUMN, Catalogue, load_catalogue
+from image2sentence.benchmarks.protocol import Query
+from image2sentence.catalogue import write_catalogue
+from image2sentence.encoders import load_encoder
+from image2sentence.images import load_image
+from recipes.bundled.evaluate import COUNT, DRAWN, SEED, emoji_files, photograph_folder
+
+_Change = tuple[str, list[str]]
+CHANGES: dict[str, list[_Change]] = {
+    "drawn": [(name, [other for other in DRAWN if other != name]) for name in DRAWN],
+    "photographs": [("colour", ["type"])],
+    "fashion": [("colour", ["gender", "type"]), ("type", ["gender", "colour"])],
+    "emoji": [("skin_tone", ["base", "style"]), ("style", ["name"])],
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """Queries about a gallery of one `kind`: its files and vectors (G, d)."""
+
+    kind: str
+    change: str
+    files: list[str]
+    gallery: NDArray[np.float32]
+    queries: list[Query]
+
+    @property
+    def name(self) -> str:
+        """Such as "emoji: style"."""
+        return f"{self.kind}: {self.change}"
+
+    @cached_property
+    def places(self) -> list[int]:
+        """Each query's reference, as a row of the gallery."""
+        row_of = {file: row for row, file in enumerate(self.files)}
+        return [row_of[query.reference] for query in self.queries]
+
+    @property
+    def references(self) -> Tensor:
+        """(n, d) gallery vectors of what is asked about."""
+        return torch.from_numpy(self.gallery[self.places])
+
+    def recall(self, vectors: Tensor) -> float:
+        """Percent of `vectors` (n, d) whose nearest picture, the reference left out, is a right answer."""
+        scores = vectors.numpy() @ self.gallery.T
+        scores[np.arange(len(scores)), self.places] = -np.inf
+        found = [self.files[best] for best in scores.argmax(1)]
+        right = [file in query.answers for file, query in zip(found, self.queries, strict=True)]
+        return 100 * float(np.mean(right))
+
+
+def tasks(folder: Path, work: Path, count: int, names: Collection[str] | None = None) -> list[Task]:
+    """The tasks named so, or all of them: up to `count` queries each, drawn by a fixed seed."""
+    made = []
+    for kind, changes in CHANGES.items():
+        wanted = [change for change in changes if names is None or f"{kind}: {change[0]}" in names]
+        if not wanted:
+            continue
+        catalogue, references = _catalogue(kind, folder, work)
+        split = "val" if kind == "fashion" else None
+        files = [row[FILE_COLUMN] for row in catalogue.of_split(split)]
+        gallery = _vectors([catalogue.path(file) for file in files], kind)
+        for change, keep in wanted:
+            asked = attribute_queries(catalogue, change, keep, split, references=references).queries
+            chosen = random.Random(0).sample(list(asked), min(count, len(asked)))
+            made.append(Task(kind, change, files, gallery, chosen))
+    return made
+
+
+def _catalogue(kind: str, folder: Path, work: Path) -> tuple[Catalogue, Sequence[str] | None]:
+    """The pictures, and those of them that may be asked about if not all."""
+    if kind == "drawn":
+        return load_catalogue(write_catalogue(work / f"drawn-{COUNT}-{SEED}", COUNT, SEED)), None
+    if kind == "photographs":
+        return load_catalogue(photograph_folder(folder, work)), None
+    catalogue = load_catalogue(folder / kind)
+    return catalogue, emoji_files(catalogue, held=True) if kind == "emoji" else None
+
+
+def _vectors(paths: Sequence[Path], kind: str) -> NDArray[np.float32]:
+    encoder = load_encoder()
+    blocks = [paths[start : start + 64] for start in range(0, len(paths), 64)]
+    return np.concatenate(
+        [
+            encoder.encode_images([load_image(path, at_least=512) for path in block])
+            for block in tqdm(blocks, desc=kind)
+        ]
+    )
