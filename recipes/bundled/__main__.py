@@ -3,7 +3,7 @@
     python -m recipes.bundled --data ../shared/data
 
 Three rounds of towers, matching encoder and query side. Each starts from what the one before has made; the second adds
-the loss of meanings.py, the third that of twins.py. About five hours on two CPU cores. Every stage can be interrupted;
+the loss of meanings.py, the third that of twins.py. About seven hours on two CPU cores. Every stage can be interrupted;
 run the command again and it goes on.
 """
 
