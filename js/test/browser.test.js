@@ -9,7 +9,7 @@ import { folders } from "../example/serve.js";
 import { FOLDER, distance, expected, furthest } from "./expected.js";
 import { launch, serve } from "./page.js";
 
-const NEAR = 6e-4; // 1 - cosine; promised is 1e-3
+const NEAR = 1e-3; // 1 - cosine, as promised; how near int8 sums come depends on the weights, 8e-4 at most with these
 const GRAPH = "/model/onnx/query_text.onnx";
 
 let browser, server;
@@ -112,7 +112,10 @@ test("words alone, several pictures, unknown words", async () => {
     };
   }, { texts: expected.texts, mixtures: expected.composed.map(({ options }) => options) });
   found.plain.forEach((vector, place) => assert.ok(distance(vector, expected.text_queries[place]) < NEAR));
-  expected.composed.forEach(({ vector }, place) => assert.ok(distance(found.composed[place], vector) < NEAR));
+  expected.composed.forEach(({ vector }, place) => {
+    const apart = distance(found.composed[place], vector);
+    assert.ok(apart < NEAR, `composed ${place}: ${apart}`);
+  });
   assert.deepEqual(found.unknown, ["Periwinkle", "xyzzy"]);
   assert.equal(found.near[0].near[0], "purple");
   assert.equal(found.config, found.composed[0].length);
