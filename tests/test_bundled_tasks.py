@@ -1,0 +1,44 @@
+"""Tasks as vectors: what the studies of targets and sentences ask."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the recipes need the [train] extra")
+
+import torch
+
+from image2sentence.benchmarks.protocol import Query
+from recipes.bundled.targets import TARGETS
+from recipes.bundled.tasks import CHANGES, Task
+
+
+def query(reference: str, *answers: str) -> Query:
+    return Query(f"about {reference}", reference, ("in red",), answers)
+
+
+def task() -> Task:
+    gallery = np.eye(4, dtype=np.float32)
+    return Task("emoji", "style", ["a", "b", "c", "d"], gallery, [query("b", "a"), query("c", "d")])
+
+
+def test_references_are_the_gallerys_vectors() -> None:
+    assert task().name == "emoji: style"
+    assert task().places == [1, 2]
+    assert torch.equal(task().references, torch.eye(4)[1:3])
+
+
+def test_the_reference_is_left_out_of_the_ranking() -> None:
+    nearest_is_itself = torch.tensor([[0.5, 0.9, 0.1, 0.2], [0.1, 0.2, 0.9, 0.5]])
+    assert task().recall(nearest_is_itself) == 100
+    assert task().recall(torch.tensor([[0.5, 0.9, 0.1, 0.2], [0.6, 0.2, 0.9, 0.5]])) == 50
+
+
+def test_the_shipped_settings_are_among_what_the_study_asks() -> None:
+    asked = {(target.residual, target.push, target.reach, target.captions) for target in TARGETS}
+    assert (1.0, 1.45, 0.85, 3) in asked
+    assert len(asked) == len(TARGETS) == 32
+    assert {f"{kind}: {change}" for kind, changes in CHANGES.items() for change, _ in changes} >= {
+        "emoji: style"
+    }
