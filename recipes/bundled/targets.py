@@ -56,7 +56,7 @@ def recalls(vl: VisionLanguageModel, task: Task, phrases: list[str], modifiers: 
     found = []
     for target in TARGETS:
         wanted = replace(bank, lists=[WordLists(phrases, modifiers, target)])
-        pairs = zip(nearest[: target.captions], changed, strict=False)
+        pairs = zip(nearest[: target.captions], changed[: target.captions], strict=True)
         vectors = [wanted.targets(chosen, to, task.references) for chosen, to in pairs]
         found.append(task.recall(functional.normalize(torch.stack(vectors).mean(0), dim=-1)))
     return found
