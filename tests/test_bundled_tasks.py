@@ -10,8 +10,9 @@ pytest.importorskip("torch", reason="the recipes need the [train] extra")
 import torch
 
 from image2sentence.benchmarks.protocol import Query
+from recipes.bundled.evaluate import CHANGES
 from recipes.bundled.targets import TARGETS
-from recipes.bundled.tasks import CHANGES, Task
+from recipes.bundled.tasks import Task
 
 
 def query(reference: str, *answers: str) -> Query:

@@ -9,7 +9,8 @@ import { folders } from "../example/serve.js";
 import { FOLDER, distance, expected, furthest } from "./expected.js";
 import { launch, serve } from "./page.js";
 
-const NEAR = 1e-3; // 1 - cosine, as promised; how near int8 sums come depends on the weights, 8e-4 at most with these
+const NEAR = 6e-4; // 1 - cosine; promised is 1e-3
+const COMPOSED = 1e-3; // int8 sums of a picture with words come to 8e-4 with these weights
 const GRAPH = "/model/onnx/query_text.onnx";
 
 let browser, server;
@@ -82,7 +83,7 @@ function agree(found, picture) {
   assert.ok(furthest(found.gates, picture.gates) < 1e-2, picture.name);
   found.queries.forEach((query, place) => {
     const apart = Math.min(distance(query, picture.queries[place]), distance(query, picture.otherwise[place]));
-    assert.ok(apart < NEAR, `${picture.name} with ${expected.words[place]}: ${apart}`);
+    assert.ok(apart < COMPOSED, `${picture.name} with ${expected.words[place]}: ${apart}`);
     assert.ok(Math.abs(Math.hypot(...query) - 1) < 1e-5);
   });
 }
@@ -114,7 +115,7 @@ test("words alone, several pictures, unknown words", async () => {
   found.plain.forEach((vector, place) => assert.ok(distance(vector, expected.text_queries[place]) < NEAR));
   expected.composed.forEach(({ vector }, place) => {
     const apart = distance(found.composed[place], vector);
-    assert.ok(apart < NEAR, `composed ${place}: ${apart}`);
+    assert.ok(apart < COMPOSED, `composed ${place}: ${apart}`);
   });
   assert.deepEqual(found.unknown, ["Periwinkle", "xyzzy"]);
   assert.equal(found.near[0].near[0], "purple");

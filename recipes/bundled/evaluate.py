@@ -32,17 +32,23 @@ from recipes.bundled.measured_colour import measured_colour
 
 COUNT, SEED = 2_000, 424_242  # the drawn gallery: seeds of training pictures begin at data.TRAIN_SEED
 DRAWN = ("type", "colour", "pattern", "sleeve")
+# What is changed and what is kept, a change at a time.
+CHANGES = {
+    "drawn": [(name, [other for other in DRAWN if other != name]) for name in DRAWN],
+    "photographs": [("colour", ["type"])],
+    "fashion": [("colour", ["gender", "type"]), ("type", ["gender", "colour"])],
+    "emoji": [("skin_tone", ["base", "style"]), ("style", ["name"])],
+}
 METRICS = ("recall@1", "recall@5", "recall@10", "mAP@10")
 
 
 def drawn(folder: Path, encoder: Encoder) -> dict[str, Evaluation]:
     """Single changes and double changes in a drawn gallery of unseen products."""
     catalogue = load_catalogue(write_catalogue(folder / f"drawn-{COUNT}-{SEED}", COUNT, SEED))
-    changes = [(name, [other for other in DRAWN if other != name]) for name in DRAWN]
-    changes += [("colour,pattern", ["type", "sleeve"]), ("type,colour", ["pattern", "sleeve"])]
+    double = [("colour,pattern", ["type", "sleeve"]), ("type,colour", ["pattern", "sleeve"])]
     return {
         f"drawn: {change} (kept: {', '.join(keep)})": evaluate_attributes(catalogue, encoder, change, keep)
-        for change, keep in changes
+        for change, keep in CHANGES["drawn"] + double
     }
 
 
@@ -68,10 +74,9 @@ def emoji(folder: Path, encoder: Encoder) -> dict[str, Evaluation]:
             tuning=attribute_queries(catalogue, change, keep, references=random.Random(0).sample(seen, 1000)),
         )
 
-    tasks = (("skin_tone", ["base", "style"]), ("style", ["name"]))
     return {
         f"emoji, unseen subjects: {change} (kept: {', '.join(keep)})": measured(change, keep)
-        for change, keep in tasks
+        for change, keep in CHANGES["emoji"]
     }
 
 
@@ -104,12 +109,11 @@ def photographs(folder: Path, work: Path, encoder: Encoder) -> dict[str, Evaluat
 def fashion(folder: Path, encoder: Encoder) -> dict[str, Evaluation]:
     """Product photographs of a kind never trained on (zero-shot transfer)."""
     catalogue: Catalogue = load_catalogue(folder / "fashion")
-    tasks = (("colour", ["gender", "type"]), ("type", ["gender", "colour"]))
     return {
         f"fashion, zero-shot: {change} (kept: {', '.join(keep)})": evaluate_attributes(
             catalogue, encoder, change, keep, "val"
         )
-        for change, keep in tasks
+        for change, keep in CHANGES["fashion"]
     }
 
 

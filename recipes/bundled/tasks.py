@@ -20,15 +20,7 @@ from image2sentence.benchmarks.protocol import Query
 from image2sentence.catalogue import write_catalogue
 from image2sentence.encoders import load_encoder
 from image2sentence.images import load_image
-from recipes.bundled.evaluate import COUNT, DRAWN, SEED, emoji_files, photograph_folder
-
-_Change = tuple[str, list[str]]
-CHANGES: dict[str, list[_Change]] = {
-    "drawn": [(name, [other for other in DRAWN if other != name]) for name in DRAWN],
-    "photographs": [("colour", ["type"])],
-    "fashion": [("colour", ["gender", "type"]), ("type", ["gender", "colour"])],
-    "emoji": [("skin_tone", ["base", "style"]), ("style", ["name"])],
-}
+from recipes.bundled.evaluate import CHANGES, COUNT, SEED, emoji_files, photograph_folder
 
 
 @dataclass(frozen=True)
