@@ -53,7 +53,7 @@ def test_twins_are_one_emoji_in_two_styles() -> None:
 
 
 def test_more_pairs_than_there_are_is_an_error() -> None:
-    with pytest.raises(ValueError, match="asked for 4 emoji in two styles"):
+    with pytest.raises(ValueError, match="asked for 4 emoji in 2 styles"):
         TwinTable(RECORDS).draw(4, np.random.default_rng(0))
 
 
@@ -62,13 +62,13 @@ def test_the_loss_is_infonce_from_the_moved_picture_to_its_twin() -> None:
     with torch.no_grad():
         loss.styles.copy_(torch.tensor([[0.0, 0, 0, 0], [0, 0, 0, 1.0]]))
     pictures = torch.eye(4)[[0, 1, 2]]  # the third has no twin, and is a wrong answer
-    got = loss(pictures, torch.tensor([0, 1, -1]), torch.tensor([1, 0, -1]))
+    got = loss(pictures, torch.tensor([0, 1, -1]), torch.tensor([[1], [0], [-1]]))
     # Neither resembles its twin: moved by (0, 0, 0, 1) or back, each is as near to it as to the third.
     assert got.item() == pytest.approx(0.5 * math.log(2), rel=1e-5)
     pictures = torch.stack(
         [torch.eye(4)[0], (torch.eye(4)[0] + torch.eye(4)[3]) / math.sqrt(2), torch.eye(4)[2]]
     )
-    got = loss(pictures, torch.tensor([0, 1, -1]), torch.tensor([1, 0, -1]))
+    got = loss(pictures, torch.tensor([0, 1, -1]), torch.tensor([[1], [0], [-1]]))
     there = 1.0  # the dot product of the first, moved, with the second: the same vector
     back = 1 / math.sqrt(2) / math.sqrt(0.5 + (1 / math.sqrt(2) - 1) ** 2)
     expected = [math.log(1 + math.exp(-dot / 0.25)) for dot in (there, back)]
@@ -77,7 +77,7 @@ def test_the_loss_is_infonce_from_the_moved_picture_to_its_twin() -> None:
 
 def test_a_batch_without_twins_costs_nothing() -> None:
     loss = Twins(styles=2, width=4, weight=1.0)
-    got = loss(torch.eye(4), torch.full((4,), -1), torch.full((4,), -1))
+    got = loss(torch.eye(4), torch.full((4,), -1), torch.full((4, 1), -1))
     assert got.item() == 0
 
 
@@ -87,7 +87,7 @@ def test_a_batch_says_where_each_pictures_twin_is() -> None:
     batches = Batches(pictures, Settings(batch=5, shares=(0.0, 0.0, 1.0), twins=1.0))
     batch = batches.draw(0)
     index, captions, _ = batches.words_only(0)
-    twins = batch.extras[-1].tolist()
+    twins = batch.extras[-1][:, 0].tolist()
     assert [caption.text for caption in batch.captions] == [caption.text for caption in captions]
     assert sorted(twins) == [-1, 1, 2, 3, 4]
     for row, twin in enumerate(twins):
@@ -106,3 +106,35 @@ def test_rare_types_are_drawn_more_often_than_their_count_says() -> None:
         drawn[balance] = np.mean([batches.words_only(step)[0] >= 90 for step in range(20)])
     assert drawn[0.0] == pytest.approx(0.1, abs=0.03)
     assert drawn[1.0] == pytest.approx(0.5, abs=0.04)
+
+
+def test_all_styles_of_an_emoji_come_together_and_each_is_asked_for() -> None:
+    pictures = data.Pictures(np.zeros((len(RECORDS), data.SIDE, data.SIDE, 3), np.uint8), RECORDS)
+    settings = Settings(batch=6, shares=(0.0, 0.0, 1.0), twins=1.0, drawings=3)
+    batch = Batches(pictures, settings).draw(0)
+    index, _, _ = Batches(pictures, settings).words_only(0)
+    twins = batch.extras[-1]
+    assert twins.shape == (6, 2)
+    for row, others in enumerate(twins.tolist()):
+        assert sorted([row, *others]) == sorted({row, *others})
+        shown = [RECORDS[int(index[place])] for place in (row, *others)]
+        assert {record["style"] for record in shown} == {"noto", "fluent_3d", "fluent_flat"}
+        assert len({record["skin_tone"] for record in shown}) == 1
+
+
+def test_emoji_that_look_alike_are_drawn_together() -> None:
+    things = [f"thing {number}" for number in range(40)]
+    records = [emoji(thing, style) for thing in things for style in ("noto", "fluent_3d")]
+    angles = np.repeat(np.arange(40) * 2 * math.pi / 40, 2)  # a ring: neighbours in number look alike
+    vectors = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
+
+    def mean_distance(table: TwinTable) -> float:
+        nearest = []
+        for seed in range(30):
+            numbers = table.draw(6, np.random.default_rng(seed))[0] // 2
+            apart = np.abs(numbers[:, None] - numbers)
+            apart = np.minimum(apart, 40 - apart) + 40 * np.eye(6)
+            nearest.append(apart.min(1).mean())
+        return float(np.mean(nearest))
+
+    assert mean_distance(TwinTable(records, vectors=vectors)) < 0.7 * mean_distance(TwinTable(records))

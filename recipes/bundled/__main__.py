@@ -2,9 +2,9 @@
 
     python -m recipes.bundled --data ../shared/data
 
-Three rounds of towers, matching encoder and query side. Each starts from what the one before has made; the second adds
-the loss of meanings.py, the third that of twins.py. About seven hours on two CPU cores. Every stage can be interrupted;
-run the command again and it goes on.
+Four rounds of towers, matching encoder and query side. Each starts from what the one before has made; the second adds
+the loss of meanings.py, the third that of twins.py, the fourth harder batches for it and the words of train_words.py.
+About nine hours on two CPU cores. Every stage can be interrupted; run the command again and it goes on.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import click
 
 HERE = Path(__file__).parent
 MODULE = "recipes.bundled."
+ROUNDS = ("first", "second", "third", "fourth")
 
 
 @click.command()
@@ -27,7 +28,7 @@ def main(folder: Path, runs: Path) -> None:
     data = ["--data", str(folder)]
     material = runs / "material"
     stages = {material / "modifiers.txt": [f"{MODULE}material", *data, "--out", str(material)]}
-    rounds = [runs / name for name in ("first", "second", "third")]
+    rounds = [runs / name for name in ROUNDS]
     for turn, out in enumerate(rounds):
         stages |= one_round(data, material, out, rounds[turn - 1] if turn else None, turn + 1)
     for made, command in stages.items():
@@ -41,7 +42,7 @@ def main(folder: Path, runs: Path) -> None:
 def one_round(
     data: list[str], material: Path, out: Path, before: Path | None, turn: int
 ) -> dict[Path, list[str]]:
-    """What each stage makes, and its command: towers, their matching encoder, the query side.
+    """What each stage makes, and its command: towers, their words, their matching encoder, the query side.
 
     The query side is trained by the product's own command, on pictures without labels.
     """
@@ -53,12 +54,15 @@ def one_round(
     ]
     train = ["image2sentence", "train", str(material / "pictures"), f"--vl={vl / 'model'}", "--light=tiny"]
     train += [f"--out={query}", f"--config={HERE / 'query.json'}", *words]
-    towers = [f"{MODULE}train_vl", *data, f"--out={vl}", f"--round={turn}"]
+    tower_folder = out / "towers-only" if turn == len(ROUNDS) else vl
+    towers = [f"{MODULE}train_vl", *data, f"--out={tower_folder}", f"--round={turn}"]
     if before:
         towers.append(f"--start={before / 'vl' / 'model'}")
         train += [f"--start={before / 'query' / 'model'}", "--other-vl"]
-    return {
-        vl / "towers": towers,
+    stages = {tower_folder / "towers": towers}
+    if tower_folder != vl:
+        stages[vl / "towers"] = [f"{MODULE}train_words", *data, f"--vl={tower_folder}", f"--out={vl}"]
+    return stages | {
         vl / "model": [f"{MODULE}train_matching", *data, f"--vl={vl}"],
         query / "model": train,
     }

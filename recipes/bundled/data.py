@@ -25,6 +25,7 @@ from image2sentence.catalogue import draw, sample
 from image2sentence.catalogue.attributes import ATTRIBUTES, Product
 from image2sentence.errors import DataError
 from image2sentence.images import load_image
+from recipes.bundled import variants
 from recipes.bundled.measured_colour import measured_colour
 
 SIDE = 120  # stored side in pixels; training crops 112 out of it
@@ -48,13 +49,18 @@ def held_out(name: str) -> bool:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % 5 == 0
 
 
-def training_pictures(data: Path, cache: Path, drawn: int) -> Pictures:
-    """All training pictures: `drawn` drawn ones, photographs and emoji from the shared data folder `data`."""
+def training_pictures(data: Path, cache: Path, drawn: int, varied: bool = False) -> Pictures:
+    """All training pictures: `drawn` drawn ones, photographs and emoji from the shared data folder `data`.
+
+    `varied` adds each photograph twice: in other hues, its colour measured anew, and small on white.
+    """
     parts = [
         _kept(cache / f"drawn-{drawn}", lambda: _draw_many(drawn)),
         _kept(cache / "photos", lambda: _read_all(photo_records(data, held=False))),
         _kept(cache / "emoji", lambda: _read_all(emoji_records(data, held=False))),
     ]
+    if varied:
+        parts.append(_kept(cache / "photos-varied", lambda: _vary(photo_records(data, held=False))))
     return Pictures(
         np.concatenate([part.pixels for part in parts]), [r for part in parts for r in part.records]
     )
@@ -113,6 +119,20 @@ def _read_all(rows: Sequence[tuple[Path, dict[str, str]]]) -> Pictures:
         if record["source"] == "photo" and (colour := measured_colour(image)):
             record = record | {"colour": colour}
         records.append(record)
+    return Pictures(pixels, records)
+
+
+def _vary(rows: Sequence[tuple[Path, dict[str, str]]]) -> Pictures:
+    pixels = np.empty((2 * len(rows), SIDE, SIDE, 3), np.uint8)
+    records = []
+    for index, (path, record) in enumerate(tqdm(rows, desc="varying photographs")):
+        image, rng = load_image(path), random.Random(path.name)
+        other_hue = variants.recoloured(image, rng)
+        framed = variants.framed(image, rng, recolour=0)
+        pixels[2 * index], pixels[2 * index + 1] = _square(other_hue), _square(framed)
+        colours = measured_colour(other_hue), measured_colour(image)
+        records += [record | ({"colour": colour} if colour else {}) for colour in colours]
+        records[-1]["framed"] = "white"
     return Pictures(pixels, records)
 
 

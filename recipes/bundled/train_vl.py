@@ -3,9 +3,11 @@
     python -m recipes.bundled.train_vl --data ../shared/data --out runs/vl
     python -m recipes.bundled.train_vl --data ../shared/data --out runs/second --round 2 --start runs/vl/model
     python -m recipes.bundled.train_vl --data ../shared/data --out runs/third --round 3 --start runs/second/model
+    python -m recipes.bundled.train_vl --data ../shared/data --out runs/fourth --round 4 --start runs/third/model
 
-The second round has the loss of meanings.py beside the contrastive one, the third that of twins.py, too. Interrupt
-any of them at any time; the same command goes on from the last saved step.
+The second round has the loss of meanings.py beside the contrastive one, the third that of twins.py, too; the fourth
+draws what is easily confused into one batch, and photographs in more forms. Interrupt any of them at any time; the same
+command goes on from the last saved step.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
 from transformers import BlipForImageTextRetrieval
 
 from image2sentence.training.vl.blip import BlipVL
@@ -34,7 +38,7 @@ from recipes.bundled import data, language
 from recipes.bundled.meanings import Meanings, MeaningTable
 from recipes.bundled.twins import Twins, TwinTable
 from recipes.bundled.vocabulary import build_tokenizer
-from recipes.towers import TowerBatch, TowerSettings, train_towers
+from recipes.towers import TowerBatch, TowerSettings, normalise, train_towers
 
 CROP = 112
 
@@ -70,6 +74,9 @@ class Settings(TowerSettings):
     twins: float = 0.0  # weight of the loss of twins.py
     balance: float = 0.0  # a photograph's chance is its type's count to the power of minus this
     photo_crop: int = 84  # the smallest crop of a photograph, in pixels of data.SIDE
+    drawings: int = 2  # of one emoji in a batch, each in a style of its own
+    alike: bool = False  # whether emoji that look alike to the model to begin with come together
+    varied: bool = False  # whether photographs come in other hues and framed, too
 
 
 SECOND = Settings(
@@ -99,22 +106,31 @@ THIRD = Settings(
     photo_crop=66,
 )
 
+FOURTH = replace(THIRD, seed=3, batch=168, shares=(0.26, 0.2, 0.54), drawings=3, alike=True, varied=True)
+
 
 class Batches:
-    """Draws training batches; the batch of a step depends on the seed and the step alone, so a run can resume."""
+    """Draws training batches; the batch of a step depends on the seed and the step alone, so a run can resume.
 
-    def __init__(self, pictures: data.Pictures, settings: Settings) -> None:
+    `vectors` (pictures, d) are those of the model to begin with, of emoji at least, for `settings.alike`.
+    """
+
+    def __init__(
+        self, pictures: data.Pictures, settings: Settings, vectors: NDArray[np.float32] | None = None
+    ) -> None:
         self.pictures, self.settings = pictures, settings
         self.subjects = data.subjects(pictures.records)
         self.facts = language.facts(pictures.records, self.subjects)
         self.meanings = MeaningTable(pictures.records, self.subjects)
-        self.twins = TwinTable(pictures.records)
+        self.twins = TwinTable(pictures.records, settings.drawings, vectors)
         self.sources = np.array([language.VALUES["source"].index(r["source"]) for r in pictures.records])
         self.members = [np.flatnonzero(self.sources == source) for source in range(3)]
         self.chances: list[NDArray[np.float64] | None] = [None, None, None]
         if settings.balance:
             types = [pictures.records[i]["type"] for i in self.members[_PHOTO]]
             self.chances[_PHOTO] = _balanced(types, settings.balance)
+        crops = (self._smallest_crop(record) for record in pictures.records)
+        self.crops = np.fromiter(crops, np.float64, len(pictures))
         self.flips = np.array([not _SIDED & set(r.get("thing", "").split()) for r in pictures.records])
 
     def ahead(self, first: int) -> Iterator[TowerBatch]:
@@ -139,17 +155,19 @@ class Batches:
         return index, *self._say(step, index)
 
     def _choose(self, choose: np.random.Generator) -> tuple[NDArray[np.int64], Tensor]:
-        """The batch's pictures, and where in it each one's twin is; -1 where it has none."""
+        """The batch's pictures, and (B, k) where in it each one's twins are; -1 where it has none."""
         counts = choose.multinomial(self.settings.batch, self.settings.shares)
         parts = zip(self.members, counts, self.chances, strict=True)
         index = np.concatenate([choose.choice(m, c, p=p) for m, c, p in parts])
-        twins = torch.full((len(index),), -1)
+        drawings = self.settings.drawings
+        twins = torch.full((len(index), drawings - 1), -1)
         if self.settings.twins:
-            pairs = counts[2] // 2
-            first, second = len(index) - 2 * pairs, len(index) - pairs
-            index[first:] = self.twins.draw(pairs, choose).reshape(-1)
-            twins[first:second] = torch.arange(second, len(index))
-            twins[second:] = torch.arange(first, second)
+            emoji = counts[2] // drawings
+            first = len(index) - drawings * emoji
+            index[first:] = self.twins.draw(emoji, choose).reshape(-1)
+            places = torch.arange(first, len(index)).reshape(drawings, emoji)
+            for turn in range(drawings):
+                twins[places[turn]] = torch.cat([places[:turn], places[turn + 1 :]]).T
         return index, twins
 
     def _say(self, step: int, index: NDArray[np.int64]) -> tuple[list[language.Caption], Tensor]:
@@ -163,10 +181,13 @@ class Batches:
         caption = language.edit(record, rng) if edited else language.describe(record, rng)
         return _with_unknown_word(caption, rng) if rng.random() < self.settings.unknown else caption
 
+    def _smallest_crop(self, record: language.Record) -> int:
+        """In pixels of data.SIDE: of a product on white nothing may be lost, of a photograph its surroundings."""
+        return self.settings.photo_crop if record["source"] == "photo" and "framed" not in record else 102
+
     def _pixels(self, index: NDArray[np.int64], choose: np.random.Generator) -> Tensor:
         out = np.empty((len(index), CROP, CROP, 3), np.uint8)
-        smallest = np.where(self.sources[index] == _PHOTO, self.settings.photo_crop, 102)
-        sides = choose.uniform(smallest, data.SIDE)
+        sides = choose.uniform(self.crops[index], data.SIDE)
         places = choose.random((len(index), 2)) * (data.SIDE - sides)[:, None]
         flips = (choose.random(len(index)) < 0.5) & self.flips[index]
         for row, (i, (x, y), side, flip) in enumerate(zip(index, places, sides, flips, strict=True)):
@@ -228,12 +249,32 @@ def read_model(folder: Path, vocabulary: int) -> BlipForImageTextRetrieval:
     return vl.model.float().requires_grad_(True).to(memory_format=torch.channels_last)
 
 
+@torch.no_grad()
+def picture_vectors(model: BlipForImageTextRetrieval, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(n, d) float32: unit vectors of `pixels` (n, S, S, 3), each picture read whole at CROP pixels a side."""
+    model.eval()
+    found = []
+    for start in tqdm(range(0, len(pixels), 64), desc="reading pictures"):
+        block = torch.from_numpy(pixels[start : start + 64]).permute(0, 3, 1, 2)
+        small = functional.interpolate(block, size=CROP, mode="bilinear", antialias=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            patches = model.vision_model(pixel_values=normalise(small)).last_hidden_state
+            projected = model.vision_proj(patches[:, 0])
+        found.append(functional.normalize(projected.float(), dim=-1).numpy())
+    return np.concatenate(found)
+
+
 def train(pictures: data.Pictures, settings: Settings, out: Path, start: Path | None = None) -> None:
     """Trains the towers on `pictures` and writes them to `out/towers`; goes on from what `out` holds."""
     tokenizer = build_tokenizer(pictures.records)
     words = tokenizer.get_vocab_size()
     model = read_model(start, words) if start else build_model(settings, words)
-    batches = Batches(pictures, settings)
+    vectors = None
+    if settings.alike:
+        emoji = [row for row, record in enumerate(pictures.records) if record["source"] == "emoji"]
+        vectors = np.zeros((len(pictures), model.config.projection_dim), np.float32)
+        vectors[emoji] = picture_vectors(model, pictures.pixels[emoji])
+    batches = Batches(pictures, settings, vectors)
     width = model.config.projection_dim
     torch.manual_seed(settings.seed)  # a model that was read has drawn nothing
     beside = Beside(batches.meanings, width, settings) if settings.meanings else None
@@ -252,7 +293,7 @@ def train(pictures: data.Pictures, settings: Settings, out: Path, start: Path | 
 @click.option(
     "--round",
     "turn",
-    type=click.IntRange(1, 3),
+    type=click.IntRange(1, 4),
     default=1,
     show_default=True,
     help="Whose settings and losses.",
@@ -274,14 +315,14 @@ def main(
 ) -> None:
     """Trains the small BLIP and writes it to OUT/towers."""
     if (turn > 1) != (start is not None):
-        raise click.UsageError("--start and --round 2 or 3 go together")
+        raise click.UsageError("--start and --round 2, 3 or 4 go together")
     given = {"steps": steps, "meanings": meanings, "seed": seed}
     settings = replace(
-        (Settings(), SECOND, THIRD)[turn - 1],
+        (Settings(), SECOND, THIRD, FOURTH)[turn - 1],
         architecture=architecture,
         **{name: value for name, value in given.items() if value is not None},
     )
-    pictures = data.training_pictures(data_folder, cache, settings.drawn)
+    pictures = data.training_pictures(data_folder, cache, settings.drawn, settings.varied)
     started = time.monotonic()
     train(pictures, settings, out, start)
     minutes = (time.monotonic() - started) / 60

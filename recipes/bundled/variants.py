@@ -94,8 +94,8 @@ def bent(image: Image.Image, rng: random.Random) -> Image.Image:
     return image.convert("RGB").transform(image.size, transform, data, bicubic, fillcolor=white)
 
 
-def framed(image: Image.Image, rng: random.Random) -> Image.Image:
-    """`image` cropped and small on white, as a shop shows a product."""
+def framed(image: Image.Image, rng: random.Random, recolour: float = 0.3) -> Image.Image:
+    """`image` cropped and small on white, as a shop shows a product; `recolour` of all in other hues."""
     rgb = image.convert("RGB")
     width, height = rgb.size
     cut = [rng.uniform(0, 0.2) for _ in range(4)]
@@ -105,7 +105,7 @@ def framed(image: Image.Image, rng: random.Random) -> Image.Image:
     out = Image.new("RGB", rgb.size, "white")
     small = rgb.resize(size, Image.Resampling.BICUBIC, box=box)
     out.paste(small, (rng.randrange(width - size[0] + 1), rng.randrange(height - size[1] + 1)))
-    return recoloured(out, rng) if rng.random() < 0.3 else out
+    return recoloured(out, rng) if rng.random() < recolour else out
 
 
 def alike(images: Sequence[Image.Image], count: int) -> NDArray[np.int64]:
