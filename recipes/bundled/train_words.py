@@ -32,7 +32,7 @@ from recipes.towers import save_model
 
 @dataclass(frozen=True)
 class WordSettings:
-    """`share` of the way to the discriminant; less for a caption that is true of few: half as much at `few` pictures."""
+    """A caption goes `share` of the way to its discriminant; half of that if it is true of only `few` photographs."""
 
     steps: int = 600
     batch: int = 128
@@ -89,12 +89,12 @@ def train(vl: BlipVL, pictures: data.Pictures, settings: WordSettings) -> None:
         captions = batches.words_only(step)[1]
         texts = [caption.text for caption in captions]
         about = torch.tensor([caption.source == "photo" for caption in captions])
+        found, counts = discriminants([caption for caption in captions if caption.source == "photo"])
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
                 wanted = before.encode_words(before.words(texts)).float()
-                found, counts = discriminants([c for c in captions if c.source == "photo"])
-                wanted[about] = aims(settings, wanted[about], found, counts)
             said = vl.encode_words(vl.words(texts))
+        wanted[about] = aims(settings, wanted[about], found, counts)
         away = 1 - (said.float() * wanted).sum(-1)
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * schedule(step, settings.steps, 50)
