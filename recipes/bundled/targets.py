@@ -27,7 +27,7 @@ from image2sentence.training.vl.load import load_vl
 from recipes.bundled import material
 from recipes.bundled.tasks import Task, tasks
 
-RESIDUALS = (0.2, 0.5, 0.7, 0.85, 1.0)
+RESIDUALS = (0.2, 0.5, 0.75, 0.85, 1.0)
 STEPS = ((1.0, 0.0), (1.2, 0.0), (1.45, 0.0), (1.45, 0.85))  # push and reach
 CAPTIONS = (1, 3, 5)
 TARGETS = [
