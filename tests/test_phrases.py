@@ -103,6 +103,20 @@ def test_targets_are_their_formula_for_each_list(vl: VisionLanguageModel) -> Non
     torch.testing.assert_close(bank.targets([0, 1, 2], changed, gallery), expected)
 
 
+def test_a_target_can_have_a_share_of_the_words_alone(vl: VisionLanguageModel) -> None:
+    shirts = phrases.WordLists(["a red shirt"], ["striped"], Target(residual=1.0, push=0.0, alone=0.4))
+    bank = phrases.build_bank(vl, shirts, phrases.WordLists(["a blue mug"], ["in red"], Target(0.7)))
+    changed, gallery, said = functional.normalize(
+        torch.randn(3, 2, vl.width, generator=torch.Generator().manual_seed(0)), dim=-1
+    )
+    plain = bank.vectors[1]
+    expected = torch.stack([gallery[0] + 0.4 * said[0], changed[1] + 0.7 * (gallery[1] - plain)])
+    found = bank.targets([0, 1], changed, gallery, said)
+    torch.testing.assert_close(found, functional.normalize(expected, dim=-1))
+    assert bank.needs_modifiers
+    assert not phrases.build_bank(vl, phrases.WordLists(["a blue mug"], ["in red"])).needs_modifiers
+
+
 def test_a_step_is_no_longer_than_its_reach(vl: VisionLanguageModel) -> None:
     words = phrases.WordLists(["a red shirt"], ["striped"], Target(residual=1.0, push=2.0, reach=0.5))
     bank = phrases.build_bank(vl, words)

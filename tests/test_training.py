@@ -325,7 +325,7 @@ def test_wrong_settings_are_named(wrong: dict[str, object]) -> None:
         replace(SETTINGS, **wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"captions": 0}, {"push": -1.0}, {"reach": -0.1}])
+@pytest.mark.parametrize("wrong", [{"captions": 0}, {"push": -1.0}, {"reach": -0.1}, {"alone": -0.1}])
 def test_wrong_targets_are_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         Target(**wrong)

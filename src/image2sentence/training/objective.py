@@ -97,6 +97,10 @@ class Objective(nn.Module):
         words = self.vl.compose(sentence.tokens, sentence.gates, texts, self.template)
         return self.processes.join(self.vl.encode_words(words).float())
 
+    def _read(self, texts: list[str]) -> Tensor:
+        """Text vectors of own texts without a sentence -> the joint batch's (B, d)."""
+        return self.processes.join(self.vl.encode_words(self.vl.words(texts)).float())
+
     def _gcd(self, queries: Tensor, gallery: Tensor, queue: Tensor | None) -> Tensor:
         temperature = self.log_temperature.exp()
         if self.settings.gcd == "mse":
@@ -152,8 +156,8 @@ class Objective(nn.Module):
         modifiers = bank.draw_modifiers(chosen, rng)[part]
         texts = [f"{bank.phrases[i]} {m}" for i, m in zip(chosen[part], modifiers, strict=True)]
         with torch.no_grad():
-            changed = self.processes.join(self.vl.encode_words(self.vl.words(texts)).float())
-            target = bank.targets(chosen, changed, gallery)
+            alone = self._read(modifiers) if bank.needs_modifiers else None
+            target = bank.targets(chosen, self._read(texts), gallery, alone)
         queries = self._query(sentence, modifiers)
         if self.settings.modifier == "mse":
             return losses.mean_squared(queries, target)

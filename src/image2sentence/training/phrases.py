@@ -41,23 +41,33 @@ class PhraseBank:
     owners: Tensor
     lists: Sequence[WordLists]
 
-    def targets(self, chosen: Sequence[int], changed: Tensor, gallery: Tensor) -> Tensor:
+    def targets(
+        self, chosen: Sequence[int], changed: Tensor, gallery: Tensor, alone: Tensor | None = None
+    ) -> Tensor:
         """Where the changed pictures should be (n, d), unit rows, as each list's `Target` has it.
 
-        `chosen` numbers each picture's phrase c; `changed` (n, d) is T(c m), `gallery` (n, d) v.
+        `chosen` numbers each picture's phrase c; `changed` (n, d) is T(c m), `gallery` (n, d) v, and `alone` (n, d)
+        T(m), which only targets that have a share of it need.
         """
         plain = self.vectors[chosen]
-        residual, push, reach = self._numbers[:, self.owners[chosen], None]
+        residual, push, reach, share = self._numbers[:, self.owners[chosen], None]
         step = push * (changed - plain)
         length = step.norm(dim=-1, keepdim=True)
         step = torch.where((reach > 0) & (length > reach), step * reach / length, step)
-        return functional.normalize(plain + step + residual * (gallery - plain), dim=-1)
+        target = plain + step + residual * (gallery - plain)
+        return functional.normalize(target if alone is None else target + share * alone, dim=-1)
 
     @cached_property
     def _numbers(self) -> Tensor:
-        """(3, lists): residuals, pushes, reaches."""
-        rows = [(words.target.residual, words.target.push, words.target.reach) for words in self.lists]
+        """(4, lists): residuals, pushes, reaches, shares of T(m) alone."""
+        targets = [words.target for words in self.lists]
+        rows = [(target.residual, target.push, target.reach, target.alone) for target in targets]
         return torch.tensor(rows, device=self.vectors.device).T
+
+    @property
+    def needs_modifiers(self) -> bool:
+        """Whether any list's targets have a share of T(m) alone."""
+        return any(words.target.alone for words in self.lists)
 
     @property
     def captions(self) -> int:

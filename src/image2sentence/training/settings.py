@@ -21,25 +21,29 @@ _LEAST = {"steps": 1, "batch": 2, "accumulate": 1, "save_every": 1, "lar_batch":
 class Target:
     """Where modifier-aware distillation expects the changed picture: v's own phrase, changed, and what it left unsaid.
 
-        T(c) + push (T(c m) - T(c)) + residual (v - T(c)), normalised
+        T(c) + push (T(c m) - T(c)) + residual (v - T(c)) + alone T(m), normalised
 
     c is one of the picture's `captions` nearest phrases, m a modifier, v the picture's gallery vector. `push=1,
     residual=0` is METHOD's T(c m). A larger residual keeps what c fails to say, and what it says wrongly too; a larger
     push weighs the words more against that. The pushed step is no longer than `reach` (0: as long as it is): some
-    words move a vector far, others hardly, and the pictures that they ask for are about as far away.
+    words move a vector far, others hardly, and the pictures that they ask for are about as far away. `alone` counts in
+    what the modifier says without the phrase, which no wrong phrase can bend; `residual=1, push=0` leave it alone with
+    the picture: the sum of both vectors.
     """
 
     residual: float = 0.5
     push: float = 1.0
     reach: float = 0.0
     captions: int = 1
+    alone: float = 0.0
 
     def __post_init__(self) -> None:
         if self.captions < 1:
             raise ConfigError(f"a target's captions must be at least 1, got {self.captions}")
-        if self.push < 0 or self.reach < 0:
+        if min(self.push, self.reach, self.alone) < 0:
             raise ConfigError(
-                f"a target's push and reach must not be negative, got {self.push} and {self.reach}"
+                "a target's push, reach and alone must not be negative, "
+                f"got {self.push}, {self.reach} and {self.alone}"
             )
 
 
