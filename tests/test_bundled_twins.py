@@ -122,6 +122,25 @@ def test_all_styles_of_an_emoji_come_together_and_each_is_asked_for() -> None:
         assert len({record["skin_tone"] for record in shown}) == 1
 
 
+def test_strangers_come_in_all_styles_without_name_or_caption() -> None:
+    things = [f"thing {number}" for number in range(8)]
+    styles = ("noto", "fluent_3d", "fluent_flat")
+    records = [emoji(thing, style, "dark skin tone") for thing in things for style in styles]
+    pixels = np.random.default_rng(0).integers(0, 256, (len(records), data.SIDE, data.SIDE, 3), np.uint8)
+    settings = Settings(batch=18, shares=(0.0, 0.0, 1.0), twins=1.0, drawings=3, strangers=4)
+    batches = Batches(data.Pictures(pixels, records), settings)
+    batch = batches.draw(0)
+    shown, twins = batch.extras[0], batch.extras[-1]
+    assert len(batch.pixels) == len(batch.verdicts) == len(shown) == len(twins) == 18 + 3 * 4
+    assert len(batch.captions) == 18 * settings.captions
+    assert (batch.verdicts[18:] == -1).all()
+    assert ((shown[18:] >= 0).sum(1) == 1).all()
+    for row, others in enumerate(twins.tolist()):
+        assert sorted(shown[[row, *others], batches.style].tolist()) == [0, 1, 2]
+        assert (row >= 18) == all(other >= 18 for other in others)
+    assert torch.equal(batch.pixels, batches.draw(0).pixels)
+
+
 def test_emoji_that_look_alike_are_drawn_together() -> None:
     things = [f"thing {number}" for number in range(40)]
     records = [emoji(thing, style) for thing in things for style in ("noto", "fluent_3d")]

@@ -21,6 +21,7 @@ from recipes.bundled.variants import (
     partly_recoloured,
     recoloured,
     spliced,
+    strangers,
     turned_hue,
 )
 
@@ -48,6 +49,15 @@ def test_a_third_of_a_turn_makes_red_green_and_leaves_greys() -> None:
 def test_a_whole_turn_changes_nothing() -> None:
     image = picture("orange")
     assert np.array_equal(np.asarray(turned_hue(image, 2 * math.pi)), np.asarray(image))
+
+
+def test_all_drawings_of_a_stranger_are_changed_alike() -> None:
+    drawings, others = [picture("red")] * 3, [picture("blue")] * 3
+    made = [strangers(drawings, others, random.Random(seed)) for seed in range(20)]
+    for first, *rest in made:
+        assert all(np.array_equal(np.asarray(first), np.asarray(image)) for image in rest)
+        assert not np.array_equal(np.asarray(first), np.asarray(picture("red")))
+    assert len({first.tobytes() for first, *_ in made}) == 20
 
 
 def test_recoloured_pictures_are_never_nearly_the_same() -> None:
@@ -123,7 +133,7 @@ def test_variants_are_the_same_every_time_and_made_once(tmp_path: Path) -> None:
         files = sorted((tmp_path / name).glob("*-varied/*"))
         made.append({path.relative_to(tmp_path / name): path.read_bytes() for path in files})
     assert made[0] == made[1]
-    assert len(made[0]) == 3 * 3 + 3 * 6
+    assert len(made[0]) == 3 * 7 + 3 * 9
     stamps = [path.stat().st_mtime_ns for path in files]
     write_variants(tmp_path / "two")
     assert [path.stat().st_mtime_ns for path in files] == stamps

@@ -49,18 +49,18 @@ def held_out(name: str) -> bool:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % 5 == 0
 
 
-def training_pictures(data: Path, cache: Path, drawn: int, varied: bool = False) -> Pictures:
+def training_pictures(data: Path, cache: Path, drawn: int, framed: bool = False) -> Pictures:
     """All training pictures: `drawn` drawn ones, photographs and emoji from the shared data folder `data`.
 
-    `varied` adds each photograph twice: in other hues, its colour measured anew, and small on white.
+    `framed` adds each photograph small on white, as a shop shows a product.
     """
     parts = [
         _kept(cache / f"drawn-{drawn}", lambda: _draw_many(drawn)),
         _kept(cache / "photos", lambda: _read_all(photo_records(data, held=False))),
         _kept(cache / "emoji", lambda: _read_all(emoji_records(data, held=False))),
     ]
-    if varied:
-        parts.append(_kept(cache / "photos-varied", lambda: _vary(photo_records(data, held=False))))
+    if framed:
+        parts.append(_kept(cache / "photos-framed", lambda: _frame(photo_records(data, held=False))))
     return Pictures(
         np.concatenate([part.pixels for part in parts]), [r for part in parts for r in part.records]
     )
@@ -122,17 +122,14 @@ def _read_all(rows: Sequence[tuple[Path, dict[str, str]]]) -> Pictures:
     return Pictures(pixels, records)
 
 
-def _vary(rows: Sequence[tuple[Path, dict[str, str]]]) -> Pictures:
-    pixels = np.empty((2 * len(rows), SIDE, SIDE, 3), np.uint8)
+def _frame(rows: Sequence[tuple[Path, dict[str, str]]]) -> Pictures:
+    pixels = np.empty((len(rows), SIDE, SIDE, 3), np.uint8)
     records = []
-    for index, (path, record) in enumerate(tqdm(rows, desc="varying photographs")):
-        image, rng = load_image(path), random.Random(path.name)
-        other_hue = variants.recoloured(image, rng)
-        framed = variants.framed(image, rng, recolour=0)
-        pixels[2 * index], pixels[2 * index + 1] = _square(other_hue), _square(framed)
-        colours = measured_colour(other_hue), measured_colour(image)
-        records += [record | ({"colour": colour} if colour else {}) for colour in colours]
-        records[-1]["framed"] = "white"
+    for index, (path, record) in enumerate(tqdm(rows, desc="framing photographs")):
+        image = load_image(path)
+        pixels[index] = _square(variants.framed(image, random.Random(path.name), recolour=0))
+        colour = measured_colour(image)
+        records.append(record | ({"colour": colour} if colour else {}) | {"framed": "white"})
     return Pictures(pixels, records)
 
 

@@ -63,26 +63,40 @@ def write_variants(out: Path) -> None:
 def _vary(path: Path, other: Path, alike: Sequence[Path]) -> None:
     """All variants of a picture; `other` is any other one, those in `alike` look like it."""
 
-    def chance(kind: str) -> random.Random:  # each file's own: an interruption changes none
-        return random.Random(f"{path.name}/{kind}")
+    def image() -> Image.Image:
+        return load_image(path)
 
-    def splice(kind: str) -> Image.Image:
-        rng = chance(kind)
-        return variants.spliced(load_image(path), load_image(rng.choice(alike)), rng)
+    def splice(rng: random.Random) -> Image.Image:
+        return variants.spliced(image(), load_image(rng.choice(alike)), rng)
 
-    made = {
-        "hue": lambda: variants.recoloured(load_image(path), chance("hue")),
-        "part": lambda: variants.partly_recoloured(load_image(path), chance("part")),
+    def frame(rng: random.Random) -> Image.Image:
+        return variants.framed(variants.partly_recoloured(image(), rng), rng, recolour=0)
+
+    made: dict[str, Callable[[random.Random], Image.Image]] = {
+        "hue": lambda rng: variants.recoloured(image(), rng),
+        "part": lambda rng: variants.partly_recoloured(image(), rng),
+        "bent": lambda rng: variants.bent(image(), rng),
     }
     if path.parent.name == "emoji":
-        made["pair"] = lambda: variants.joined(load_image(path), load_image(other), chance("pair"))
-        made["bent"] = lambda: variants.bent(load_image(path), chance("bent"))
-        made |= {kind: partial(splice, kind) for kind in ("spliced", "spliced again")}
+        made |= {
+            "pair": lambda rng: variants.joined(image(), load_image(other), rng),
+            "spliced": splice,
+            "spliced again": splice,
+            "spliced bent": lambda rng: variants.bent(splice(rng), rng),
+            "spliced part": lambda rng: variants.partly_recoloured(splice(rng), rng),
+            "part bent": lambda rng: variants.bent(variants.partly_recoloured(image(), rng), rng),
+        }
     else:
-        made["framed"] = lambda: variants.framed(load_image(path), chance("framed"))
+        made |= {
+            "framed": lambda rng: variants.framed(image(), rng),
+            "framed part": frame,
+            "framed again": frame,
+            "spliced": lambda rng: variants.spliced(image(), load_image(other), rng),
+        }
     for kind, make in made.items():
         name = f"{path.stem}-{kind.replace(' ', '-')}.png"
-        _save_once(path.parent.with_name(f"{path.parent.name}-varied") / name, make, "PNG")
+        rng = random.Random(f"{path.name}/{kind}")  # each file's own: an interruption changes none
+        _save_once(path.parent.with_name(f"{path.parent.name}-varied") / name, partial(make, rng), "PNG")
 
 
 def _draw(index: int, path: Path) -> None:

@@ -27,12 +27,12 @@ from image2sentence.training.vl.load import load_vl
 from recipes.bundled import material
 from recipes.bundled.tasks import Task, tasks
 
-RESIDUALS = (0.2, 0.5, 0.75, 0.85, 1.0)
-STEPS = ((1.0, 0.0), (1.2, 0.0), (1.45, 0.0), (1.45, 0.85))  # push and reach
+RESIDUALS = (0.2, 0.5, 0.85, 1.0, 1.25)
+STEPS = ((1.0, 0.0), (1.3, 0.0), (1.45, 0.0), (1.0, 0.2), (1.2, 0.2))  # push, and share of the words alone
 CAPTIONS = (1, 3, 5)
 TARGETS = [
-    Target(residual, *step, captions)
-    for captions, residual, step in itertools.product(CAPTIONS, RESIDUALS, STEPS)
+    Target(residual, push, captions=captions, alone=alone)
+    for captions, residual, (push, alone) in itertools.product(CAPTIONS, RESIDUALS, STEPS)
 ]
 BANKS = {"photographs": "photos", "fashion": "photos"}  # what one of fashion's pictures is nearest to
 BATCH = 256
@@ -48,7 +48,7 @@ def read(vl: VisionLanguageModel, texts: list[str]) -> Tensor:
 def recalls(vl: VisionLanguageModel, task: Task, phrases: list[str], modifiers: list[str]) -> list[float]:
     """R@1 in percent of each of `TARGETS`."""
     asked = [query.texts[0] for query in task.queries]
-    bank = build_bank(vl, WordLists(phrases, modifiers))
+    bank, said = build_bank(vl, WordLists(phrases, modifiers)), read(vl, asked)
     nearest = bank.nearest(task.references, max(CAPTIONS)).T.tolist()
     changed = [
         read(vl, [f"{bank.phrases[i]} {m}" for i, m in zip(chosen, asked, strict=True)]) for chosen in nearest
@@ -57,7 +57,7 @@ def recalls(vl: VisionLanguageModel, task: Task, phrases: list[str], modifiers: 
     for target in TARGETS:
         wanted = replace(bank, lists=[WordLists(phrases, modifiers, target)])
         pairs = zip(nearest[: target.captions], changed[: target.captions], strict=True)
-        vectors = [wanted.targets(chosen, to, task.references) for chosen, to in pairs]
+        vectors = [wanted.targets(chosen, to, task.references, said) for chosen, to in pairs]
         found.append(task.recall(functional.normalize(torch.stack(vectors).mean(0), dim=-1)))
     return found
 
@@ -74,10 +74,10 @@ def main(folder: Path, work: Path, queries: int) -> None:
     for task in tasks(folder, work, queries):
         kind = BANKS.get(task.kind, task.kind)
         columns[f"{task.name} ({len(task.queries)})"] = recalls(vl, task, phrases[kind], modifiers[kind])
-    click.echo("| captions | residual | push | reach | " + " | ".join(columns) + " |")
+    click.echo("| captions | residual | push | alone | " + " | ".join(columns) + " |")
     click.echo("| --- " * (4 + len(columns)) + "|")
     for target, *values in zip(TARGETS, *columns.values(), strict=True):
-        named = (target.captions, target.residual, target.push, target.reach or "")
+        named = (target.captions, target.residual, target.push, target.alone or "")
         click.echo("| " + " | ".join([*map(str, named), *(f"{value:.0f}" for value in values)]) + " |")
 
 

@@ -6,8 +6,8 @@
     python -m recipes.bundled.train_vl --data ../shared/data --out runs/fourth --round 4 --start runs/third/model
 
 The second round has the loss of meanings.py beside the contrastive one, the third that of twins.py, too; the fourth
-draws what is easily confused into one batch, and photographs in more forms. Interrupt any of them at any time; the same
-command goes on from the last saved step.
+draws what is easily confused into one batch, and things that nobody has drawn. Interrupt any of them at any time; the
+same command goes on from the last saved step.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from transformers import BlipForImageTextRetrieval
 from image2sentence.training.vl.blip import BlipVL
 from image2sentence.training.vl.conv_blip import ConvBlipForImageTextRetrieval, conv_blip_config
 from image2sentence.training.vl.load import load_vl
-from recipes.bundled import data, language
+from recipes.bundled import data, language, variants
 from recipes.bundled.meanings import Meanings, MeaningTable
 from recipes.bundled.twins import Twins, TwinTable
 from recipes.bundled.vocabulary import build_tokenizer
@@ -42,6 +42,7 @@ from recipes.towers import TowerBatch, TowerSettings, normalise, train_towers
 
 CROP = 112
 
+_REACH = 4  # an emoji's look-alikes lie next to it in a batch: so many places either way
 _PHOTO = language.VALUES["source"].index("photo")
 _SIDED = frozenset(
     [
@@ -76,7 +77,8 @@ class Settings(TowerSettings):
     photo_crop: int = 84  # the smallest crop of a photograph, in pixels of data.SIDE
     drawings: int = 2  # of one emoji in a batch, each in a style of its own
     alike: bool = False  # whether emoji that look alike to the model to begin with come together
-    varied: bool = False  # whether photographs come in other hues and framed, too
+    framed: bool = False  # whether photographs come small on white, too
+    strangers: int = 0  # things in a batch, beside it, that nobody has drawn: variants.strangers
 
 
 SECOND = Settings(
@@ -106,7 +108,17 @@ THIRD = Settings(
     photo_crop=66,
 )
 
-FOURTH = replace(THIRD, seed=3, batch=168, shares=(0.26, 0.2, 0.54), drawings=3, alike=True, varied=True)
+FOURTH = replace(
+    THIRD,
+    seed=3,
+    steps=1_400,
+    batch=168,
+    shares=(0.26, 0.2, 0.54),
+    drawings=3,
+    alike=True,
+    framed=True,
+    strangers=14,
+)
 
 
 class Batches:
@@ -122,6 +134,7 @@ class Batches:
         self.subjects = data.subjects(pictures.records)
         self.facts = language.facts(pictures.records, self.subjects)
         self.meanings = MeaningTable(pictures.records, self.subjects)
+        self.style = self.meanings.names.index("style")
         self.twins = TwinTable(pictures.records, settings.drawings, vectors)
         self.sources = np.array([language.VALUES["source"].index(r["source"]) for r in pictures.records])
         self.members = [np.flatnonzero(self.sources == source) for source in range(3)]
@@ -142,33 +155,72 @@ class Batches:
                 yield batch
 
     def draw(self, step: int) -> TowerBatch:
-        """The batch of a step: CROP pixels a side, captions picture by picture, extras for `Beside`."""
+        """The batch of a step: CROP pixels a side, captions picture by picture, extras for `Beside`.
+
+        The last pictures are those of strangers; no caption can be judged of them.
+        """
         choose = np.random.default_rng((self.settings.seed, step))
-        index, twins = self._choose(choose)
+        index, places = self._choose(choose)
         captions, verdicts = self._say(step, index)
         shown, said = self.meanings.of_pictures(index), self.meanings.of_captions(captions)
-        return TowerBatch(self._pixels(index, choose), captions, verdicts, (shown, *said, twins))
+        wholes = [Image.fromarray(self.pictures.pixels[i]) for i in index]
+        origin, images = self._strangers(step, wholes, shown[:, self.style].numpy()[places], places, choose)
+        new = np.arange(len(index), len(index) + len(origin)).reshape(-1, self.settings.drawings).T
+        places = np.concatenate([places, new], 1)
+        unknown = torch.full((len(origin), shown.shape[1]), -1)
+        unknown[:, self.style] = shown[origin, self.style]
+        index, shown = np.concatenate([index, index[origin]]), torch.cat([shown, unknown])
+        verdicts = functional.pad(verdicts, (0, 0, 0, len(origin)), value=-1)
+        twins = _twins(len(index), places)
+        pixels = self._pixels([*wholes, *images], index, choose)
+        return TowerBatch(pixels, captions, verdicts, (shown, *said, twins))
 
     def words_only(self, step: int) -> tuple[NDArray[np.int64], list[language.Caption], Tensor]:
         """As `draw`, with the pictures' numbers in place of their pixels."""
         index, _ = self._choose(np.random.default_rng((self.settings.seed, step)))
         return index, *self._say(step, index)
 
-    def _choose(self, choose: np.random.Generator) -> tuple[NDArray[np.int64], Tensor]:
-        """The batch's pictures, and (B, k) where in it each one's twins are; -1 where it has none."""
+    def _choose(self, choose: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The batch's pictures, and (drawings, emoji) where in it each emoji's drawings are, styles in one order."""
         counts = choose.multinomial(self.settings.batch, self.settings.shares)
         parts = zip(self.members, counts, self.chances, strict=True)
         index = np.concatenate([choose.choice(m, c, p=p) for m, c, p in parts])
-        drawings = self.settings.drawings
-        twins = torch.full((len(index), drawings - 1), -1)
-        if self.settings.twins:
-            emoji = counts[2] // drawings
-            first = len(index) - drawings * emoji
-            index[first:] = self.twins.draw(emoji, choose).reshape(-1)
-            places = torch.arange(first, len(index)).reshape(drawings, emoji)
-            for turn in range(drawings):
-                twins[places[turn]] = torch.cat([places[:turn], places[turn + 1 :]]).T
-        return index, twins
+        if not self.settings.twins:
+            return index, np.empty((self.settings.drawings, 0), np.int64)
+        emoji = counts[2] // self.settings.drawings
+        drawn = self.twins.draw(emoji, choose)
+        first = len(index) - drawn.size
+        index[first:] = drawn.reshape(-1)
+        places = np.arange(first, len(index)).reshape(drawn.shape)
+        by_style = self.meanings.shown[drawn, self.style].argsort(0)
+        return index, np.take_along_axis(places, by_style, 0)
+
+    def _strangers(
+        self,
+        step: int,
+        wholes: Sequence[Image.Image],
+        styles: NDArray[np.int64],
+        places: NDArray[np.int64],
+        choose: np.random.Generator,
+    ) -> tuple[NDArray[np.int64], list[Image.Image]]:
+        """Strangers' drawings, each stranger's in a row, and which of `wholes` each was made of.
+
+        `places` (drawings, emoji) says where in `wholes` the emoji are, `styles` of the same shape in which style. A
+        stranger is made of an emoji and of another one near it in the batch, where look-alikes are.
+        """
+        if not self.settings.strangers:
+            return np.empty(0, np.int64), []
+        order = np.arange(places.shape[1])
+        near = (np.abs(order[:, None] - order) <= _REACH) & (order[:, None] != order)
+        fit = near & (styles[:, :, None] == styles[:, None]).all(0)
+        chosen = choose.permutation(np.flatnonzero(fit.any(1)))[: self.settings.strangers]
+        rng = random.Random(f"strangers {self.settings.seed}/{step}")
+        images = []
+        for emoji in chosen:
+            other = choose.choice(np.flatnonzero(fit[emoji]))
+            first, second = ([wholes[place] for place in places[:, column]] for column in (emoji, other))
+            images += variants.strangers(first, second, rng)
+        return places.T[chosen].reshape(-1), images
 
     def _say(self, step: int, index: NDArray[np.int64]) -> tuple[list[language.Caption], Tensor]:
         rng = random.Random(f"{self.settings.seed}/{step}")
@@ -185,16 +237,26 @@ class Batches:
         """In pixels of data.SIDE: of a product on white nothing may be lost, of a photograph its surroundings."""
         return self.settings.photo_crop if record["source"] == "photo" and "framed" not in record else 102
 
-    def _pixels(self, index: NDArray[np.int64], choose: np.random.Generator) -> Tensor:
+    def _pixels(
+        self, wholes: Sequence[Image.Image], index: NDArray[np.int64], choose: np.random.Generator
+    ) -> Tensor:
+        """(B, 3, CROP, CROP) uint8: `wholes`, cropped and mirrored as the pictures `index` (B,) may be."""
         out = np.empty((len(index), CROP, CROP, 3), np.uint8)
         sides = choose.uniform(self.crops[index], data.SIDE)
         places = choose.random((len(index), 2)) * (data.SIDE - sides)[:, None]
         flips = (choose.random(len(index)) < 0.5) & self.flips[index]
-        for row, (i, (x, y), side, flip) in enumerate(zip(index, places, sides, flips, strict=True)):
-            whole = Image.fromarray(self.pictures.pixels[i])
+        for row, (whole, (x, y), side, flip) in enumerate(zip(wholes, places, sides, flips, strict=True)):
             crop = whole.resize((CROP, CROP), Image.Resampling.BILINEAR, box=(x, y, x + side, y + side))
             out[row] = np.asarray(crop)[:, ::-1] if flip else np.asarray(crop)
         return torch.from_numpy(out).permute(0, 3, 1, 2)
+
+
+def _twins(pictures: int, places: NDArray[np.int64]) -> Tensor:
+    """(pictures, drawings - 1) int64: the others in a picture's column of `places` (drawings, emoji); else -1."""
+    twins = torch.full((pictures, len(places) - 1), -1)
+    for turn, here in enumerate(places):
+        twins[here] = torch.from_numpy(np.delete(places, turn, 0).T)
+    return twins
 
 
 def _balanced(types: Sequence[str], power: float) -> NDArray[np.float64]:
@@ -322,7 +384,7 @@ def main(
         architecture=architecture,
         **{name: value for name, value in given.items() if value is not None},
     )
-    pictures = data.training_pictures(data_folder, cache, settings.drawn, settings.varied)
+    pictures = data.training_pictures(data_folder, cache, settings.drawn, settings.framed)
     started = time.monotonic()
     train(pictures, settings, out, start)
     minutes = (time.monotonic() - started) / 60

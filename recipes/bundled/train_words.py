@@ -119,7 +119,7 @@ def main(data_folder: Path, cache: Path, run: Path, out: Path, share: float, ste
     vl = load_vl(str(run / "towers"))
     assert isinstance(vl, BlipVL)
     vl.model.float()
-    pictures = data.training_pictures(data_folder, cache, Settings.drawn, varied=True)
+    pictures = data.training_pictures(data_folder, cache, Settings.drawn, framed=True)
     train(vl, pictures, WordSettings(share=share, steps=steps))
     save_model(vl.model, vl.tokenizer, out / "towers", CROP)
     click.echo(f"wrote {out / 'towers'}")

@@ -94,6 +94,26 @@ def bent(image: Image.Image, rng: random.Random) -> Image.Image:
     return image.convert("RGB").transform(image.size, transform, data, bicubic, fillcolor=white)
 
 
+def strangers(
+    drawings: Sequence[Image.Image], others: Sequence[Image.Image], rng: random.Random
+) -> list[Image.Image]:
+    """The same changes of each drawing of one thing, so that they show one other thing, which nobody has drawn.
+
+    `others` are another thing's drawings in the same styles and order; as often as not a part of each is put in.
+    """
+    seed, splice, bend, turn = rng.random(), rng.random() < 0.6, rng.random() < 0.5, rng.random() < 0.5
+    angle = rng.uniform(0.3, 2 * math.pi - 0.3)
+    found = []
+    for drawing, other in zip(drawings, others, strict=True):
+        alike = random.Random(seed)  # draws the same numbers for each
+        if splice:
+            drawing = spliced(drawing, other, alike)
+        if bend or not (splice or turn):
+            drawing = bent(drawing, alike)
+        found.append(turned_hue(drawing, angle) if turn else drawing)
+    return found
+
+
 def framed(image: Image.Image, rng: random.Random, recolour: float = 0.3) -> Image.Image:
     """`image` cropped and small on white, as a shop shows a product; `recolour` of all in other hues."""
     rgb = image.convert("RGB")
