@@ -11,7 +11,7 @@ import { launch, serve } from "./page.js";
 
 const NEAR = 6e-4; // 1 - cosine
 const COMPOSED = 1e-3; // int8 sums of a picture with words come near to it with these weights
-const OTHER_PIXELS = { "deep-grey.png": 2e-3 }; // Chromium reads 16-bit grey to other pixels: 1.6e-3
+const BETWEEN = 3e-3; // where phrases are trusted in part, rounding moves the trust, too: 2.5e-3
 const GRAPH = "/model/onnx/query_text.onnx";
 
 let browser, server;
@@ -84,7 +84,8 @@ function agree(found, picture) {
   assert.ok(furthest(found.gates, picture.gates) < 1e-2, picture.name);
   found.queries.forEach((query, place) => {
     const apart = Math.min(distance(query, picture.queries[place]), distance(query, picture.otherwise[place]));
-    assert.ok(apart < (OTHER_PIXELS[picture.name] ?? COMPOSED), `${picture.name} with ${expected.words[place]}: ${apart}`);
+    const bound = picture.trust > 0 && picture.trust < 1 ? BETWEEN : COMPOSED;
+    assert.ok(apart < bound, `${picture.name} with ${expected.words[place]}: ${apart}`);
     assert.ok(Math.abs(Math.hypot(...query) - 1) < 1e-5);
   });
 }

@@ -113,7 +113,7 @@ def files() -> Iterator[tuple[str, bytes]]:
 def pictures(encoder: OnnxEncoder, folder: Path) -> list[dict[str, Any]]:
     """Each picture's file, its sentence, and its query vectors with all words.
 
-    Where rounding may choose the other one of two guiding phrases, `otherwise` has the vectors with that one.
+    `trust` is that in its guiding phrases. Where rounding may choose the other one of two, `otherwise` has the vectors with that one.
     """
     found = []
     for name, content in files():
@@ -125,11 +125,19 @@ def pictures(encoder: OnnxEncoder, folder: Path) -> list[dict[str, Any]]:
         parts = {"seen": seen, "tokens": told.tokens, "attention": told.attention, "gates": told.gates}
         found.append({"name": name, **{key: part.ravel().tolist() for key, part in parts.items()}})
         found[-1]["queries"] = queries.tolist()
+        found[-1]["trust"] = trust(encoder, told.tokens)
         other = second_choice(encoder, told.tokens)
         if other is not None:
             queries = other.encode_queries(np.repeat(told.tokens[None], len(WORDS), 0), WORDS)
         found[-1]["otherwise"] = queries.tolist()
     return found
+
+
+def trust(encoder: OnnxEncoder, tokens: NDArray[np.float32]) -> float:
+    """How far this sentence's guiding phrases are trusted, 0 to 1."""
+    guide = Guide.read(encoder.folder)
+    assert guide is not None
+    return float(guide.near(encoder.unguided().encode_queries(tokens[None], [""])).trust[0])
 
 
 def second_choice(encoder: OnnxEncoder, tokens: NDArray[np.float32]) -> OnnxEncoder | None:
