@@ -113,7 +113,8 @@ def files() -> Iterator[tuple[str, bytes]]:
 def pictures(encoder: OnnxEncoder, folder: Path) -> list[dict[str, Any]]:
     """Each picture's file, its sentence, and its query vectors with all words.
 
-    `trust` is that in its guiding phrases. Where rounding may choose the other one of two, `otherwise` has the vectors with that one.
+    `trust` is that in its guiding phrases. Where rounding may choose the other one of two, `otherwise` has the vectors
+    with that one.
     """
     found = []
     for name, content in files():
