@@ -113,7 +113,8 @@ def test_a_target_can_have_a_share_of_the_words_alone(vl: VisionLanguageModel) -
     expected = torch.stack([gallery[0] + 0.4 * said[0], changed[1] + 0.7 * (gallery[1] - plain)])
     found = bank.targets([0, 1], changed, gallery, said)
     torch.testing.assert_close(found, functional.normalize(expected, dim=-1))
-    assert bank.needs_modifiers
+    with pytest.raises(ValueError, match="share of the modifiers alone"):
+        bank.targets([0, 1], changed, gallery)
     assert not phrases.build_bank(vl, phrases.WordLists(["a blue mug"], ["in red"])).needs_modifiers
 
 

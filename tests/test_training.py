@@ -298,10 +298,11 @@ def test_brightness_changes_half_of_the_pictures_by_a_factor_within_its_bounds()
     assert min(changed) < 80 < 120 < max(changed)  # both ways
 
 
-def test_modifier_distillation_by_squared_distance_is_its_formula(material: Path) -> None:
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_modifier_distillation_by_squared_distance_is_its_formula(material: Path, share: float) -> None:
     vl = load_vl(str(material / "vl"))
     settings = replace(SETTINGS, modifier="mse", lar="off")
-    bank = build_bank(vl, WordLists(["a red shirt"], ["in blue"], Target(residual=0.3)))
+    bank = build_bank(vl, WordLists(["a red shirt"], ["in blue"], Target(residual=0.3, alone=share)))
     gallery = normalize(torch.randn(3, vl.width, generator=torch.Generator().manual_seed(0)), dim=-1)
     tokens = torch.randn(3, 2, vl.word_width, generator=torch.Generator().manual_seed(1))
     sentence = Sentence(tokens, torch.empty(0), torch.ones(3, 2))
@@ -310,8 +311,9 @@ def test_modifier_distillation_by_squared_distance_is_its_formula(material: Path
     found = objective(sentence, gallery, torch.zeros(3, 1, dtype=torch.long), None, draws)["modifier"]
 
     with torch.no_grad():
-        plain, changed = vl.encode_words(vl.words(["a red shirt", "a red shirt in blue"]))
-        target = normalize(changed + 0.3 * (gallery - plain), dim=-1)
+        texts = ["a red shirt", "a red shirt in blue", "in blue"]
+        plain, changed, alone = vl.encode_words(vl.words(texts))
+        target = normalize(changed + 0.3 * (gallery - plain) + share * alone, dim=-1)
         words = vl.compose(tokens, torch.ones(3, 2), ["in blue"] * 3, objective.template)
         expected = (2 - 2 * (vl.encode_words(words) * target).sum(-1)).mean()
     assert float(found) == pytest.approx(float(expected), abs=1e-5)

@@ -48,7 +48,12 @@ class PhraseBank:
 
         `chosen` numbers each picture's phrase c; `changed` (n, d) is T(c m), `gallery` (n, d) v, and `alone` (n, d)
         T(m), which only targets that have a share of it need.
+
+        Raises:
+            ValueError: they have, and there is none.
         """
+        if alone is None and self.needs_modifiers:
+            raise ValueError("these targets have a share of the modifiers alone: give their vectors, too")
         plain = self.vectors[chosen]
         residual, push, reach, share = self._numbers[:, self.owners[chosen], None]
         step = push * (changed - plain)
