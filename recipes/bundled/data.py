@@ -60,7 +60,8 @@ def training_pictures(data: Path, cache: Path, drawn: int, framed: bool = False)
         _kept(cache / "emoji", lambda: _read_all(emoji_records(data, held=False))),
     ]
     if framed:
-        parts.append(_kept(cache / "photos-framed", lambda: _frame(photo_records(data, held=False))))
+        rows = [(path, record | {"framed": "white"}) for path, record in photo_records(data, held=False)]
+        parts.append(_kept(cache / "photos-framed", lambda: _read_all(rows)))
     return Pictures(
         np.concatenate([part.pixels for part in parts]), [r for part in parts for r in part.records]
     )
@@ -115,21 +116,12 @@ def _read_all(rows: Sequence[tuple[Path, dict[str, str]]]) -> Pictures:
     records = []
     for index, (path, record) in enumerate(tqdm(rows, desc=f"reading {rows[0][1]['source']}")):
         image = load_image(path)
-        pixels[index] = _square(image)
+        framed = "framed" in record
+        shown = variants.framed(image, random.Random(path.name), recolour=0) if framed else image
+        pixels[index] = _square(shown)
         if record["source"] == "photo" and (colour := measured_colour(image)):
             record = record | {"colour": colour}
         records.append(record)
-    return Pictures(pixels, records)
-
-
-def _frame(rows: Sequence[tuple[Path, dict[str, str]]]) -> Pictures:
-    pixels = np.empty((len(rows), SIDE, SIDE, 3), np.uint8)
-    records = []
-    for index, (path, record) in enumerate(tqdm(rows, desc="framing photographs")):
-        image = load_image(path)
-        pixels[index] = _square(variants.framed(image, random.Random(path.name), recolour=0))
-        colour = measured_colour(image)
-        records.append(record | ({"colour": colour} if colour else {}) | {"framed": "white"})
     return Pictures(pixels, records)
 
 
