@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import shutil
 from collections.abc import Iterator
@@ -106,6 +107,16 @@ def test_a_checkpoint_of_another_vl_model(material: Path, run: Path) -> None:
     refused(train(material, run.parent / "new", *start, vl="other"), "was trained for VL model", "--other-vl")
     assert contents(run / "model") | {"state.safetensors": (run / "state.safetensors").read_bytes()} == before
     assert train(material, run.parent / "other", *start, "--other-vl", vl="other").exit_code == 0
+
+
+def test_a_start_from_another_light_encoder(material: Path, run: Path) -> None:
+    start = ["--start", str(run / "model")]
+    asked = train(material, run.parent / "new", *start, "--light", "efficientnet-b0/32")
+    refused(asked, "has the light encoder 'tiny/32'", "ask for the same", "another side of its input")
+    larger = run.parent / "larger" / "model"
+    assert train(material, larger.parent, *start, "--light", "tiny/48", "--set", "steps=1").exit_code == 0
+    config = json.loads((larger / CONFIG).read_text())
+    assert (config["light"], config["query_preprocessing"]["size"]) == ("tiny/48", 48)
 
 
 @pytest.mark.parametrize("name", ["state.safetensors", "targets.safetensors", "best.safetensors"])

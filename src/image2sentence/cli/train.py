@@ -119,7 +119,7 @@ def train(
     "--int8-storage/--no-int8-storage",
     default=False,
     show_default=True,
-    help="The light encoder's and token learner's weights stored in 8 bits.",
+    help="The visual encoders' and token learner's weights stored in 8 bits.",
 )
 @click.option(
     "--matching/--no-matching",

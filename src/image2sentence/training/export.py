@@ -59,7 +59,7 @@ class ExportOptions:
     """How the graphs are stored and computed, and how closely that is looked at.
 
     `int8_text` quantises the text graph's matrices; `half` stores other weights as float16, computing in float32, and
-    `int8_storage` those of the light encoder and token learner as int8, computing in float32 too.
+    `int8_storage` those of the visual encoders and the token learner as int8, computing in float32 too.
     `calibration` are RGB pictures like those that will be asked with: the light encoder's convolutions are quantised
     by the ranges that they give; without any it stays float. `benchmark` is the number of drawn products on which
     torch and the graphs answer the same queries; 0 leaves that out. `matching` adds the matching encoder, for
@@ -81,7 +81,7 @@ class ExportOptions:
         return {
             "query_image": "int8" if self.calibration else "int8 storage" if self.int8_storage else stored,
             "query_text": "int8" if self.int8_text else stored,
-            "gallery_image": stored,
+            "gallery_image": "int8 storage" if self.int8_storage else stored,
         }
 
 
@@ -251,13 +251,14 @@ def _compress(draft: Path, model: QueryModel, options: ExportOptions) -> None:
     written = _graphs(draft)
     texts = [draft / name for name in (names.QUERY_TEXT, names.MATCH, FIXED_TEXT)]
     images = [draft / name for name in (names.QUERY_IMAGE, FIXED_IMAGE)]
+    stored = [*images, draft / names.GALLERY_IMAGE]
     shown = [to_pixels([image], model.preprocessing) for image in options.calibration]
     for path in written:
         if options.int8_text and path in texts:
             quantise.in_place(path, quantise.dynamic_int8)
         if shown and path in images:
             quantise.in_place(path, lambda old, new: quantise.static_int8(old, new, shown, keep=_LEARNER))
-        if options.int8_storage and path in images:
+        if options.int8_storage and path in stored:
             quantise.in_place(path, quantise.store_int8)
         if options.half:
             quantise.in_place(path, quantise.store_half)

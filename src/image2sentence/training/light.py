@@ -235,6 +235,12 @@ def build_light(name: str, *, pretrained: bool = True) -> LightEncoder:
     return _at_side(encoder, side) if side else encoder
 
 
+def without_side(name: str) -> str:
+    """The name without its "/SIDE", which no weights depend on."""
+    sized, at, found = name.partition("@")
+    return sized.partition("/")[0] + at + found
+
+
 def _named(short: str, weights: str | None) -> LightEncoder:
     if short.startswith(TIMM):
         return _checked(*timm_backbone(short.removeprefix(TIMM), weights))

@@ -21,6 +21,7 @@ from image2sentence.texts import read_lines
 from image2sentence.training import phrases, state
 from image2sentence.training.distill_text import restore_text
 from image2sentence.training.export import ExportOptions, export
+from image2sentence.training.light import without_side
 from image2sentence.training.light_text import LightText
 from image2sentence.training.loop import Trainer
 from image2sentence.training.parity import DriftError
@@ -206,11 +207,12 @@ def _require_vl(folder: ModelFolder, vl: VisionLanguageModel, hint: str = "") ->
         )
 
 
-def _with_weights(folder: ModelFolder, vl: VisionLanguageModel) -> QueryModel:
+def _with_weights(folder: ModelFolder, vl: VisionLanguageModel, light: str | None = None) -> QueryModel:
+    """The query side of `folder`; `light` is its light encoder at another side, if not its own."""
     config = folder.config
     folder.read(WEIGHTS)
     tensors, _ = state.load_tensors(folder.path / WEIGHTS)
-    model = build_query_model(vl, config.light, config.learner, pretrained=False)
+    model = build_query_model(vl, light or config.light, config.learner, pretrained=False)
     try:
         model.load_state_dict(
             {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
@@ -259,14 +261,15 @@ def _first_model(request: TrainRequest, settings: TrainSettings, vl: VisionLangu
     if request.start is None:
         return build_query_model(vl, request.light, settings.learner)
     folder = ModelFolder.open(request.start)
-    if (folder.config.light, folder.config.learner) != (request.light, settings.learner):
+    trained = (without_side(folder.config.light), folder.config.learner)
+    if trained != (without_side(request.light), settings.learner):
         raise ConfigError(
             f"{request.start} has the light encoder {folder.config.light!r} and {folder.config.learner}; "
-            "to start from it, ask for the same"
+            "to start from it, ask for the same (another side of its input, NAME/SIDE, will do)"
         )
     if not request.other_vl:
         _require_vl(folder, vl, "; --other-vl begins with its weights all the same")
-    return _with_weights(folder, vl)
+    return _with_weights(folder, vl, request.light)
 
 
 def _with_bank(
