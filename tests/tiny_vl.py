@@ -100,6 +100,7 @@ def _conv_blip(length: int) -> tuple[Any, Tokenizer, dict[str, Any]]:
         stem=8,
         widths=(8, 12, 24),
         depths=(1, 1, 1),
+        layout=6,
         text_width=16,
         text_layers=2,
         text_heads=2,

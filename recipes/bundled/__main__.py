@@ -2,9 +2,10 @@
 
     python -m recipes.bundled --data ../shared/data
 
-Four rounds of towers, matching encoder and query side. Each starts from what the one before has made; the second adds
-the loss of meanings.py, the third that of twins.py, the fourth harder batches for it and the words of train_words.py.
-About nine hours on two CPU cores. Every stage can be interrupted; run the command again and it goes on.
+Five rounds of towers, matching encoder and query side. Each starts from what the one before has made; the second adds
+the loss of meanings.py, the third that of twins.py, the fourth harder batches for it and the words of train_words.py,
+the fifth larger pictures and a head for where in them things are. About eleven hours on two CPU cores. Every stage can
+be interrupted; run the command again and it goes on.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import click
 
 HERE = Path(__file__).parent
 MODULE = "recipes.bundled."
-ROUNDS = ("first", "second", "third", "fourth")
+ROUNDS = ("first", "second", "third", "fourth", "fifth")
+WORDS = 4  # the round from which on the words are trained on a tower that stands still
+LARGER = 5  # the round from which on both sides see larger pictures
 
 
 @click.command()
@@ -42,24 +45,38 @@ def main(folder: Path, runs: Path) -> None:
 def one_round(
     data: list[str], material: Path, out: Path, before: Path | None, turn: int
 ) -> dict[Path, list[str]]:
-    """What each stage makes, and its command: towers, their words, their matching encoder, the query side.
+    """What each stage makes, and its command: towers, head, words, their matching encoder, the query side.
 
     The query side is trained by the product's own command, on pictures without labels.
     """
-    vl, query = out / "vl", out / "query"
+    vl, query, light = out / "vl", out / "query", "tiny/128" if turn >= LARGER else "tiny"
     words = [
         f"--{kind}={material / f'{kind}-{bank}.txt'}"
         for kind in ("phrases", "modifiers")
         for bank in ("drawn", "photos", "emoji")
     ]
-    train = ["image2sentence", "train", str(material / "pictures"), f"--vl={vl / 'model'}", "--light=tiny"]
+    train = [
+        "image2sentence",
+        "train",
+        str(material / "pictures"),
+        f"--vl={vl / 'model'}",
+        f"--light={light}",
+    ]
     train += [f"--out={query}", f"--config={HERE / 'query.json'}", *words]
-    tower_folder = out / "towers-only" if turn == len(ROUNDS) else vl
+    tower_folder = out / "towers-only" if turn >= WORDS else vl
     towers = [f"{MODULE}train_vl", *data, f"--out={tower_folder}", f"--round={turn}"]
     if before:
         towers.append(f"--start={before / 'vl' / 'model'}")
         train += [f"--start={before / 'query' / 'model'}", "--other-vl"]
     stages = {tower_folder / "towers": towers}
+    if turn >= LARGER:
+        stages[tower_folder / "layout" / "towers"] = [
+            f"{MODULE}train_layout",
+            *data,
+            f"--vl={tower_folder}",
+            f"--out={tower_folder / 'layout'}",
+        ]
+        tower_folder /= "layout"
     if tower_folder != vl:
         stages[vl / "towers"] = [f"{MODULE}train_words", *data, f"--vl={tower_folder}", f"--out={vl}"]
     return stages | {

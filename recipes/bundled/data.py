@@ -28,9 +28,9 @@ from image2sentence.images import load_image
 from recipes.bundled import variants
 from recipes.bundled.measured_colour import measured_colour
 
-SIDE = 120  # stored side in pixels; training crops 112 out of it
+SIDE = 136  # stored side in pixels; training crops 112 or 128 out of it
 TRAIN_SEED = 20_000_000  # drawn training pictures; every other seed is unseen
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)

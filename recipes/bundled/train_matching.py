@@ -12,7 +12,7 @@ import click
 from image2sentence.training.vl.blip import BlipVL
 from image2sentence.training.vl.load import load_vl
 from recipes.bundled import data
-from recipes.bundled.train_vl import CROP, Batches, Settings
+from recipes.bundled.train_vl import Batches, Settings
 from recipes.matching import MatchingSettings, train_matching
 from recipes.towers import save_model
 
@@ -28,9 +28,10 @@ def main(run: Path, data_folder: Path, cache: Path, steps: int) -> None:
     assert isinstance(vl, BlipVL)
     pictures = data.training_pictures(data_folder, cache, Settings.drawn)
     settings = MatchingSettings(steps=steps)
-    batches = Batches(pictures, Settings(batch=settings.batch, captions=1, edits=0.2, steps=steps, seed=1))
+    drawn = Settings(batch=settings.batch, captions=1, edits=0.2, steps=steps, seed=1)
+    batches = Batches(pictures, drawn)
     train_matching(vl, pictures.pixels, batches, settings)
-    save_model(vl.model, vl.tokenizer, run / "model", CROP)
+    save_model(vl.model, vl.tokenizer, run / "model", vl.preprocessing.size)
     click.echo(f"wrote {run / 'model'}")
 
 

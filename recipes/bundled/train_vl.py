@@ -4,10 +4,12 @@
     python -m recipes.bundled.train_vl --data ../shared/data --out runs/second --round 2 --start runs/vl/model
     python -m recipes.bundled.train_vl --data ../shared/data --out runs/third --round 3 --start runs/second/model
     python -m recipes.bundled.train_vl --data ../shared/data --out runs/fourth --round 4 --start runs/third/model
+    python -m recipes.bundled.train_vl --data ../shared/data --out runs/fifth --round 5 --start runs/fourth/model
 
 The second round has the loss of meanings.py beside the contrastive one, the third that of twins.py, too; the fourth
-draws what is easily confused into one batch, and things that nobody has drawn. Interrupt any of them at any time; the
-same command goes on from the last saved step.
+draws what is easily confused into one batch, and things that nobody has drawn; the fifth has larger pictures and a head
+that says where in them things are. Interrupt any of them at any time; the same command goes on from the last saved
+step.
 """
 
 from __future__ import annotations
@@ -39,8 +41,6 @@ from recipes.bundled.meanings import Meanings, MeaningTable
 from recipes.bundled.twins import Twins, TwinTable
 from recipes.bundled.vocabulary import build_tokenizer
 from recipes.towers import TowerBatch, TowerSettings, normalise, train_towers
-
-CROP = 112
 
 _REACH = 4  # an emoji's look-alikes lie next to it in a batch: so many places either way
 _PHOTO = language.VALUES["source"].index("photo")
@@ -74,7 +74,9 @@ class Settings(TowerSettings):
     meanings: float = 0.0  # weight of the loss of meanings.py
     twins: float = 0.0  # weight of the loss of twins.py
     balance: float = 0.0  # a photograph's chance is its type's count to the power of minus this
-    photo_crop: int = 84  # the smallest crop of a photograph, in pixels of data.SIDE
+    photo_crop: float = 0.7  # the smallest crop of a photograph, as a share of its side
+    side: int = 112  # of what the tower sees, in pixels
+    layout: int = 0  # channels of the head for where things are; 0: none
     drawings: int = 2  # of one emoji in a batch, each in a style of its own
     alike: bool = False  # whether emoji that look alike to the model to begin with come together
     framed: bool = False  # whether photographs come small on white, too
@@ -89,7 +91,7 @@ SECOND = Settings(
     temperature=0.03,
     meanings=1.0,
     shares=(0.38, 0.2, 0.42),
-    photo_crop=66,
+    photo_crop=0.55,
     early=1_000,  # subjects never seen are best known there, seen products in the end (docs/model.md)
     early_share=0.35,
 )
@@ -105,7 +107,7 @@ THIRD = Settings(
     twins=1.0,
     shares=(0.28, 0.2, 0.52),
     balance=0.6,
-    photo_crop=66,
+    photo_crop=0.55,
 )
 
 FOURTH = replace(
@@ -119,6 +121,8 @@ FOURTH = replace(
     framed=True,
     strangers=14,
 )
+
+FIFTH = replace(FOURTH, seed=4, steps=500, side=128, layout=256)
 
 
 class Batches:
@@ -155,7 +159,7 @@ class Batches:
                 yield batch
 
     def draw(self, step: int) -> TowerBatch:
-        """The batch of a step: CROP pixels a side, captions picture by picture, extras for `Beside`.
+        """The batch of a step: `settings.side` pixels a side, captions picture by picture, extras for `Beside`.
 
         The last pictures are those of strangers; no caption can be judged of them.
         """
@@ -171,8 +175,8 @@ class Batches:
         unknown[:, self.style] = shown[origin, self.style]
         index, shown = np.concatenate([index, index[origin]]), torch.cat([shown, unknown])
         verdicts = functional.pad(verdicts, (0, 0, 0, len(origin)), value=-1)
-        twins = _twins(len(index), places)
-        pixels = self._pixels([*wholes, *images], index, choose)
+        twins = twin_places(len(index), places)
+        pixels = self.crop([*wholes, *images], index, choose)
         return TowerBatch(pixels, captions, verdicts, (shown, *said, twins))
 
     def words_only(self, step: int) -> tuple[NDArray[np.int64], list[language.Caption], Tensor]:
@@ -192,8 +196,14 @@ class Batches:
         first = len(index) - drawn.size
         index[first:] = drawn.reshape(-1)
         places = np.arange(first, len(index)).reshape(drawn.shape)
-        by_style = self.meanings.shown[drawn, self.style].argsort(0)
-        return index, np.take_along_axis(places, by_style, 0)
+        return index, np.take_along_axis(places, self._by_style(drawn), 0)
+
+    def in_order_of_styles(self, drawn: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Pictures (drawings, emoji) with each emoji's drawings in one order of styles."""
+        return np.take_along_axis(drawn, self._by_style(drawn), 0)
+
+    def _by_style(self, drawn: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self.meanings.shown[drawn, self.style].argsort(0)
 
     def _strangers(
         self,
@@ -233,25 +243,26 @@ class Batches:
         caption = language.edit(record, rng) if edited else language.describe(record, rng)
         return _with_unknown_word(caption, rng) if rng.random() < self.settings.unknown else caption
 
-    def _smallest_crop(self, record: language.Record) -> int:
-        """In pixels of data.SIDE: of a product on white nothing may be lost, of a photograph its surroundings."""
-        return self.settings.photo_crop if record["source"] == "photo" and "framed" not in record else 102
+    def _smallest_crop(self, record: language.Record) -> float:
+        """As a share of the side: of a product on white nothing may be lost, of a photograph its surroundings."""
+        return self.settings.photo_crop if record["source"] == "photo" and "framed" not in record else 0.85
 
-    def _pixels(
+    def crop(
         self, wholes: Sequence[Image.Image], index: NDArray[np.int64], choose: np.random.Generator
     ) -> Tensor:
-        """(B, 3, CROP, CROP) uint8: `wholes`, cropped and mirrored as the pictures `index` (B,) may be."""
-        out = np.empty((len(index), CROP, CROP, 3), np.uint8)
-        sides = choose.uniform(self.crops[index], data.SIDE)
+        """(B, 3, S, S) uint8: `wholes`, cropped and mirrored as the pictures `index` (B,) may be."""
+        size = (self.settings.side, self.settings.side)
+        out = np.empty((len(index), *size, 3), np.uint8)
+        sides = data.SIDE * choose.uniform(self.crops[index], 1)
         places = choose.random((len(index), 2)) * (data.SIDE - sides)[:, None]
         flips = (choose.random(len(index)) < 0.5) & self.flips[index]
         for row, (whole, (x, y), side, flip) in enumerate(zip(wholes, places, sides, flips, strict=True)):
-            crop = whole.resize((CROP, CROP), Image.Resampling.BILINEAR, box=(x, y, x + side, y + side))
+            crop = whole.resize(size, Image.Resampling.BILINEAR, box=(x, y, x + side, y + side))
             out[row] = np.asarray(crop)[:, ::-1] if flip else np.asarray(crop)
         return torch.from_numpy(out).permute(0, 3, 1, 2)
 
 
-def _twins(pictures: int, places: NDArray[np.int64]) -> Tensor:
+def twin_places(pictures: int, places: NDArray[np.int64]) -> Tensor:
     """(pictures, drawings - 1) int64: the others in a picture's column of `places` (drawings, emoji); else -1."""
     twins = torch.full((pictures, len(places) - 1), -1)
     for turn, here in enumerate(places):
@@ -311,14 +322,26 @@ def read_model(folder: Path, vocabulary: int) -> BlipForImageTextRetrieval:
     return vl.model.float().requires_grad_(True).to(memory_format=torch.channels_last)
 
 
+def with_layout(model: BlipForImageTextRetrieval, settings: Settings) -> BlipForImageTextRetrieval:
+    """The same towers, for pictures of `settings.side`, with a layout head that adds nothing yet if they have none."""
+    torch.manual_seed(settings.seed)
+    vision = model.config.vision_config
+    vision.image_size, vision.layout = settings.side, settings.layout
+    larger = ConvBlipForImageTextRetrieval(model.config)
+    larger.load_state_dict(larger.state_dict() | model.state_dict())
+    return larger.to(memory_format=torch.channels_last)
+
+
 @torch.no_grad()
-def picture_vectors(model: BlipForImageTextRetrieval, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(n, d) float32: unit vectors of `pixels` (n, S, S, 3), each picture read whole at CROP pixels a side."""
+def picture_vectors(
+    model: BlipForImageTextRetrieval, pixels: NDArray[np.uint8], side: int
+) -> NDArray[np.float32]:
+    """(n, d) float32: unit vectors of `pixels` (n, S, S, 3), each picture read whole at `side` pixels a side."""
     model.eval()
     found = []
     for start in tqdm(range(0, len(pixels), 64), desc="reading pictures"):
         block = torch.from_numpy(pixels[start : start + 64]).permute(0, 3, 1, 2)
-        small = functional.interpolate(block, size=CROP, mode="bilinear", antialias=True)
+        small = functional.interpolate(block, size=side, mode="bilinear", antialias=True)
         with torch.autocast("cpu", torch.bfloat16):
             patches = model.vision_model(pixel_values=normalise(small)).last_hidden_state
             projected = model.vision_proj(patches[:, 0])
@@ -331,16 +354,18 @@ def train(pictures: data.Pictures, settings: Settings, out: Path, start: Path | 
     tokenizer = build_tokenizer(pictures.records)
     words = tokenizer.get_vocab_size()
     model = read_model(start, words) if start else build_model(settings, words)
+    if settings.layout:
+        model = with_layout(model, settings)
     vectors = None
     if settings.alike:
         emoji = [row for row, record in enumerate(pictures.records) if record["source"] == "emoji"]
         vectors = np.zeros((len(pictures), model.config.projection_dim), np.float32)
-        vectors[emoji] = picture_vectors(model, pictures.pixels[emoji])
+        vectors[emoji] = picture_vectors(model, pictures.pixels[emoji], settings.side)
     batches = Batches(pictures, settings, vectors)
     width = model.config.projection_dim
     torch.manual_seed(settings.seed)  # a model that was read has drawn nothing
     beside = Beside(batches.meanings, width, settings) if settings.meanings else None
-    train_towers(model, tokenizer, batches, settings, out, CROP, beside)
+    train_towers(model, tokenizer, batches, settings, out, settings.side, beside)
 
 
 @click.command()
@@ -355,7 +380,7 @@ def train(pictures: data.Pictures, settings: Settings, out: Path, start: Path | 
 @click.option(
     "--round",
     "turn",
-    type=click.IntRange(1, 4),
+    type=click.IntRange(1, 5),
     default=1,
     show_default=True,
     help="Whose settings and losses.",
@@ -377,10 +402,10 @@ def main(
 ) -> None:
     """Trains the small BLIP and writes it to OUT/towers."""
     if (turn > 1) != (start is not None):
-        raise click.UsageError("--start and --round 2, 3 or 4 go together")
+        raise click.UsageError("--start and --round 2 and later go together")
     given = {"steps": steps, "meanings": meanings, "seed": seed}
     settings = replace(
-        (Settings(), SECOND, THIRD, FOURTH)[turn - 1],
+        (Settings(), SECOND, THIRD, FOURTH, FIFTH)[turn - 1],
         architecture=architecture,
         **{name: value for name, value in given.items() if value is not None},
     )

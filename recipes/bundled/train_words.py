@@ -26,7 +26,7 @@ from image2sentence.training.loop import schedule
 from image2sentence.training.vl.blip import BlipVL
 from image2sentence.training.vl.load import load_vl
 from recipes.bundled import data, language
-from recipes.bundled.train_vl import CROP, Batches, Settings, picture_vectors
+from recipes.bundled.train_vl import Batches, Settings, picture_vectors
 from recipes.towers import save_model
 
 
@@ -39,7 +39,7 @@ class WordSettings:
     learning_rate: float = 5e-4
     share: float = 0.7
     few: float = 10.0
-    ridge: float = 1.0  # added to the covariance's diagonal, in units of its mean
+    ridge: float = 0.3  # added to the covariance's diagonal, in units of its mean
     seed: int = 0
 
 
@@ -75,7 +75,7 @@ def aims(settings: WordSettings, before: Tensor, found: Tensor, counts: Tensor) 
 def train(vl: BlipVL, pictures: data.Pictures, settings: WordSettings) -> None:
     """Moves the text encoder of `vl`, in place."""
     photos = [row for row, record in enumerate(pictures.records) if record["source"] == "photo"]
-    vectors = torch.from_numpy(picture_vectors(vl.model, pictures.pixels[photos]))
+    vectors = torch.from_numpy(picture_vectors(vl.model, pictures.pixels[photos], vl.preprocessing.size))
     facts = language.facts([pictures.records[row] for row in photos], {})
     discriminants = Discriminants(vectors, facts, settings.ridge)
     drawn = Settings(seed=settings.seed, batch=settings.batch, shares=(0.25, 0.5, 0.25), balance=0.6)
@@ -119,9 +119,9 @@ def main(data_folder: Path, cache: Path, run: Path, out: Path, share: float, ste
     vl = load_vl(str(run / "towers"))
     assert isinstance(vl, BlipVL)
     vl.model.float()
-    pictures = data.training_pictures(data_folder, cache, Settings.drawn, framed=True)
+    pictures = data.training_pictures(data_folder, cache, Settings.drawn)
     train(vl, pictures, WordSettings(share=share, steps=steps))
-    save_model(vl.model, vl.tokenizer, out / "towers", CROP)
+    save_model(vl.model, vl.tokenizer, out / "towers", vl.preprocessing.size)
     click.echo(f"wrote {out / 'towers'}")
 
 
