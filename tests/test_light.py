@@ -169,7 +169,7 @@ def test_weights_of_a_trained_model() -> None:
 def test_weights_of_another_light_encoder(tmp_path: Path) -> None:
     shutil.copytree(bundled(), tmp_path / "model")
     config = tmp_path / "model" / "config.json"
-    config.write_text(config.read_text().replace('"light": "tiny"', '"light": "mobilenet-v2/112"'))
+    config.write_text(config.read_text().replace('"light": "tiny/128"', '"light": "mobilenet-v2/112"'))
     with pytest.raises(ModelError, match="has the light encoder 'mobilenet-v2'; expected one of 'tiny'"):
         build_light(f"tiny@{tmp_path / 'model'}")
 
