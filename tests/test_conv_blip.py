@@ -1,4 +1,4 @@
-"""The bundled model's visual tower: what its layout head adds, and that it starts by adding nothing."""
+"""The bundled model's visual tower: what its layout head and its branch add, and that a new head adds nothing."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from tiny_vl import save_tiny_vl
 STEM, WIDTHS, DEPTHS, SIDE = 8, (8, 12, 24), (1, 1, 1), 64
 
 
-def tower(layout: int) -> ConvVisionModel:
+def tower(layout: int, shapes: int = 0) -> ConvVisionModel:
     torch.manual_seed(0)
-    return ConvVisionModel(STEM, WIDTHS, DEPTHS, layout).eval()
+    return ConvVisionModel(STEM, WIDTHS, DEPTHS, layout, shapes).eval()
 
 
 def pixels(count: int = 2) -> torch.Tensor:
@@ -67,6 +67,17 @@ def test_places_are_those_of_a_tower_without_head() -> None:
     assert after.shape == (2, 1 + (SIDE // 16) ** 2, WIDTHS[-1])
     torch.testing.assert_close(after[:, 1:], before[:, 1:])
     assert not torch.allclose(after[:, 0], before[:, 0])
+
+
+def test_the_head_reads_the_branch_behind_the_towers_own_map() -> None:
+    model = tower(6, shapes=4)
+    assert model.shapes is not None
+    before = model.maps(pixels())[0]
+    cells = model.cells(before)
+    assert cells.shape == (2, 16 * (WIDTHS[1] + 4))
+    torch.testing.assert_close(cells[:, : 16 * WIDTHS[1]], tower(6).cells(before))
+    branch = nn.functional.adaptive_avg_pool2d(model.shapes(before), 4)
+    torch.testing.assert_close(cells[:, 16 * WIDTHS[1] :], branch.flatten(1))
 
 
 def test_in_training_some_pictures_have_the_head_alone() -> None:

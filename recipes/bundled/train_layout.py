@@ -88,8 +88,7 @@ def read_maps(tower: ConvVisionModel, blocks: Iterator[Tensor], count: int, desc
         for pixels in blocks:
             with torch.autocast("cpu", torch.bfloat16):
                 before, places = tower.maps(normalise(pixels))
-                assert tower.layout is not None
-                cells.append(tower.layout.pool(before).half())
+                cells.append(tower.cells(before).half())
             means.append(places.mean(1).half())
             bar.update(len(pixels))
     return Maps(torch.cat(means), torch.cat(cells))

@@ -3,7 +3,8 @@
 Everything but `vision_model` is transformers' own `BlipForImageTextRetrieval`: the projections, the text encoder, its
 cross-attention to patch features and the match head. A convolutional tower learns from tens of thousands of pictures
 on a CPU what a vision transformer of the same cost does not (figures in docs/model.md). A head may stand beside it that
-says where in the picture things are; `vision_config.layout` names its width, 0 or nothing leaves it out.
+says where in the picture things are, and a branch that finds more of the shapes it reads; `vision_config.layout` and
+`vision_config.shapes` name their widths, 0 or nothing leaves them out.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class ResidualBlock(nn.Module):
 
 
 class LayoutHead(nn.Module):
-    """Where things are, beside what there is: a map (B, C, H, W), pooled to its cells -> (B, width).
+    """Where things are, beside what there is: the cells of maps (B, channels x 16) -> (B, width).
 
     Half of what it reads is left out in training, or it would learn the training pictures by heart. Its last layer
     starts at zero, so that a tower which gets a head goes on from where it was.
@@ -64,10 +65,6 @@ class LayoutHead(nn.Module):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
 
-    def pool(self, features: Tensor) -> Tensor:
-        """The map's cells (B, size)."""
-        return functional.adaptive_avg_pool2d(features, _CELLS).flatten(1)
-
     def forward(self, cells: Tensor) -> Tensor:
         added: Tensor = self.layers(self.scale(cells))
         return added
@@ -79,10 +76,13 @@ class ConvVisionModel(nn.Module):
     The order is that of BLIP's vision transformer (class token first), so the text encoder's cross-attention and the
     projection heads need not know which tower they sit on. The pooled picture is the mean of the places, and with
     `layout` what a `LayoutHead` of so many channels reads from the stage before the last one. In training three
-    pictures in ten have to do without the mean, which alone would do for pictures that the tower knows.
+    pictures in ten have to do without the mean, which alone would do for pictures that the tower knows. With `shapes`
+    the head reads a branch of so many channels, too, that goes on from the same stage.
     """
 
-    def __init__(self, stem: int, widths: Sequence[int], depths: Sequence[int], layout: int = 0) -> None:
+    def __init__(
+        self, stem: int, widths: Sequence[int], depths: Sequence[int], layout: int = 0, shapes: int = 0
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(3, stem, 4, 2, 1, bias=False), nn.BatchNorm2d(stem), nn.ReLU()]
         width_in = stem
@@ -92,15 +92,25 @@ class ConvVisionModel(nn.Module):
                 width_in = width
         self.body, self._last = nn.Sequential(*layers), depths[-1]
         self.norm = nn.LayerNorm(width_in)
-        self.layout = LayoutHead(widths[-2], layout, width_in) if layout else None
+        self.shapes = None
+        if shapes:
+            self.shapes = nn.Sequential(
+                ResidualBlock(widths[-2], shapes, 2), ResidualBlock(shapes, shapes, 1)
+            )
+        self.layout = LayoutHead(widths[-2] + shapes, layout, width_in) if layout else None
 
     def maps(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
         """The map before the last stage (B, C, H, W), and the last one's places (B, N, C), not normalised yet."""
         before = self.body[: -self._last](pixel_values)
         return before, self.body[-self._last :](before).flatten(2).transpose(1, 2)
 
+    def cells(self, before: Tensor) -> Tensor:
+        """What the layout head reads of the map before the last stage (B, size): its cells, then the branch's."""
+        maps = [before] if self.shapes is None else [before, self.shapes(before)]
+        return torch.cat([functional.adaptive_avg_pool2d(part, _CELLS).flatten(1) for part in maps], dim=1)
+
     def whole(self, mean: Tensor, cells: Tensor | None) -> Tensor:
-        """The pooled picture (B, C): of the places' mean (B, C) and what the layout head pools, where there is one."""
+        """The pooled picture (B, C): of the places' mean (B, C) and `cells`, where there is a layout head."""
         if self.layout is not None and cells is not None:
             if self.training:
                 mean = mean * (torch.rand(len(mean), 1) >= _WITHOUT_MEAN)
@@ -110,7 +120,7 @@ class ConvVisionModel(nn.Module):
 
     def forward(self, pixel_values: Tensor, **_: object) -> BaseModelOutputWithPooling:
         before, places = self.maps(pixel_values)
-        cells = None if self.layout is None else self.layout.pool(before)
+        cells = None if self.layout is None else self.cells(before)
         whole = self.whole(places.mean(1), cells)
         tokens = torch.cat([whole[:, None], self.norm(places)], dim=1)
         return BaseModelOutputWithPooling(last_hidden_state=tokens, pooler_output=whole)
@@ -119,14 +129,14 @@ class ConvVisionModel(nn.Module):
 class ConvBlipForImageTextRetrieval(BlipForImageTextRetrieval):
     """`BlipForImageTextRetrieval` on a `ConvVisionModel`; `vision_config` carries `stem`, `widths` and `depths`.
 
-    And `layout`, where the tower has a `LayoutHead`.
+    And `layout`, where the tower has a `LayoutHead`, and `shapes`, where it has that branch.
     """
 
     def __init__(self, config: BlipConfig) -> None:
         super().__init__(config)
         vision: Any = config.vision_config
-        layout = getattr(vision, "layout", 0)
-        tower: Any = ConvVisionModel(vision.stem, vision.widths, vision.depths, layout)
+        layout, shapes = getattr(vision, "layout", 0), getattr(vision, "shapes", 0)
+        tower: Any = ConvVisionModel(vision.stem, vision.widths, vision.depths, layout, shapes)
         self.vision_model = tower
 
 
@@ -138,6 +148,7 @@ def conv_blip_config(
     widths: Sequence[int] = (64, 128, 320),
     depths: Sequence[int] = (2, 2, 2),
     layout: int = 0,
+    shapes: int = 0,
     text_width: int = 256,
     text_layers: int = 4,
     text_heads: int = 4,
@@ -167,6 +178,7 @@ def conv_blip_config(
         "widths": list(widths),
         "depths": list(depths),
         "layout": layout,
+        "shapes": shapes,
         "num_hidden_layers": 1,  # the transformer tower that BLIP builds is thrown away: keep it small
         "num_attention_heads": 1,
         "intermediate_size": 1,
