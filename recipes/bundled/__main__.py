@@ -4,8 +4,8 @@
 
 Five rounds of towers, matching encoder and query side. Each starts from what the one before has made; the second adds
 the loss of meanings.py, the third that of twins.py, the fourth harder batches for it and the words of train_words.py,
-the fifth larger pictures, shapes that a teacher knows, and a head for where in them things are. About eleven hours on
-two CPU cores. Every stage can be interrupted; run the command again and it goes on.
+the fifth larger pictures and a head for where in them things are. About eleven hours on two CPU cores. Every stage can
+be interrupted; run the command again and it goes on.
 """
 
 from __future__ import annotations
@@ -49,8 +49,7 @@ def one_round(
 
     The query side is trained by the product's own command, on pictures without labels.
     """
-    vl, query = out / "vl", out / "query"
-    light, config = ("tiny/128", "query-fifth.json") if turn >= LARGER else ("tiny", "query.json")
+    vl, query, light = out / "vl", out / "query", "tiny/128" if turn >= LARGER else "tiny"
     words = [
         f"--{kind}={material / f'{kind}-{bank}.txt'}"
         for kind in ("phrases", "modifiers")
@@ -63,7 +62,7 @@ def one_round(
         f"--vl={vl / 'model'}",
         f"--light={light}",
     ]
-    train += [f"--out={query}", f"--config={HERE / config}", *words]
+    train += [f"--out={query}", f"--config={HERE / 'query.json'}", *words]
     tower_folder = out / "towers-only" if turn >= WORDS else vl
     towers = [f"{MODULE}train_vl", *data, f"--out={tower_folder}", f"--round={turn}"]
     if before:
@@ -71,11 +70,13 @@ def one_round(
         train += [f"--start={before / 'query' / 'model'}", "--other-vl"]
     stages = {tower_folder / "towers": towers}
     if turn >= LARGER:
-        for stage, more in (("shapes", [f"--material={material}"]), ("layout", [])):
-            made = tower_folder / stage
-            command = [f"{MODULE}train_{stage}", *data, *more, f"--vl={tower_folder}", f"--out={made}"]
-            stages[made / "towers"] = command
-            tower_folder = made
+        stages[tower_folder / "layout" / "towers"] = [
+            f"{MODULE}train_layout",
+            *data,
+            f"--vl={tower_folder}",
+            f"--out={tower_folder / 'layout'}",
+        ]
+        tower_folder /= "layout"
     if tower_folder != vl:
         stages[vl / "towers"] = [f"{MODULE}train_words", *data, f"--vl={tower_folder}", f"--out={vl}"]
     return stages | {

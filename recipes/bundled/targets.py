@@ -4,8 +4,7 @@
 
 R@1 of the vectors that `Target` describes on the benchmarks' galleries, by its settings; where several pseudo-captions
 are drawn from, of the mean of their targets. A query side trained towards them is no worse than they are on pictures
-that it knows, so this is where the settings of query.json and query-fifth.json come from. About five minutes on two CPU
-cores.
+that it knows, so this is where the settings of query.json come from. About five minutes on two CPU cores.
 """
 
 from __future__ import annotations

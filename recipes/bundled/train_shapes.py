@@ -3,9 +3,9 @@
     python -m recipes.bundled.train_shapes --data ../shared/data --vl runs/fifth/towers-only --out runs/shapes
 
 The tower knows the shapes that our pictures have taught it. MobileNetV2 (general.py) knows more of them, and where they
-are; that helps most with subjects never seen (docs/model.md). A branch of two blocks learns to say what its maps say,
-on pictures without labels and their variants. The tower itself stands still, so both maps are computed once. Ten
-minutes on two CPU cores, 5 GB of memory.
+are. A branch of two blocks learns to say what its maps say, on pictures without labels and their variants; train_layout
+then has the head read it. A trial and no stage of the bundled model: docs/model.md has what it gave. The tower itself
+stands still, so both maps are computed once. Ten minutes on two CPU cores, 5 GB of memory.
 """
 
 from __future__ import annotations
