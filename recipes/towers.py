@@ -24,6 +24,8 @@ from transformers import BlipForImageTextRetrieval, BlipImageProcessorPil
 
 from image2sentence.training import state
 from image2sentence.training.loop import schedule
+from image2sentence.training.vl.blip import BlipVL
+from image2sentence.training.vl.load import load_vl
 
 EARLY = "early.safetensors"
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -221,6 +223,18 @@ def _resume(out, learner, optimizer, average, settings) -> int:  # type: ignore[
     average.tensors = state.group("average", tensors)
     state.load_optimizer(optimizer, state.group("optimizer", tensors))
     return int(record["step"])
+
+
+def read_towers(folder: Path) -> BlipVL:
+    """What `save_model` has left in `folder`, in float32 and frozen.
+
+    Raises:
+        click.ClickException: it is not a BLIP.
+    """
+    vl = load_vl(str(folder))
+    if not isinstance(vl, BlipVL):
+        raise click.ClickException(f"{folder} holds no BLIP, and only those are trained here")
+    return vl
 
 
 def save_model(model: BlipForImageTextRetrieval, tokenizer: Tokenizer, folder: Path, side: int) -> None:

@@ -12,15 +12,14 @@ pytest.importorskip("torch", reason="the recipes need the [train] extra")
 pytest.importorskip("transformers", reason="the recipes need the [train] extra")
 
 import torch
-from PIL import Image
 
+from image2sentence.images import load_image
 from image2sentence.training.vl.blip import BlipVL
 from image2sentence.training.vl.load import load_vl
 from recipes.bundled import general, train_shapes
 from recipes.bundled.train_shapes import Pairs, ShapeSettings
 from tiny_vl import save_tiny_vl
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 SETTINGS = ShapeSettings(channels=4, steps=400, batch=16, pictures=3)
 
 
@@ -76,15 +75,13 @@ def test_a_missing_teacher_is_named(tmp_path: Path) -> None:
         general.load_shapes(tmp_path)
 
 
-def test_the_teacher_has_the_numbers_of_its_file() -> None:
-    """The float32 map against the 8-bit network's own, where both are there."""
+def test_the_teacher_has_the_numbers_of_its_file(shared_data: Path) -> None:
+    """The float32 map against the 8-bit network's own."""
     interpreter_module = pytest.importorskip("ai_edge_litert.interpreter", reason="needs ai-edge-litert")
-    path = DATA / "mobilenet_v2" / "mobilenet_v2_1.0_224_quant.tflite"
-    emoji = sorted(path for path in (DATA / "emoji" / "images").rglob("*") if path.is_file())
-    if not path.is_file() or not emoji:
-        pytest.skip("../shared/data is missing: the teacher was not compared with its file")
-    pixels = np.asarray(load_square(emoji[0]))
-    interpreter = interpreter_module.Interpreter(str(path), experimental_preserve_all_tensors=True)
+    picture = sorted((shared_data / "emoji" / "images").iterdir())[0]
+    pixels = np.array(load_image(picture).resize((224, 224)))
+    path = str(shared_data / general.FILE)
+    interpreter = interpreter_module.Interpreter(path, experimental_preserve_all_tensors=True)
     interpreter.allocate_tensors()
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixels[None])
     interpreter.invoke()
@@ -95,10 +92,6 @@ def test_the_teacher_has_the_numbers_of_its_file() -> None:
     )
     scale, zero = last["quantization"]
     wanted = (interpreter.get_tensor(last["index"])[0].astype(np.float32) - zero) * scale
-    found = general.load_shapes(DATA)(torch.from_numpy(pixels[None]).permute(0, 3, 1, 2))
+    found = general.load_shapes(shared_data)(torch.from_numpy(pixels[None]).permute(0, 3, 1, 2))
     found = found[0].permute(1, 2, 0).numpy()
     assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.9
-
-
-def load_square(path: Path) -> Image.Image:
-    return Image.open(path).convert("RGB").resize((224, 224))

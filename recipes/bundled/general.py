@@ -2,8 +2,7 @@
 
 What a network has learned from photographs of everything is in its maps halfway up, place by place. Its weights are
 others' (Apache-2.0, github.com/google-coral/test_data) and do not ship; train_shapes.py has a branch of the tower
-imitate its maps. The file's numbers are 8-bit; here they are read back as float32 (Sandler et al., "MobileNetV2", CVPR
-2018, table 2; TensorFlow's SAME padding).
+imitate its maps. The network is transformers'; the file's numbers are 8-bit, and read back as float32.
 """
 
 from __future__ import annotations
@@ -15,10 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
+from transformers import MobileNetV2Config, MobileNetV2Model
+from transformers.models.mobilenet_v2.modeling_mobilenet_v2 import MobileNetV2ConvLayer
 
+FILE = Path("mobilenet_v2") / "mobilenet_v2_1.0_224_quant.tflite"  # in the shared data
 CHANNELS = 96
-_STAGES = ((1, 1, 1), (6, 2, 2), (6, 3, 2), (6, 4, 2), (6, 3, 1))  # widening, blocks, stride of the first
+_LAYERS = 12  # of transformers' sixteen; its stem holds the first block
 _PREFIX = "MobilenetV2/"
 _ENDS = {"weights": ("/weights_quant/FakeQuantWithMinMaxVars", 4), "bias": ("/BatchNorm_Fold/bias", 1)}
 
@@ -51,62 +52,42 @@ def read_weights(path: Path) -> Weights:
     return found
 
 
-class _Convolution(nn.Module):
-    """A 1 x 1 or 3 x 3 convolution with bias, and ReLU6 where `bounded`."""
-
-    def __init__(self, weights: Weights, name: str, stride: int, bounded: bool = True) -> None:
-        super().__init__()
-        depthwise = name.endswith("depthwise")
-        kernel = (
-            torch.from_numpy(weights[name, "weights"]).permute(3, 0, 1, 2)
-            if depthwise
-            else (torch.from_numpy(weights[name, "weights"]).permute(0, 3, 1, 2))
-        )
-        self.kernel = nn.Parameter(kernel.contiguous(memory_format=torch.channels_last))
-        self.bias = nn.Parameter(torch.from_numpy(weights[name, "bias"]))
-        self.stride, self.bounded, self.groups = stride, bounded, len(kernel) if depthwise else 1
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.kernel.shape[-1] == 3:
-            x = functional.pad(x, (1, 1, 1, 1) if self.stride == 1 else (0, 1, 0, 1))  # SAME, of an even side
-        x = functional.conv2d(x, self.kernel, self.bias, self.stride, groups=self.groups)
-        return x.clamp(0, 6) if self.bounded else x
-
-
-class _Block(nn.Module):
-    def __init__(self, weights: Weights, name: str, widens: bool, stride: int, shortcut: bool) -> None:
-        super().__init__()
-        wide = [_Convolution(weights, f"{name}/expand", 1)] if widens else []
-        depthwise = _Convolution(weights, f"{name}/depthwise", stride)
-        self.layers = nn.Sequential(
-            *wide, depthwise, _Convolution(weights, f"{name}/project", 1, bounded=False)
-        )
-        self.shortcut = shortcut
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.layers(x)
-        return x + y if self.shortcut else y
-
-
 class Shapes(nn.Module):
     """Pixels (B, 3, S, S) uint8, S a multiple of 16 -> the map behind the thirteenth block (B, 96, S / 16, S / 16)."""
 
     def __init__(self, weights: Weights) -> None:
         super().__init__()
-        layers: list[nn.Module] = [_Convolution(weights, "Conv", 2)]
-        for widening, blocks, stride in _STAGES:
-            for block in range(blocks):
-                number = len(layers) - 1
-                name = f"expanded_conv_{number}" if number else "expanded_conv"
-                layers.append(_Block(weights, name, widening > 1, stride if block == 0 else 1, block > 0))
-        self.layers = nn.Sequential(*layers).requires_grad_(False).eval()
+        self.network = MobileNetV2Model(MobileNetV2Config(tf_padding=True), add_pooling_layer=False)
+        self.network.layer, self.network.conv_1x1 = self.network.layer[:_LAYERS], nn.Identity()
+        stem = self.network.conv_stem
+        _fill(stem.first_conv, weights, "Conv")
+        _fill(stem.conv_3x3, weights, "expanded_conv/depthwise")
+        _fill(stem.reduce_1x1, weights, "expanded_conv/project")
+        for number, block in enumerate(self.network.layer, 1):
+            parts = {"expand": block.expand_1x1, "depthwise": block.conv_3x3, "project": block.reduce_1x1}
+            for part, layer in parts.items():
+                _fill(layer, weights, f"expanded_conv_{number}/{part}")
+        self.to(memory_format=torch.channels_last).requires_grad_(False).eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
         scaled = (pixels.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-        shapes: Tensor = self.layers(scaled)
+        shapes: Tensor = self.network(scaled).last_hidden_state
         return shapes
+
+
+def _fill(layer: MobileNetV2ConvLayer, weights: Weights, name: str) -> None:
+    """The file has each normalisation within its convolution: what is left of it here is the bias."""
+    kernel = torch.from_numpy(weights[name, "weights"])
+    depthwise = layer.convolution.groups > 1
+    norm = layer.normalization
+    with torch.no_grad():
+        layer.convolution.weight.copy_(
+            kernel.permute(3, 0, 1, 2) if depthwise else kernel.permute(0, 3, 1, 2)
+        )
+        norm.bias.copy_(torch.from_numpy(weights[name, "bias"]))
+        norm.running_var.fill_(1 - norm.eps)
 
 
 def load_shapes(data: Path) -> Shapes:
     """The teacher in the shared data folder `data`."""
-    return Shapes(read_weights(data / "mobilenet_v2" / "mobilenet_v2_1.0_224_quant.tflite"))
+    return Shapes(read_weights(data / FILE))

@@ -30,11 +30,10 @@ from image2sentence.training import state
 from image2sentence.training.loop import schedule
 from image2sentence.training.vl.blip import BlipVL
 from image2sentence.training.vl.conv_blip import ConvVisionModel
-from image2sentence.training.vl.load import load_vl
 from recipes.bundled import data, language, variants
 from recipes.bundled.train_vl import FIFTH, Batches, Beside, Settings, picture_vectors, twin_places
 from recipes.bundled.twins import TwinTable
-from recipes.towers import contrastive, normalise, save_model
+from recipes.towers import contrastive, normalise, read_towers, save_model
 
 DRAWINGS = 3
 BLOCK = 120  # pictures read at a time; a multiple of DRAWINGS
@@ -249,9 +248,7 @@ def train(vl: BlipVL, pictures: data.Pictures, settings: LayoutSettings) -> None
 @click.option("--steps", default=LayoutSettings.steps, show_default=True)
 def main(data_folder: Path, cache: Path, run: Path, out: Path, steps: int) -> None:
     """Reads RUN/towers, writes OUT/towers."""
-    vl = load_vl(str(run / "towers"))
-    assert isinstance(vl, BlipVL)
-    vl.model.float()
+    vl = read_towers(run / "towers")
     pictures = data.training_pictures(data_folder, cache, Settings.drawn, framed=True)
     train(vl, pictures, LayoutSettings(steps=steps))
     save_model(vl.model, vl.tokenizer, out / "towers", vl.preprocessing.size)

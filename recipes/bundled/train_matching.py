@@ -9,12 +9,10 @@ from pathlib import Path
 
 import click
 
-from image2sentence.training.vl.blip import BlipVL
-from image2sentence.training.vl.load import load_vl
 from recipes.bundled import data
 from recipes.bundled.train_vl import Batches, Settings
 from recipes.matching import MatchingSettings, train_matching
-from recipes.towers import save_model
+from recipes.towers import read_towers, save_model
 
 
 @click.command()
@@ -24,8 +22,7 @@ from recipes.towers import save_model
 @click.option("--steps", default=MatchingSettings.steps)
 def main(run: Path, data_folder: Path, cache: Path, steps: int) -> None:
     """Reads RUN/towers, writes RUN/model."""
-    vl = load_vl(str(run / "towers"))
-    assert isinstance(vl, BlipVL)
+    vl = read_towers(run / "towers")
     pictures = data.training_pictures(data_folder, cache, Settings.drawn)
     settings = MatchingSettings(steps=steps)
     drawn = Settings(batch=settings.batch, captions=1, edits=0.2, steps=steps, seed=1)

@@ -28,13 +28,12 @@ from tqdm import tqdm
 from image2sentence.images import load_image
 from image2sentence.training.loop import schedule
 from image2sentence.training.vl.blip import BlipVL
-from image2sentence.training.vl.conv_blip import ConvBlipForImageTextRetrieval, ConvVisionModel
-from image2sentence.training.vl.load import load_vl
+from image2sentence.training.vl.conv_blip import ConvVisionModel
 from recipes.bundled import general
-from recipes.towers import normalise, save_model
+from recipes.bundled.train_vl import rebuilt
+from recipes.towers import normalise, read_towers, save_model
 
 BLOCK = 64  # pictures read at a time
-_WEIGHTS_READ = "layout.layers.1.weight"  # of the layout head: what it reads of each cell
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def _pixels(paths: Sequence[Path], side: int) -> Iterator[Tensor]:
     """Blocks (B, 3, side, side) uint8."""
 
     def read(path: Path) -> NDArray[np.uint8]:
-        return np.asarray(load_image(path).convert("RGB").resize((side, side), Image.Resampling.BILINEAR))
+        return np.asarray(load_image(path).resize((side, side), Image.Resampling.BILINEAR))
 
     with ThreadPoolExecutor(2) as pool:
         for start in range(0, len(paths), BLOCK):
@@ -99,20 +98,8 @@ def read_pairs(tower: ConvVisionModel, teacher: general.Shapes, paths: Sequence[
 def with_shapes(vl: BlipVL, settings: ShapeSettings) -> None:
     """Gives the tower of `vl` a branch, of which its layout head makes nothing yet."""
     torch.manual_seed(settings.seed)
-    before = vl.model.state_dict()
     vl.model.config.vision_config.shapes = settings.channels
-    larger = ConvBlipForImageTextRetrieval(vl.model.config)
-    after = larger.state_dict()
-    for name, tensor in before.items():
-        if after[name].shape == tensor.shape:
-            after[name] = tensor
-        elif name.endswith(_WEIGHTS_READ):
-            after[name].zero_()
-            after[name][:, : tensor.shape[1]] = tensor
-        else:  # means and variances of what the head reads
-            after[name][: len(tensor)] = tensor
-    larger.load_state_dict(after)
-    vl.model = larger.to(memory_format=torch.channels_last)
+    vl.model = rebuilt(vl.model)
 
 
 def train(branch: nn.Module, pairs: Pairs, settings: ShapeSettings) -> float:
@@ -157,9 +144,7 @@ def main(data_folder: Path, material: Path, run: Path, out: Path, steps: int) ->
     """Reads RUN/towers, writes OUT/towers."""
     settings = ShapeSettings(steps=steps)
     paths, teacher = chosen(material, settings), general.load_shapes(data_folder)
-    vl = load_vl(str(run / "towers"))
-    assert isinstance(vl, BlipVL)
-    vl.model.float()
+    vl = read_towers(run / "towers")
     with_shapes(vl, settings)
     tower = cast(ConvVisionModel, vl.model.vision_model)
     assert tower.shapes is not None

@@ -33,14 +33,12 @@ from torch.nn import functional
 from tqdm import tqdm
 from transformers import BlipForImageTextRetrieval
 
-from image2sentence.training.vl.blip import BlipVL
 from image2sentence.training.vl.conv_blip import ConvBlipForImageTextRetrieval, conv_blip_config
-from image2sentence.training.vl.load import load_vl
 from recipes.bundled import data, language, variants
 from recipes.bundled.meanings import Meanings, MeaningTable
 from recipes.bundled.twins import Twins, TwinTable
 from recipes.bundled.vocabulary import build_tokenizer
-from recipes.towers import TowerBatch, TowerSettings, normalise, train_towers
+from recipes.towers import TowerBatch, TowerSettings, normalise, read_towers, train_towers
 
 _REACH = 4  # an emoji's look-alikes lie next to it in a batch: so many places either way
 _PHOTO = language.VALUES["source"].index("photo")
@@ -315,11 +313,10 @@ def build_model(settings: Settings, vocabulary: int) -> BlipForImageTextRetrieva
 
 def read_model(folder: Path, vocabulary: int) -> BlipForImageTextRetrieval:
     """Towers that an earlier stage has left, in float32."""
-    vl = load_vl(str(folder))
-    assert isinstance(vl, BlipVL)
+    vl = read_towers(folder)
     if vl.tokenizer.get_vocab_size() != vocabulary:
         raise click.ClickException(f"{folder} knows other words than these pictures' captions use")
-    return vl.model.float().requires_grad_(True).to(memory_format=torch.channels_last)
+    return vl.model.requires_grad_(True).to(memory_format=torch.channels_last)
 
 
 def with_layout(model: BlipForImageTextRetrieval, settings: Settings) -> BlipForImageTextRetrieval:
@@ -327,8 +324,17 @@ def with_layout(model: BlipForImageTextRetrieval, settings: Settings) -> BlipFor
     torch.manual_seed(settings.seed)
     vision = model.config.vision_config
     vision.image_size, vision.layout = settings.side, settings.layout
+    return rebuilt(model)
+
+
+def rebuilt(model: BlipForImageTextRetrieval) -> BlipForImageTextRetrieval:
+    """The same weights in a model of `model.config`, which has grown: what is new in it counts for nothing yet."""
     larger = ConvBlipForImageTextRetrieval(model.config)
-    larger.load_state_dict(larger.state_dict() | model.state_dict())
+    after = larger.state_dict()
+    for name, tensor in model.state_dict().items():
+        if tensor.ndim > 1:
+            after[name].zero_()
+        after[name][tuple(map(slice, tensor.shape))] = tensor
     return larger.to(memory_format=torch.channels_last)
 
 

@@ -24,10 +24,9 @@ from tqdm import tqdm
 
 from image2sentence.training.loop import schedule
 from image2sentence.training.vl.blip import BlipVL
-from image2sentence.training.vl.load import load_vl
 from recipes.bundled import data, language
 from recipes.bundled.train_vl import Batches, Settings, picture_vectors
-from recipes.towers import save_model
+from recipes.towers import read_towers, save_model
 
 
 @dataclass(frozen=True)
@@ -116,9 +115,7 @@ def train(vl: BlipVL, pictures: data.Pictures, settings: WordSettings) -> None:
 @click.option("--steps", default=WordSettings.steps, show_default=True)
 def main(data_folder: Path, cache: Path, run: Path, out: Path, share: float, steps: int) -> None:
     """Reads RUN/towers, writes OUT/towers."""
-    vl = load_vl(str(run / "towers"))
-    assert isinstance(vl, BlipVL)
-    vl.model.float()
+    vl = read_towers(run / "towers")
     pictures = data.training_pictures(data_folder, cache, Settings.drawn)
     train(vl, pictures, WordSettings(share=share, steps=steps))
     save_model(vl.model, vl.tokenizer, out / "towers", vl.preprocessing.size)

@@ -21,13 +21,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from image2sentence.training.vl.blip import BlipVL
 from image2sentence.training.vl.conv_blip import ConvBlipForImageTextRetrieval, conv_blip_config
-from image2sentence.training.vl.load import load_vl
 from recipes.matching import MatchingSettings, train_matching
 from recipes.miniature.language import Claim, Judge, Speaker
 from recipes.miniature.worlds import WORLDS, Record, World, read_pixels
-from recipes.towers import TowerBatch, TowerSettings, save_model, train_towers
+from recipes.towers import TowerBatch, TowerSettings, read_towers, save_model, train_towers
 from recipes.vocabulary import word_tokenizer
 
 
@@ -115,8 +113,7 @@ def train(world: World, data: Path, out: Path, settings: Settings, matching: Mat
     if not (out / "towers").is_dir():
         model = build_model(world, tokenizer.get_vocab_size(), settings.seed)
         train_towers(model, tokenizer, batches, settings, out, world.side)
-    vl = load_vl(str(out / "towers"))
-    assert isinstance(vl, BlipVL)
+    vl = read_towers(out / "towers")
     pairs = Settings(batch=matching.batch, captions=1, edits=0.2, steps=matching.steps, seed=1)
     train_matching(vl, pixels, Batches(world, rows, pixels, pairs), matching)
     save_model(vl.model, vl.tokenizer, out / "model", world.side)
