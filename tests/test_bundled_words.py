@@ -1,4 +1,4 @@
-"""Fisher's discriminant of a caption among photographs, and how far a caption's vector goes towards it."""
+"""Where captions go once pictures stand still: discriminants of photographs, means of emoji, and the steps between."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from recipes.bundled import language
 from recipes.bundled.language import Caption
-from recipes.bundled.train_words import Discriminants, WordSettings, aims
+from recipes.bundled.steps import Step
+from recipes.bundled.train_words import Discriminants, DrawingMeans, WordSettings, aims
 
 
 def photo(kind: str, **known: str) -> dict[str, str]:
@@ -64,3 +65,42 @@ def test_the_more_photographs_the_further_a_caption_goes() -> None:
     assert torch.allclose(went[0], before[0])
     assert torch.allclose(went[1], functional.normalize(torch.tensor([0.7, 0.3]), dim=0))
     assert torch.allclose(went[2], functional.normalize(torch.tensor([0.4, 0.6]), dim=0), atol=1e-4)
+
+
+def emoji(thing: str, style: str) -> dict[str, str]:
+    return {"source": "emoji", "thing": thing, "style": style, "skin_tone": "", "gender_word": ""}
+
+
+def of_emoji(thing: str = "", **allowed: str) -> Caption:
+    return Caption("", "emoji", {name: frozenset({value}) for name, value in allowed.items()}, thing)
+
+
+def test_a_style_adds_the_same_whatever_the_subject() -> None:
+    things, styles = [f"thing {number}" for number in range(40)], ("noto", "fluent_flat")
+    records = [emoji(thing, style) for style in styles for thing in things]
+    chance = torch.Generator().manual_seed(0)
+    subjects = torch.randn(len(things), 16, generator=chance)
+    noise = 0.2 * torch.randn(2 * len(things), 16, generator=chance)
+    vectors = torch.cat([subjects, subjects + torch.eye(16)[0]]) + noise
+    means = DrawingMeans(vectors, records, shrinkage=1e-4)
+    fitted = means.vectors[len(things) :] - means.vectors[: len(things)]
+    assert torch.allclose(fitted, fitted[:1].expand_as(fitted), atol=1e-3)
+    assert torch.allclose(fitted[0], torch.eye(16)[0], atol=0.2)
+
+
+def test_a_caption_about_emoji_goes_to_the_mean_of_those_that_it_allows() -> None:
+    records = [emoji(thing, style) for thing in ("cat", "dog") for style in ("noto", "fluent_flat")]
+    vectors = torch.tensor([[1.0, 0, 0], [1, 0, 1], [0, 1, 0], [0, 1, 1]])
+    means = DrawingMeans(vectors, records, shrinkage=1e-6)
+    asked = [of_emoji("cat", style="fluent_flat"), of_emoji("dog"), of_emoji(style="noto"), of_emoji("cow")]
+    wanted = torch.tensor([[1.0, 0, 1], [0, 1, 0.5], [0.5, 0.5, 0], [0, 0, 0]])
+    assert torch.allclose(means(asked), functional.normalize(wanted, dim=-1), atol=1e-3)
+
+
+def test_how_far_a_text_goes_where_pictures_go() -> None:
+    pictures, texts = torch.tensor([[2.0, 0], [0, 1]]), torch.tensor([[1.0, 0], [1, 1]])
+    step = Step.of(pictures, texts)
+    assert step.pictures == pytest.approx(1.5)
+    assert step.text == pytest.approx((1 + 2**0.5) / 2)
+    assert step.cosine == pytest.approx((1 + 0.5**0.5) / 2)
+    assert step.along == pytest.approx(1)

@@ -118,7 +118,7 @@ def banks(data_folder: Path) -> dict[str, list[str]]:
     phrases leave unsaid is for the residual to keep: little of a drawn product, much of an emoji (docs/model.md).
     """
     kinds = itertools.product(language.PHOTO_TYPES, language.VALUES["colour"])
-    emoji = (_emoji_phrase(record) for _, record in data.emoji_records(data_folder, held=False))
+    emoji = (emoji_phrase(record) for _, record in data.emoji_records(data_folder, held=False))
     return {
         "drawn": guiding_phrases(),
         "photos": [f"a {colour} {words.SYNONYMS['type'][kind][0]}" for kind, colour in kinds],
@@ -126,7 +126,8 @@ def banks(data_folder: Path) -> dict[str, list[str]]:
     }
 
 
-def _emoji_phrase(record: language.Record) -> str:
+def emoji_phrase(record: language.Record) -> str:
+    """What the bank says of an emoji: "woman astronaut with light skin tone in 3d style"."""
     tone = f" with {record['skin_tone']}" if record["skin_tone"] else ""
     style = words.SYNONYMS["style"][record["style"]][0]
     return f"{record['thing'].replace('{g}', record['gender_word'])}{tone} in {style} style"

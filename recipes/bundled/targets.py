@@ -1,6 +1,7 @@
 """What modifier-aware distillation teaches: its targets, asked as queries themselves.
 
     python -m recipes.bundled.targets --data ../shared/data
+    python -m recipes.bundled.targets --data ../shared/data --vl runs/words/towers --only "emoji: style" --k 5
 
 R@1 of the vectors that `Target` describes on the benchmarks' galleries, by its settings; where several pseudo-captions
 are drawn from, of the mean of their targets. A query side trained towards them is no worse than they are on pictures
@@ -53,8 +54,10 @@ def read(vl: VisionLanguageModel, texts: list[str]) -> Tensor:
     return torch.cat([vl.encode_words(vl.words(block)).float() for block in blocks])
 
 
-def recalls(vl: VisionLanguageModel, task: Task, phrases: list[str], modifiers: list[str]) -> list[float]:
-    """R@1 in percent of each of `TARGETS`."""
+def recalls(
+    vl: VisionLanguageModel, task: Task, phrases: list[str], modifiers: list[str], k: int = 1
+) -> list[float]:
+    """R@k in percent of each of `TARGETS`."""
     asked = [query.texts[0] for query in task.queries]
     bank, said = build_bank(vl, WordLists(phrases, modifiers)), read(vl, asked)
     nearest = bank.nearest(task.references, max(CAPTIONS)).T.tolist()
@@ -66,7 +69,7 @@ def recalls(vl: VisionLanguageModel, task: Task, phrases: list[str], modifiers: 
         wanted = replace(bank, lists=[WordLists(phrases, modifiers, target)])
         pairs = zip(nearest[: target.captions], changed[: target.captions], strict=True)
         vectors = [wanted.targets(chosen, to, task.references, said) for chosen, to in pairs]
-        found.append(task.recall(functional.normalize(torch.stack(vectors).mean(0), dim=-1)))
+        found.append(task.recall(functional.normalize(torch.stack(vectors).mean(0), dim=-1), k))
     return found
 
 
@@ -74,14 +77,17 @@ def recalls(vl: VisionLanguageModel, task: Task, phrases: list[str], modifiers: 
 @click.option("--data", "folder", type=click.Path(path_type=Path), default=Path("../shared/data"))
 @click.option("--work", type=click.Path(path_type=Path), default=Path("runs/evaluate"))
 @click.option("--queries", default=700, show_default=True, help="Queries a task, at most.")
-def main(folder: Path, work: Path, queries: int) -> None:
+@click.option("--vl", "towers", type=click.Path(path_type=Path), help="Instead of the bundled model's.")
+@click.option("--only", multiple=True, metavar="KIND: CHANGE", help="A task; all of them if none is named.")
+@click.option("--k", default=1, show_default=True, help="Recall@k.")
+def main(folder: Path, work: Path, queries: int, towers: Path | None, only: tuple[str, ...], k: int) -> None:
     """Prints a Markdown table."""
-    vl = load_vl(str(bundled() / "vl")).freeze()
+    vl = load_vl(str(towers or bundled() / "vl")).freeze()
     phrases, modifiers = material.banks(folder), material.modifiers(random.Random(0))
     columns = {}
-    for task in tasks(folder, work, queries):
+    for task in tasks(folder, work, queries, only or None, vl if towers else None):
         kind = BANKS.get(task.kind, task.kind)
-        columns[f"{task.name} ({len(task.queries)})"] = recalls(vl, task, phrases[kind], modifiers[kind])
+        columns[f"{task.name} ({len(task.queries)})"] = recalls(vl, task, phrases[kind], modifiers[kind], k)
     click.echo("| captions | residual | push | alone | " + " | ".join(columns) + " |")
     click.echo("| --- " * (4 + len(columns)) + "|")
     for target, *values in zip(TARGETS, *columns.values(), strict=True):

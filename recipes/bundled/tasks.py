@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -19,7 +20,9 @@ from image2sentence.benchmarks.labels import FILE_COLUMN, Catalogue, load_catalo
 from image2sentence.benchmarks.protocol import Query
 from image2sentence.catalogue import write_catalogue
 from image2sentence.encoders import load_encoder
+from image2sentence.encoders.preprocess import to_pixels
 from image2sentence.images import load_image
+from image2sentence.training.vl.base import VisionLanguageModel
 from recipes.bundled.evaluate import CHANGES, COUNT, SEED, emoji_files, photograph_folder
 
 
@@ -49,17 +52,29 @@ class Task:
         """(n, d) gallery vectors of what is asked about."""
         return torch.from_numpy(self.gallery[self.places])
 
-    def recall(self, vectors: Tensor) -> float:
-        """Percent of `vectors` (n, d) whose nearest picture, the reference left out, is a right answer."""
+    def recall(self, vectors: Tensor, k: int = 1) -> float:
+        """Percent of `vectors` (n, d) with a right answer among the nearest `k` pictures, the reference left out."""
         scores = vectors.numpy() @ self.gallery.T
         scores[np.arange(len(scores)), self.places] = -np.inf
-        found = [self.files[best] for best in scores.argmax(1)]
-        right = [file in query.answers for file, query in zip(found, self.queries, strict=True)]
+        best = np.argpartition(-scores, k - 1)[:, :k]
+        right = [
+            any(self.files[place] in query.answers for place in places)
+            for places, query in zip(best, self.queries, strict=True)
+        ]
         return 100 * float(np.mean(right))
 
 
-def tasks(folder: Path, work: Path, count: int, names: Collection[str] | None = None) -> list[Task]:
-    """The tasks named so, or all of them: up to `count` queries each, drawn by a fixed seed."""
+def tasks(
+    folder: Path,
+    work: Path,
+    count: int,
+    names: Collection[str] | None = None,
+    vl: VisionLanguageModel | None = None,
+) -> list[Task]:
+    """The tasks named so, or all of them: up to `count` queries each, drawn by a fixed seed.
+
+    Galleries are those of `vl`, or of the bundled model as it ships.
+    """
     made = []
     for kind, changes in CHANGES.items():
         wanted = [change for change in changes if names is None or f"{kind}: {change[0]}" in names]
@@ -68,7 +83,7 @@ def tasks(folder: Path, work: Path, count: int, names: Collection[str] | None = 
         catalogue, references = _catalogue(kind, folder, work)
         split = "val" if kind == "fashion" else None
         files = [row[FILE_COLUMN] for row in catalogue.of_split(split)]
-        gallery = _vectors([catalogue.path(file) for file in files], kind)
+        gallery = _vectors([catalogue.path(file) for file in files], kind, vl)
         for change, keep in wanted:
             asked = attribute_queries(catalogue, change, keep, split, references=references).queries
             chosen = random.Random(0).sample(list(asked), min(count, len(asked)))
@@ -86,12 +101,15 @@ def _catalogue(kind: str, folder: Path, work: Path) -> tuple[Catalogue, Sequence
     return catalogue, emoji_files(catalogue, held=True) if kind == "emoji" else None
 
 
-def _vectors(paths: Sequence[Path], kind: str) -> NDArray[np.float32]:
-    encoder = load_encoder()
+def _vectors(paths: Sequence[Path], kind: str, vl: VisionLanguageModel | None) -> NDArray[np.float32]:
+    encode = load_encoder().encode_images if vl is None else partial(_encode, vl)
     blocks = [paths[start : start + 64] for start in range(0, len(paths), 64)]
     return np.concatenate(
-        [
-            encoder.encode_images([load_image(path, at_least=512) for path in block])
-            for block in tqdm(blocks, desc=kind)
-        ]
+        [encode([load_image(path, at_least=512) for path in block]) for block in tqdm(blocks, desc=kind)]
     )
+
+
+@torch.no_grad()
+def _encode(vl: VisionLanguageModel, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+    pixels = torch.from_numpy(to_pixels(images, vl.preprocessing))
+    return vl.encode_images(pixels).vectors.float().numpy()

@@ -1,12 +1,16 @@
-"""What a garment's words mean among photographs, learned again once the pictures' vectors stand still.
+"""What words mean among photographs and emoji, learned again once the pictures' vectors stand still.
 
     python -m recipes.bundled.train_words --data ../shared/data --vl runs/fourth/vl --out runs/words
 
 A contrastive loss asks of a caption's vector that it be near its own pictures, in batches that hold a rare garment
 once or not at all; which directions tell a blazer from an overcoat is better read off all photographs at once. That is
 what Fisher's linear discriminant does: C^-1 (mean of the pictures of which the caption is true - mean of all), with C
-the pictures' covariance. The text encoder moves a share of the way there for captions about photographs and is held
-where it was for all others; the visual tower and the words' embeddings stay as they are. Ten minutes on two CPU cores.
+the pictures' covariance. Captions about photographs move a share of the way there.
+
+Captions about emoji go to their pictures' mean, so that a change of words is as long as the change of pictures and
+points the same way: with a text encoder that stood still while the tower learned, it covered half of the way
+(steps.py measures it). Captions about drawn products are held where they were; the visual tower and the words'
+embeddings stay as they are. Ten minutes on two CPU cores.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -28,18 +33,54 @@ from recipes.bundled import data, language
 from recipes.bundled.train_vl import Batches, Settings, picture_vectors
 from recipes.towers import read_towers, save_model
 
+_ADDED = ("thing", "style", "skin_tone", "gender_word")
+
 
 @dataclass(frozen=True)
 class WordSettings:
-    """A caption goes `share` of the way to its discriminant; half of that if it is true of only `few` photographs."""
+    """A caption about photographs goes `share` of the way to its discriminant; half of that if true of only `few`.
+
+    `shrinkage` is that of `DrawingMeans`.
+    """
 
     steps: int = 900
     batch: int = 128
     learning_rate: float = 5e-4
-    share: float = 0.9
+    share: float = 1.0
     few: float = 10.0
+    shrinkage: float = 0.3
+    shares: tuple[float, float, float] = (0.25, 0.35, 0.4)  # drawn, photo, emoji
     ridge: float = 0.3  # added to the covariance's diagonal, in units of its mean
     seed: int = 0
+
+
+class DrawingMeans:
+    """Where captions about emoji belong: the mean of the pictures of which each is true, as their attributes say it.
+
+    A picture's vector is taken to be a sum of what its subject, style, skin tone and gender word add, fitted to all
+    emoji with `vectors` (n, d) by ridge regression. So two captions that differ in a style are as far apart as the
+    styles' pictures are, whatever the subject. `shrinkage` counts as that many pictures which add nothing to any value.
+    """
+
+    def __init__(self, vectors: Tensor, records: Sequence[dict[str, str]], shrinkage: float) -> None:
+        subjects = data.subjects(records)
+        self._subjects, self._facts = subjects, language.facts(records, subjects)
+        values = [sorted({record[name] for record in records}) for name in _ADDED]
+        columns = [
+            functional.one_hot(
+                torch.tensor([options.index(record[name]) for record in records]), len(options)
+            )
+            for name, options in zip(_ADDED, values, strict=True)
+        ]
+        shown = torch.cat(columns, 1).float()
+        moment = shown.T @ shown + shrinkage * torch.eye(shown.shape[1])
+        mean = vectors.mean(0)
+        self.vectors = mean + shown @ torch.linalg.solve(moment, shown.T @ (vectors - mean))
+
+    def __call__(self, captions: Sequence[language.Caption]) -> Tensor:
+        """(captions, d) unit vectors; zeros for a caption that is true of none."""
+        true = torch.from_numpy(language.judge(self._facts, captions, self._subjects) == 1).float().T
+        return functional.normalize(true @ self.vectors, dim=-1)
 
 
 class Discriminants:
@@ -73,11 +114,10 @@ def aims(settings: WordSettings, before: Tensor, found: Tensor, counts: Tensor) 
 
 def train(vl: BlipVL, pictures: data.Pictures, settings: WordSettings) -> None:
     """Moves the text encoder of `vl`, in place."""
-    photos = [row for row, record in enumerate(pictures.records) if record["source"] == "photo"]
-    vectors = torch.from_numpy(picture_vectors(vl.model, pictures.pixels[photos], vl.preprocessing.size))
-    facts = language.facts([pictures.records[row] for row in photos], {})
-    discriminants = Discriminants(vectors, facts, settings.ridge)
-    drawn = Settings(seed=settings.seed, batch=settings.batch, shares=(0.25, 0.5, 0.25), balance=0.6)
+    photographs, emoji = (_of_source(vl, pictures, source) for source in ("photo", "emoji"))
+    discriminants = Discriminants(photographs[0], language.facts(photographs[1], {}), settings.ridge)
+    means = DrawingMeans(*emoji, settings.shrinkage)
+    drawn = Settings(seed=settings.seed, batch=settings.batch, shares=settings.shares, balance=0.6)
     batches = Batches(pictures, drawn)
     before = copy.deepcopy(vl)
     learned = [*vl.model.text_encoder.encoder.parameters(), *vl.model.text_proj.parameters()]
@@ -87,13 +127,15 @@ def train(vl: BlipVL, pictures: data.Pictures, settings: WordSettings) -> None:
     for step in bar:
         captions = batches.words_only(step)[1]
         texts = [caption.text for caption in captions]
-        about = torch.tensor([caption.source == "photo" for caption in captions])
+        sources = np.array([caption.source for caption in captions])
+        about = {source: torch.from_numpy(sources == source) for source in ("drawn", "photo", "emoji")}
         found, counts = discriminants([caption for caption in captions if caption.source == "photo"])
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
                 wanted = before.encode_words(before.words(texts)).float()
             said = vl.encode_words(vl.words(texts))
-        wanted[about] = aims(settings, wanted[about], found, counts)
+        wanted[about["photo"]] = aims(settings, wanted[about["photo"]], found, counts)
+        wanted[about["emoji"]] = means([caption for caption in captions if caption.source == "emoji"])
         away = 1 - (said.float() * wanted).sum(-1)
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * schedule(step, settings.steps, 50)
@@ -101,7 +143,14 @@ def train(vl: BlipVL, pictures: data.Pictures, settings: WordSettings) -> None:
         away.mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if step % 20 == 19:
-            bar.set_postfix(photos=f"{away[about].mean():.3f}", others=f"{away[~about].mean():.3f}")
+            bar.set_postfix({source: f"{away[those].mean():.3f}" for source, those in about.items()})
+
+
+def _of_source(vl: BlipVL, pictures: data.Pictures, source: str) -> tuple[Tensor, list[dict[str, str]]]:
+    """The vectors (n, d) of all pictures of a source, and their records."""
+    rows = [row for row, record in enumerate(pictures.records) if record["source"] == source]
+    vectors = picture_vectors(vl.model, pictures.pixels[rows], vl.preprocessing.size)
+    return torch.from_numpy(vectors), [pictures.records[row] for row in rows]
 
 
 @click.command()
