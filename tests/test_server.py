@@ -714,6 +714,7 @@ def test_an_ipv6_network_is_one_client() -> None:
 
     assert asking("2001:db8::1") == asking("2001:db8::ffff") != asking("2001:db8:0:1::1")
     assert asking("10.0.0.1") != asking("10.0.0.2")
+    assert asking("::ffff:10.0.0.1") == asking("10.0.0.1") != asking("::ffff:10.0.0.2")
     assert asking("testclient") == "testclient"
 
 

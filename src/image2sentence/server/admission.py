@@ -109,14 +109,20 @@ class Rates:
 
 
 def client_of(request: Request) -> str:
-    """Whom to count a request for: its address, of IPv6 the network, which is what one subscriber is given."""
+    """Whom to count a request for: its address, of IPv6 the network, which is what one subscriber is given.
+
+    IPv4 comes as itself where a proxy or a socket for both kinds writes it as IPv6 ("::ffff:192.0.2.1"); as a network
+    all such clients would be one.
+    """
     host = request.client.host if request.client is not None else ""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return host
-    if address.version == 4:
+    if isinstance(address, ipaddress.IPv4Address):
         return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
     return str(ipaddress.ip_network((int(address), 64), strict=False))
 
 
