@@ -29,7 +29,8 @@ class QueryModel(nn.Module):
 class FrozenTower(nn.Module):
     """The VL model's own visual tower as "light" encoder, frozen: the symmetric baseline.
 
-    Holds the tower without registering it, so that it is neither trained nor saved with the query side.
+    Of a tower with a layout head every place comes with the whole picture added, where alone that head speaks. Holds
+    the tower without registering it, so that it is neither trained nor saved with the query side.
     """
 
     def __init__(self, vl: VisionLanguageModel) -> None:
@@ -38,8 +39,11 @@ class FrozenTower(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         patches = self._vl[0].encode_images(pixels).patches
-        side = math.isqrt(patches.shape[1])  # a class token, where there is one, comes first and is left out
-        return patches[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))
+        side = math.isqrt(patches.shape[1])  # a class token, where there is one, comes first and is no place
+        places = patches[:, -side * side :]
+        if self._vl[0].whole_adds:
+            places = places + patches[:, :1]
+        return places.transpose(1, 2).unflatten(2, (side, side))
 
 
 def build_query_model(

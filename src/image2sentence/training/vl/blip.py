@@ -33,6 +33,7 @@ class BlipVL(VisionLanguageModel):
         vision: Any = model.config.vision_config
         self.width, self.word_width = model.config.image_text_hidden_size, text.hidden_size
         self.patch_width, self.max_length = vision.hidden_size, text.max_position_embeddings
+        self.whole_adds = getattr(model.vision_model, "layout", None) is not None
         self.freeze()
 
     def encode_images(self, pixels: Tensor) -> ImageFeatures:
