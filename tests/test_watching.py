@@ -113,7 +113,16 @@ def test_without_watchfiles_it_is_said(folder: Path, monkeypatch: pytest.MonkeyP
         next(follow(folder, None, lambda: IndexReport(0, 0, 0, 0, 0, 0, [], [], 0, 0.0)))
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Processes started now heed SIGINT, although a shell that runs the tests in the background has them ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a process of its own")
+@pytest.mark.usefixtures("interruptible")
 def test_the_command_follows_refuses_a_second_writer_and_ends_clean(folder: Path, tmp_path: Path) -> None:
     place = os.fspath(tmp_path / "g")
     command = [
@@ -137,7 +146,10 @@ def test_the_command_follows_refuses_a_second_writer_and_ends_clean(folder: Path
         write(folder / "3.jpg", 3)
         told = json.loads(process.stdout.readline())
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=PATIENCE)
+        try:
+            _, errors = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
     assert other.exit_code == 1
     assert f"is being written by process {process.pid} on" in other.output
     assert (told["encoded"], told["pictures"]) == (1, 4)
