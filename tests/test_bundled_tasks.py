@@ -41,6 +41,11 @@ def test_the_reference_is_left_out_of_the_ranking() -> None:
     assert task().recall(torch.tensor([[0.5, 0.9, 0.1, 0.2], [0.6, 0.2, 0.9, 0.5]])) == 50
 
 
+def test_an_answer_counts_among_as_many_as_are_asked_for() -> None:
+    second_and_third = torch.tensor([[0.4, 0.9, 0.1, 0.5], [0.6, 0.5, 0.9, 0.4]])
+    assert [task().recall(second_and_third, k) for k in (1, 2, 3)] == [0, 50, 100]
+
+
 def test_the_shipped_settings_are_among_what_the_study_asks() -> None:
     asked = {(target.residual, target.push, target.alone, target.captions) for target in TARGETS}
     shipped = json.loads((Path(targets.__file__).parent / "query.json").read_text())["targets"]
