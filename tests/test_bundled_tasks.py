@@ -46,12 +46,17 @@ def test_an_answer_counts_among_as_many_as_are_asked_for() -> None:
     assert [task().recall(second_and_third, k) for k in (1, 2, 3)] == [0, 50, 100]
 
 
+def test_average_precision_counts_the_places_of_right_answers() -> None:
+    second_and_first = torch.tensor([[0.4, 0.9, 0.1, 0.5], [0.4, 0.5, 0.9, 0.6]])
+    assert task().average_precision(second_and_first) == 75
+
+
 def test_the_shipped_settings_are_among_what_the_study_asks() -> None:
     asked = {(target.residual, target.push, target.alone, target.captions) for target in TARGETS}
     shipped = json.loads((Path(targets.__file__).parent / "query.json").read_text())["targets"]
     for target in (Target(**settings) for settings in shipped):
         assert (target.residual, target.push, target.alone, target.captions) in asked
-    assert len(asked) == len(TARGETS) == 105
+    assert len(asked) == len(TARGETS) == 126
     assert {f"{kind}: {change}" for kind, changes in CHANGES.items() for change, _ in changes} >= {
         "emoji: style"
     }

@@ -237,6 +237,43 @@ def test_the_exported_matching_encoder_answers_like_torch(
     )
 
 
+@pytest.mark.parametrize("light", ["tiny", "tiny/48"])
+def test_both_sides_see_the_gallery(material: Path, tmp_path: Path, light: str) -> None:
+    run.train(replace(request(material, tmp_path / "run"), light=light))
+    pictures = [load_image(path) for path in sorted((material / "catalogue" / "images").iterdir())[:6]]
+    plain, both, again, back = (tmp_path / name for name in ("plain", "both", "again", "back"))
+    options = exporting.ExportOptions(int8_text=False, half=False)
+    run.export_again(tmp_path / "run" / "model", plain, pictures, options)
+    parity = run.export_again(plain, both, pictures, replace(options, sentence_share=0.4))
+    assert parity["gallery_image"]["min"] > 0.9999  # torch sees them so, too
+    one, other = load_encoder(plain), load_encoder(both)
+    heard = one.encode_queries(one.encode_sentences(pictures), [""] * 6)
+    expected = 0.6 * one.encode_images(pictures) + 0.4 * heard
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(other.encode_images(pictures), expected, atol=1e-5)
+    prepared = [other.prepare(picture) for picture in pictures]
+    np.testing.assert_allclose(other.encode_prepared(prepared), expected, atol=1e-5)
+    assert {row.ndim for row in prepared} == {1 if light == "tiny/48" else 3}  # both inputs, or one for both
+    assert other.encode_prepared([]).shape == other.encode_images([]).shape == (0, other.width)
+
+    run.export_again(both, again, pictures, exporting.ExportOptions())
+    run.export_again(both, back, pictures, exporting.ExportOptions(sentence_share=0.0))
+    kept, without = load_encoder(again), load_encoder(back)
+    alone = np.concatenate([kept.encode_images([picture]) for picture in pictures])
+    np.testing.assert_allclose(
+        kept.encode_images(pictures), alone, atol=1e-5
+    )  # int8 ranges are each picture's own
+    assert (kept.config.sentence_share, without.config.sentence_share) == (0.4, 0.0)
+    assert kept.fingerprint == other.fingerprint != one.fingerprint == without.fingerprint
+    assert other.config.vl.fingerprint == one.fingerprint
+
+
+def test_a_gallery_vector_cannot_be_all_sentence(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="0 or more and below 1, got 1"):
+        run.export_again(trained / "model", tmp_path / "m", [], exporting.ExportOptions(sentence_share=1.0))
+    assert not (tmp_path / "m").exists()
+
+
 def test_models_without_a_matching_encoder_say_so(trained: Path) -> None:
     plain = load_encoder(trained / "model")
     assert not plain.can_match

@@ -43,7 +43,7 @@ for (const [kind, part] of [["ModelConfig", null], ["LearnerConfig", "learner"],
   const of = (all) => (part ? all[part] : all);
 
   test(`Python's ${kind} has the same keys`, () => {
-    for (const key of expected.keys[kind].filter((name) => name !== "guide")) {
+    for (const key of expected.keys[kind].filter((name) => name !== "guide" && name !== "sentence_share")) {
       const changed = config();
       delete of(changed)[key];
       assert.throws(() => readConfig(changed, "c"), key === "format" ? /format/ : new RegExp(`missing key "${key}"`));
@@ -69,7 +69,15 @@ test("guiding phrases are read strictly, and a model may do without", () => {
   }
 });
 
-for (const [key, value] of Object.entries({ width: "wide", files: { a: 1 }, max_length: 0, learner: [], format: 99 })) {
+test("a model may have nothing of sentences in its gallery vectors", () => {
+  const without = config();
+  delete without.sentence_share;
+  assert.equal(readConfig(without, "c").sentence_share, undefined);
+});
+
+const WRONG = { width: "wide", files: { a: 1 }, max_length: 0, learner: [], format: 99, sentence_share: 1 };
+
+for (const [key, value] of Object.entries(WRONG)) {
   test(`${key} ${JSON.stringify(value)} is refused`, () => {
     assert.throws(() => readConfig({ ...config(), [key]: value }, "c"), { name: "ModelError" });
   });

@@ -4,8 +4,8 @@
 
 Five rounds of towers, matching encoder and query side. Each starts from what the one before has made; the second adds
 the loss of meanings.py, the third that of twins.py, the fourth harder batches for it and the words of train_words.py,
-the fifth larger pictures and a head for where in them things are. About eleven hours on two CPU cores. Every stage can
-be interrupted; run the command again and it goes on.
+the fifth larger pictures, a head for where in them things are, and plurals. About eleven hours on two CPU cores. Every
+stage can be interrupted; run the command again and it goes on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 MODULE = "recipes.bundled."
 ROUNDS = ("first", "second", "third", "fourth", "fifth")
 WORDS = 4  # the round from which on the words are trained on a tower that stands still
-LARGER = 5  # the round from which on both sides see larger pictures
+LARGER = 5  # the round from which on both sides see larger pictures, and nouns are known in the plural
 
 
 @click.command()
@@ -38,18 +38,21 @@ def main(folder: Path, runs: Path) -> None:
         if not made.exists():
             step(command)
     last = rounds[-1]
-    step([f"{MODULE}bundle", f"--vl={last / 'vl'}", f"--query={last / 'query'}", f"--material={material}"])
+    step(
+        [f"{MODULE}bundle", f"--vl={last / 'plurals'}", f"--query={last / 'query'}", f"--material={material}"]
+    )
     step([f"{MODULE}evaluate", *data])
 
 
 def one_round(
     data: list[str], material: Path, out: Path, before: Path | None, turn: int
 ) -> dict[Path, list[str]]:
-    """What each stage makes, and its command: towers, head, words, their matching encoder, the query side.
+    """What each stage makes, and its command: towers, head, words, matching encoder, plurals, the query side.
 
     The query side is trained by the product's own command, on pictures without labels.
     """
     vl, query, light = out / "vl", out / "query", "tiny/128" if turn >= LARGER else "tiny"
+    asked = out / "plurals" if turn >= LARGER else vl  # the VL model that the query side is trained for
     words = [
         f"--{kind}={material / f'{kind}-{bank}.txt'}"
         for kind in ("phrases", "modifiers")
@@ -59,7 +62,7 @@ def one_round(
         "image2sentence",
         "train",
         str(material / "pictures"),
-        f"--vl={vl / 'model'}",
+        f"--vl={asked / 'model'}",
         f"--light={light}",
     ]
     train += [f"--out={query}", f"--config={HERE / 'query.json'}", *words]
@@ -79,10 +82,10 @@ def one_round(
         tower_folder /= "layout"
     if tower_folder != vl:
         stages[vl / "towers"] = [f"{MODULE}train_words", *data, f"--vl={tower_folder}", f"--out={vl}"]
-    return stages | {
-        vl / "model": [f"{MODULE}train_matching", *data, f"--vl={vl}"],
-        query / "model": train,
-    }
+    stages[vl / "model"] = [f"{MODULE}train_matching", *data, f"--vl={vl}"]
+    if asked != vl:
+        stages[asked / "model"] = [f"{MODULE}plurals", *data, f"--vl={vl}", f"--out={asked / 'model'}"]
+    return stages | {query / "model": train}
 
 
 def step(command: list[str]) -> None:

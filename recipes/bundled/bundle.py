@@ -20,6 +20,7 @@ from recipes.bundled.guide import SETTINGS, guiding_phrases
 
 VL_FILES = ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json")
 LIMIT = 30_000_000
+SENTENCE_SHARE = 0.4  # of a gallery vector: docs/model.md, "Both sides see the gallery"
 COMPARED = 400  # drawn products on which the shipped graphs answer beside torch
 SHARES = {"phrases-emoji.txt": 4, "modifiers.txt": 4}  # every fourth of these ships, for size
 
@@ -31,7 +32,7 @@ SHARES = {"phrases-emoji.txt": 4, "modifiers.txt": 4}  # every fourth of these s
 def main(vl: Path, query: Path, material: Path) -> None:
     """Replaces the package's default model."""
     target = bundled()
-    small = ExportOptions(int8_storage=True, benchmark=COMPARED)
+    small = ExportOptions(int8_storage=True, benchmark=COMPARED, sentence_share=SENTENCE_SHARE)
     run.export_and_compare(query / "model", target, material / "pictures" / "drawn", None, small)
     (target / PARITY).unlink()  # config.json holds it, too
     add_guide(load_encoder(target), guiding_phrases(), SETTINGS, target)

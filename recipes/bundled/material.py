@@ -27,7 +27,7 @@ from recipes.bundled import data, language, variants, words
 from recipes.bundled.guide import guiding_phrases
 
 MODIFIERS = {"drawn": 3_000, "photos": 900, "emoji": 2_100}
-DRAWN = 9_000  # of the 16,000 that the VL model knows: emoji need the batches more
+DRAWN = 16_000  # as many as the VL model knows: one picture in seven, with the variants of the others
 NEAR = 60  # an emoji is spliced with one of as many that look like it
 
 

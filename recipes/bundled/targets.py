@@ -28,7 +28,7 @@ from image2sentence.training.vl.load import load_vl
 from recipes.bundled import material
 from recipes.bundled.tasks import Task, tasks
 
-RESIDUALS = (0.2, 0.5, 0.85, 1.0, 1.25)
+RESIDUALS = (0.1, 0.2, 0.5, 0.85, 1.0, 1.25)
 STEPS = (  # push, and share of the words alone
     (1.0, 0.0),
     (1.3, 0.0),

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from image2sentence.benchmarks.attributes import attribute_queries
 from image2sentence.benchmarks.labels import FILE_COLUMN, Catalogue, load_catalogue
+from image2sentence.benchmarks.metrics import average_precision_at
 from image2sentence.benchmarks.protocol import Query
 from image2sentence.catalogue import write_catalogue
 from image2sentence.encoders import load_encoder
@@ -54,14 +55,22 @@ class Task:
 
     def recall(self, vectors: Tensor, k: int = 1) -> float:
         """Percent of `vectors` (n, d) with a right answer among the nearest `k` pictures, the reference left out."""
+        return 100 * float(np.mean([any(found) for found in self._found(vectors, k)]))
+
+    def average_precision(self, vectors: Tensor, k: int = 10) -> float:
+        """mAP@k of `vectors` (n, d) in percent, the reference left out."""
+        answers = [len(query.answers) for query in self.queries]
+        return 100 * float(np.mean(average_precision_at(self._found(vectors, k), answers, k)))
+
+    def _found(self, vectors: Tensor, k: int) -> list[list[bool]]:
+        """For each vector, whether each of the nearest `k` pictures is an answer, best first."""
         scores = vectors.numpy() @ self.gallery.T
         scores[np.arange(len(scores)), self.places] = -np.inf
-        best = np.argpartition(-scores, k - 1)[:, :k]
-        right = [
-            any(self.files[place] in query.answers for place in places)
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return [
+            [self.files[place] in query.answers for place in places]
             for places, query in zip(best, self.queries, strict=True)
         ]
-        return 100 * float(np.mean(right))
 
 
 def tasks(
@@ -73,14 +82,14 @@ def tasks(
 ) -> list[Task]:
     """The tasks named so, or all of them: up to `count` queries each, drawn by a fixed seed.
 
-    Galleries are those of `vl`, or of the bundled model as it ships.
+    Galleries are those of `vl`, or of the bundled model's VL side as it ships.
     """
     made = []
     for kind, changes in CHANGES.items():
         wanted = [change for change in changes if names is None or f"{kind}: {change[0]}" in names]
         if not wanted:
             continue
-        catalogue, references = _catalogue(kind, folder, work)
+        catalogue, references = kind_catalogue(kind, folder, work)
         split = "val" if kind == "fashion" else None
         files = [row[FILE_COLUMN] for row in catalogue.of_split(split)]
         gallery = _vectors([catalogue.path(file) for file in files], kind, vl)
@@ -91,7 +100,7 @@ def tasks(
     return made
 
 
-def _catalogue(kind: str, folder: Path, work: Path) -> tuple[Catalogue, Sequence[str] | None]:
+def kind_catalogue(kind: str, folder: Path, work: Path) -> tuple[Catalogue, Sequence[str] | None]:
     """The pictures, and those of them that may be asked about if not all."""
     if kind == "drawn":
         return load_catalogue(write_catalogue(work / f"drawn-{COUNT}-{SEED}", COUNT, SEED)), None
@@ -102,7 +111,7 @@ def _catalogue(kind: str, folder: Path, work: Path) -> tuple[Catalogue, Sequence
 
 
 def _vectors(paths: Sequence[Path], kind: str, vl: VisionLanguageModel | None) -> NDArray[np.float32]:
-    encode = load_encoder().encode_images if vl is None else partial(_encode, vl)
+    encode = load_encoder().without_sentences().encode_images if vl is None else partial(_encode, vl)
     blocks = [paths[start : start + 64] for start in range(0, len(paths), 64)]
     return np.concatenate(
         [encode([load_image(path, at_least=512) for path in block]) for block in tqdm(blocks, desc=kind)]

@@ -113,7 +113,11 @@ class GuideConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything a model folder says about itself; `files` maps each file's relative path to its SHA-256."""
+    """Everything a model folder says about itself; `files` maps each file's relative path to its SHA-256.
+
+    `fingerprint` is the identity of the vector space: the VL model's own, unless a gallery vector has something of the
+    query side in it. `sentence_share`, 0 <= share < 1, is how much: `OnnxEncoder.encode_images` has the formula.
+    """
 
     vl: VLRecord
     light: str
@@ -131,13 +135,24 @@ class ModelConfig:
     training: dict[str, Any] = field(default_factory=dict)
     parity: dict[str, Any] = field(default_factory=dict)
     guide: GuideConfig | None = None
+    sentence_share: float = 0.0
     files: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        check_sentence_share(self.sentence_share)
 
     @property
     def sentence_width(self) -> int:
         """Width of a sentence's rows: the word-embedding width, and one more (log gate) where there are gates."""
         return self.word_width + int(self.learner.gates)
+
+
+def check_sentence_share(share: float) -> None:
+    """Raises ConfigError unless 0 <= share < 1."""
+    _check(
+        0 <= share < 1, f"the sentence's share of a gallery vector must be 0 or more and below 1, got {share}"
+    )
 
 
 def read_json(path: Path, error: type[Exception] = ConfigError) -> Any:

@@ -329,7 +329,8 @@ def _require_one_space(encoder: Encoder, composers: Mapping[str, Encoder]) -> No
         if other.fingerprint != encoder.fingerprint:
             raise ModelError(
                 f"row {name!r} searches the space {other.fingerprint}, the gallery is of "
-                f"{encoder.fingerprint}: rows of one table need the same gallery model"
+                f"{encoder.fingerprint}: rows of one table need the same gallery model, and of models whose gallery "
+                "has something of their sentences the exports without it (`image2sentence export --sentence-share 0`)"
             )
 
 

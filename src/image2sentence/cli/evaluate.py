@@ -137,6 +137,8 @@ def describe_model(encoder: OnnxEncoder, others: Mapping[str, OnnxEncoder] | Non
     config = encoder.config
     sides = (config.gallery_preprocessing, config.query_preprocessing)
     shown = [f"{side.fit} to {side.size} px, {side.resample}" for side in sides]
+    if config.sentence_share:
+        shown[0] += f", {100 * config.sentence_share:.0f} % of its vector from its own sentence"
     return ModelDescription(
         vl_model=f"{config.vl.name}, revision {config.vl.revision or 'none'}",
         light_model=config.light,

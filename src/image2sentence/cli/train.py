@@ -135,6 +135,13 @@ def train(
     help="Add query graphs of fixed shape, for phones: texts of up to N tokens.",
 )
 @click.option(
+    "--sentence-share",
+    type=click.FloatRange(0, 1, max_open=True),
+    metavar="A",
+    help="How much of a picture's own sentence is in its gallery vector, 0 to 1; a gallery then belongs to this query "
+    "side. If not given: as MODEL has it.",
+)
+@click.option(
     "--benchmark",
     type=click.IntRange(min=0),
     default=400,
@@ -151,6 +158,7 @@ def export(
     int8_storage: bool,
     matching: bool,
     fixed: int,
+    sentence_share: float | None,
     benchmark: int,
 ) -> None:
     """Write a trained MODEL folder's graphs anew and report how far they are from torch.
@@ -162,7 +170,15 @@ def export(
         from image2sentence.training import run
         from image2sentence.training.export import ExportOptions
 
-    options = ExportOptions(int8, half, int8_storage, benchmark=benchmark, matching=matching, fixed=fixed)
+    options = ExportOptions(
+        int8,
+        half,
+        int8_storage,
+        benchmark=benchmark,
+        matching=matching,
+        fixed=fixed,
+        sentence_share=sentence_share,
+    )
     parity = run.export_and_compare(model, out, pictures, calibrate, options)
     click.echo(json.dumps(parity, indent=2))
 

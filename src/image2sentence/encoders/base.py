@@ -21,7 +21,7 @@ class Encoder(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the vector space (gallery weights + preprocessing); galleries record it and refuse another."""
+        """Identity of the vector space (all that gallery vectors depend on); galleries record it and refuse another."""
         ...
 
     @property

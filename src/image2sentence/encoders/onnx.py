@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -70,10 +70,13 @@ class OnnxEncoder:
         return self.config.width
 
     def encode_images(self, images: Sequence[Image.Image]) -> Vectors:
-        """n RGB pictures -> (n, d) float32 unit rows, through the large visual encoder."""
-        if not images:
-            return np.empty((0, self.width), np.float32)
-        return _unit(self._seen("vectors", images))
+        """n RGB pictures -> (n, d) float32 unit rows, through the large visual encoder.
+
+        With v its vector, T(s) that of the picture's own sentence and a the model's `sentence_share`, a row is
+        unit((1 - a) v + a T(s)). Queries are made of sentences, and what the light encoder mistakes in the reference it
+        mistakes in the right answer, too (docs/model.md, "Both sides see the gallery").
+        """
+        return self._gallery_vectors(self._gallery_image, [self.prepare(image) for image in images])
 
     @property
     def parallel(self) -> int:
@@ -81,16 +84,46 @@ class OnnxEncoder:
         return min(self._threads or os.cpu_count() or 1, _MOST_PARALLEL)
 
     def prepare(self, image: Image.Image) -> NDArray[np.float32]:
-        """An RGB picture -> (3, s, s) float32, the large visual encoder's input."""
+        """An RGB picture -> (3, s, s) float32, the large visual encoder's input.
+
+        Where the light encoder sees gallery pictures, too, and sees them otherwise, both inputs in one row of numbers.
+        """
         pixels: NDArray[np.float32] = to_pixels([image], self.config.gallery_preprocessing)[0]
-        return pixels
+        if not self._sees_twice:
+            return pixels
+        return np.concatenate([pixels.ravel(), to_pixels([image], self.config.query_preprocessing).ravel()])
 
     def encode_prepared(self, rows: Sequence[NDArray[np.float32]]) -> Vectors:
         """n prepared pictures -> (n, d) float32 unit rows, on the share of the cores that `parallel` calls leave."""
+        return self._gallery_vectors(self._gallery_image_share, rows)
+
+    def _gallery_vectors(self, session: Any, rows: Sequence[NDArray[np.float32]]) -> Vectors:
         if not rows:
             return np.empty((0, self.width), np.float32)
-        (vectors,) = self._gallery_image_share.run(["vectors"], {"pixels": np.stack(rows)})
-        return _unit(vectors)
+        large = light = np.stack(rows)
+        if self._sees_twice:
+            first, second = self.config.gallery_preprocessing.size, self.config.query_preprocessing.size
+            large, light = large[:, : 3 * first**2], light[:, 3 * first**2 :]
+            large, light = large.reshape(-1, 3, first, first), light.reshape(-1, 3, second, second)
+        vectors = _unit(session.run(["vectors"], {"pixels": large})[0])
+        share = self.config.sentence_share
+        if not share:
+            return vectors
+        sentences = self._query_image.run(None, {"pixels": light})[0]
+        # One at a time: an int8 text graph takes its ranges from the whole batch, and a picture's gallery vector must
+        # not depend on which pictures came with it.
+        heard = np.concatenate([self._heard(sentence[None]) for sentence in sentences])
+        return _unit((1 - share) * vectors + share * heard)
+
+    @property
+    def _sees_twice(self) -> bool:
+        """Whether a gallery picture is prepared for each of the two encoders on its own."""
+        config = self.config
+        return bool(config.sentence_share) and config.gallery_preprocessing != config.query_preprocessing
+
+    def _heard(self, sentences: Vectors) -> Vectors:
+        """(n, d) float32 unit rows of n sentences without words."""
+        return self._encode_ids(*self._spoken(sentences, [""] * len(sentences)))
 
     def encode_sentences(self, images: Sequence[Image.Image]) -> Vectors:
         """n RGB pictures -> (n, L, w) float32 pseudo-words, w being `config.sentence_width`."""
@@ -120,7 +153,7 @@ class OnnxEncoder:
         return vectors
 
     def _guided(self, guide: Guide, plain: Vectors, sentences: Vectors, texts: Sequence[str]) -> Vectors:
-        heard = self._encode_ids(*self._spoken(sentences, [""] * len(texts)))
+        heard = self._heard(sentences)
         return _unit(guide.take_part(plain, heard, texts, lambda said: self.encode_queries(None, said)))
 
     def check_phrase(self, phrase: str) -> None:
@@ -154,6 +187,11 @@ class OnnxEncoder:
     def unguided(self) -> OnnxEncoder:
         """The same model without its guiding phrases."""
         return OnnxEncoder(self.folder, self._threads, guided=False)
+
+    def without_sentences(self) -> OnnxEncoder:
+        """The same model with gallery vectors of the VL model alone: the space that all its query sides share."""
+        config = replace(self.config, sentence_share=0.0, fingerprint=self.config.vl.fingerprint)
+        return OnnxEncoder(ModelFolder(self.folder.path, config), self._threads, self._guided_by_phrases)
 
     @property
     def can_match(self) -> bool:

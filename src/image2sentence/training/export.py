@@ -7,6 +7,7 @@ graph that drifts further than its floor allows is an error, not a file. What wa
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import tempfile
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from image2sentence.config import ModelConfig, to_dict
+from image2sentence.config import ModelConfig, check_sentence_share, to_dict
 from image2sentence.encoders import folder as names
 from image2sentence.encoders.folder import ModelFolder
 from image2sentence.encoders.onnx import OnnxEncoder
@@ -47,7 +48,7 @@ from image2sentence.training.parity import Floors, benchmark_change, check_parit
 from image2sentence.training.query_model import QueryModel
 from image2sentence.training.settings import TrainSettings
 from image2sentence.training.torch_encoder import TorchEncoder
-from image2sentence.training.vl.base import TextTower, VisionLanguageModel
+from image2sentence.training.vl.base import TextTower, VisionLanguageModel, weights_fingerprint
 
 PARITY = "parity.json"
 TEXT_WEIGHTS = "text.safetensors"
@@ -64,6 +65,8 @@ class ExportOptions:
     by the ranges that they give; without any it stays float. `benchmark` is the number of drawn products on which
     torch and the graphs answer the same queries; 0 leaves that out. `matching` adds the matching encoder, for
     reranking. `fixed` adds query graphs of fixed shape, for texts of up to so many token ids; 0 leaves them out.
+    `sentence_share` is how much of a picture's own sentence is in its gallery vector (`OnnxEncoder.encode_images`);
+    None: as much as in the model folder that is exported again, none in a new one.
     """
 
     int8_text: bool = True
@@ -73,6 +76,7 @@ class ExportOptions:
     benchmark: int = 0
     matching: bool = False
     fixed: int = 0
+    sentence_share: float | None = None
 
     @property
     def precision(self) -> dict[str, str]:
@@ -104,9 +108,10 @@ def export(
     far it is from that one too.
 
     `pictures` and `texts` are what the graphs are compared on. Raises ModelError where a graph drifts from torch, or
-    the folder cannot be written; an older folder at `out` then stays as it was.
+    the folder cannot be written, and ConfigError for impossible options; an older folder at `out` then stays as it was.
     """
     options = options or ExportOptions()
+    check_sentence_share(options.sentence_share or 0.0)
     if options.matching and not vl.has_matching:
         raise ModelError(f"{vl.record.name} ({vl.record.kind}) has no matching encoder: export without it")
     vl.cpu().eval().float()
@@ -125,14 +130,15 @@ def export(
             if text is not None:
                 state.save_tensors(draft / TEXT_WEIGHTS, text.state_dict(), {"text": to_dict(text.config)})
             files = [path.relative_to(draft).as_posix() for path in draft.rglob("*") if path.is_file()]
-            config = names.listed(_config(vl, model, light, settings, record, vl_name), draft, files)
+            share = options.sentence_share or 0.0
+            config = _config(vl, model, light, settings, record, vl_name, share)
+            config = names.listed(config, draft, files)
             names.write_config(draft, config)
             exported = OnnxEncoder(ModelFolder.open(draft))
-            parity = _parity(
-                TorchEncoder(vl, model, settings.template, text), exported, pictures, texts, options
-            )
+            reference = TorchEncoder(vl, model, settings.template, text, share, config.fingerprint)
+            parity = _parity(reference, exported, pictures, texts, options)
             if text is not None:
-                full = TorchEncoder(vl, model, settings.template)
+                full = TorchEncoder(vl, model, settings.template, None, share, config.fingerprint)
                 parity["full_text"] = _measured(full, exported, pictures, texts, options)
             names.write_config(draft, replace(config, parity=parity))
             (draft / PARITY).write_text(json.dumps(parity, indent=2) + "\n", encoding="utf-8")
@@ -274,6 +280,7 @@ def _config(
     settings: TrainSettings,
     record: dict[str, Any],
     vl_name: str | None,
+    sentence_share: float,
 ) -> ModelConfig:
     return ModelConfig(
         vl=replace(vl.record, name=vl_name or vl.record.name),
@@ -287,6 +294,15 @@ def _config(
         word_norm=vl.word_norm(),
         head_length=vl.head_length(Template.parse(settings.template)),
         max_length=vl.max_length,
-        fingerprint=vl.record.fingerprint,
+        fingerprint=_space(vl, model, settings.template, sentence_share),
         training=record,
+        sentence_share=sentence_share,
     )
+
+
+def _space(vl: VisionLanguageModel, model: QueryModel, template: str, share: float) -> str:
+    """The identity of the vector space: of weights, not of files, so that other quantisations search one gallery."""
+    if not share:
+        return vl.record.fingerprint
+    parts = (vl.record.fingerprint, weights_fingerprint(model, model.preprocessing), template, repr(share))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

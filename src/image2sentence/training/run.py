@@ -143,6 +143,8 @@ class Trained:
         """
         config = self.folder.config
         training = config.training | dict(record or {})
+        if options.sentence_share is None:
+            options = dataclasses.replace(options, sentence_share=config.sentence_share)
         parity = export(
             self.vl,
             self.query,

@@ -22,21 +22,34 @@ BATCH = 16
 class TorchEncoder:
     """A frozen VL model and a trained query side; sentences are (n, L, w + 1), the gates' logarithms last.
 
-    `text` reads the queries in place of the VL model's own text encoder.
+    `text` reads the queries in place of the VL model's own text encoder. `sentence_share` and `fingerprint` are those
+    of the model folder (`ModelConfig`); without them gallery vectors are the VL model's.
     """
 
     def __init__(
-        self, vl: VisionLanguageModel, model: QueryModel, template: str, text: LightText | None = None
+        self,
+        vl: VisionLanguageModel,
+        model: QueryModel,
+        template: str,
+        text: LightText | None = None,
+        sentence_share: float = 0.0,
+        fingerprint: str | None = None,
     ) -> None:
         self.vl, self.model, self.template = vl, model.eval(), Template.parse(template)
         self._read = vl.encode_words if text is None else text.read
-        self.fingerprint, self.width = vl.record.fingerprint, vl.width
+        self.fingerprint, self.width = fingerprint or vl.record.fingerprint, vl.width
+        self._share = sentence_share
 
     @torch.no_grad()
     def encode_images(self, images: Sequence[Image.Image]) -> Vectors:
         """See `Encoder.encode_images`."""
         pixels = torch.from_numpy(to_pixels(images, self.vl.preprocessing))
-        return _rows([self.vl.encode_images(block).vectors for block in pixels.split(BATCH)])
+        vectors = _rows([self.vl.encode_images(block).vectors for block in pixels.split(BATCH)])
+        if not self._share:
+            return vectors
+        heard = self.encode_queries(self.encode_sentences(images), [""] * len(images))
+        both = (1 - self._share) * vectors + self._share * heard
+        return np.asarray(both / np.linalg.norm(both, axis=1, keepdims=True), np.float32)
 
     @torch.no_grad()
     def encode_sentences(self, images: Sequence[Image.Image]) -> Vectors:
