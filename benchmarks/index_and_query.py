@@ -3,8 +3,9 @@
     python benchmarks/index_and_query.py PICTURES [--model DIR]
 
 Prints pictures per second of `image2sentence index` (reading, decoding, encoding, committing) beside the encoder's own
-rate on pictures already decoded, and their ratio; then wall time of the whole `image2sentence search` process with the
-part of it that encoding took, and what a second `index` of the unchanged folder encodes.
+rate on pictures already decoded, and their ratio; that rate beside the large encoder's alone; then wall time of the
+whole `image2sentence search` process with the part of it that encoding took, and what a second `index` of the unchanged
+folder encodes.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ import time
 from pathlib import Path
 
 import click
+from PIL import Image
 
 from image2sentence.encoders import load_encoder
+from image2sentence.encoders.onnx import OnnxEncoder
 from image2sentence.gallery.walk import walk
 from image2sentence.images import load_image
 
@@ -42,10 +45,8 @@ def command(*arguments: str, model: Path | None) -> tuple[float, dict[str, objec
     return time.perf_counter() - start, json.loads(done.stdout)
 
 
-def bare_rate(pictures: list[Path], model: Path | None) -> float:
+def bare_rate(images: list[Image.Image], encoder: OnnxEncoder) -> float:
     """Pictures per second of `encode_images` alone."""
-    encoder = load_encoder(model)
-    images = [load_image(path, at_least=512) for path in pictures[:DECODED]]
     encoder.encode_images(images[:BATCH])
     start = time.perf_counter()
     for first in range(0, len(images), BATCH):
@@ -62,7 +63,9 @@ def main(folder: Path, model: Path | None, runs: int) -> None:
     pictures = [folder / file.path for file in walk(folder, skip=folder / ".image2sentence").files]
     with tempfile.TemporaryDirectory() as gallery:
         _, first = command("index", str(folder), "--gallery", gallery, model=model)
-        bare = bare_rate(pictures, model)
+        images = [load_image(path, at_least=512) for path in pictures[:DECODED]]
+        encoder = load_encoder(model)
+        bare, large = (bare_rate(images, one) for one in (encoder, encoder.without_sentences()))
         _, second = command("index", str(folder), "--gallery", gallery, model=model)
         asked = ["search", str(pictures[0]), "but red", "--gallery", gallery]
         queries = [command(*asked, model=model) for _ in range(runs)]
@@ -72,6 +75,8 @@ def main(folder: Path, model: Path | None, runs: int) -> None:
     print(f"index          {rate:8.0f} pictures/s over {first['found']} files, {len(first['failed'])} failed")  # type: ignore[arg-type]
     print(f"bare encoder   {bare:8.0f} pictures/s, batches of {BATCH}, decoded beforehand")
     print(f"ratio          {rate / bare:8.2f}")
+    print(f"large alone    {large:8.0f} pictures/s: gallery vectors without the pictures' own sentences")
+    print(f"ratio          {bare / large:8.2f}")
     print(f"second index   {second['encoded']!s:>8} encoded")
     print(
         f"cold query     {1000 * statistics.median(walls):8.0f} ms wall (max {1000 * max(walls):.0f}), {runs} runs"

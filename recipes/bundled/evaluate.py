@@ -39,16 +39,16 @@ CHANGES = {
     "fashion": [("colour", ["gender", "type"]), ("type", ["gender", "colour"])],
     "emoji": [("skin_tone", ["base", "style"]), ("style", ["name"])],
 }
+DOUBLE = [("colour,pattern", ["type", "sleeve"]), ("type,colour", ["pattern", "sleeve"])]  # of drawn products
 METRICS = ("recall@1", "recall@5", "recall@10", "mAP@10")
 
 
 def drawn(folder: Path, encoder: Encoder) -> dict[str, Evaluation]:
     """Single changes and double changes in a drawn gallery of unseen products."""
     catalogue = load_catalogue(write_catalogue(folder / f"drawn-{COUNT}-{SEED}", COUNT, SEED))
-    double = [("colour,pattern", ["type", "sleeve"]), ("type,colour", ["pattern", "sleeve"])]
     return {
         f"drawn: {change} (kept: {', '.join(keep)})": evaluate_attributes(catalogue, encoder, change, keep)
-        for change, keep in CHANGES["drawn"] + double
+        for change, keep in CHANGES["drawn"] + DOUBLE
     }
 
 
@@ -174,11 +174,12 @@ def main(folder: Path, model: Path | None, work: Path, out: Path) -> None:
 
 Made by `python -m recipes.bundled.evaluate` on {date.today().isoformat()}, {platform.machine()},
 image2sentence {image2sentence.__version__}, query model `{config.query_fingerprint[:12]}`, VL model
-`{config.fingerprint[:12]}`, L = {config.learner.tokens}, light encoder `{config.light}`, template
-`{config.template}`. Percent, with 95 % bootstrap intervals. Galleries: the drawn one has {COUNT} pictures of seed
-{SEED}; photographs are the held-out fifth; emoji are all {len(load_catalogue(folder / "emoji").rows)}; fashion is the
-val split. The reference is left out of the ranking. The sum's weight is tuned on references that the reported
-figures leave out.
+`{config.vl.fingerprint[:12]}`, L = {config.learner.tokens}, light encoder `{config.light}`, template
+`{config.template}`. {100 * config.sentence_share:.0f} % of a gallery vector are the picture's own sentence,
+also where the reference's gallery vector is asked with (image only, sum). Percent, with 95 % bootstrap intervals.
+Galleries: the drawn one has {COUNT} pictures of seed {SEED}; photographs are the held-out fifth; emoji are all
+{len(load_catalogue(folder / "emoji").rows)}; fashion is the val split. The reference is left out of the
+ranking. The sum's weight is tuned on references that the reported figures leave out.
 
 {garment_types(folder, encoder)}
 

@@ -113,7 +113,7 @@ class OnnxEncoder:
         # One at a time: an int8 text graph takes its ranges from the whole batch, and a picture's gallery vector must
         # not depend on which pictures came with it.
         heard = np.concatenate([self._heard(sentence[None]) for sentence in sentences])
-        return _unit((1 - share) * vectors + share * heard)
+        return _unit(np.asarray((1 - share) * vectors + share * heard, np.float32))
 
     @property
     def _sees_twice(self) -> bool:
