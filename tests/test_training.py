@@ -237,7 +237,7 @@ def test_the_exported_matching_encoder_answers_like_torch(
     )
 
 
-@pytest.mark.parametrize("light", ["tiny", "tiny/48"])
+@pytest.mark.parametrize("light", ["tiny/32", "tiny/48"])
 def test_both_sides_see_the_gallery(material: Path, tmp_path: Path, light: str) -> None:
     run.train(replace(request(material, tmp_path / "run"), light=light))
     pictures = [load_image(path) for path in sorted((material / "catalogue" / "images").iterdir())[:6]]

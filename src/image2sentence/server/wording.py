@@ -16,6 +16,9 @@ MOST_WORDS = 4_096
 """Words compared with, those with the lowest token ids: BERT's vocabulary has its words in the order of their use."""
 
 _AT_ONCE = 64
+_ALIKE = (
+    0.99  # cosine from which two words may be one to the encoder, read in different batches of an int8 graph
+)
 
 
 class NearWord(NamedTuple):
@@ -63,9 +66,21 @@ class Wording:
                 words = _words(encoder.folder)
                 blocks = (words[start : start + _AT_ONCE] for start in range(0, len(words), _AT_ONCE))
                 vectors = np.concatenate([self._encoder.encode_queries(None, block) for block in blocks])
+                own = self._distinct(words, vectors)
+                words, vectors = [words[place] for place in own], vectors[own]
                 mean = vectors.mean(axis=0, keepdims=True)
                 self._ready = words, _centred(vectors, mean), mean
             return self._ready
+
+    def _distinct(self, words: list[str], vectors: Vectors) -> list[int]:
+        """The places of words that are not read exactly as an earlier one, as plurals may be."""
+        pairs = np.argwhere(np.triu(vectors @ vectors.T > _ALIKE, 1)).tolist()
+        alone = {
+            place: self._encoder.encode_queries(None, [words[place]])
+            for place in sorted({place for pair in pairs for place in pair})
+        }
+        again = {later for first, later in pairs if np.array_equal(alone[first], alone[later])}
+        return [place for place in range(len(words)) if place not in again]
 
 
 def _words(folder: ModelFolder) -> list[str]:

@@ -159,7 +159,7 @@ def _parity(
 ) -> dict[str, Any]:
     """The parity report. Raises DriftError where it is below a floor."""
     folder = exported.folder.path
-    floors = Floors.of(options.int8_text, bool(options.calibration))
+    floors = Floors.of(options.int8_text, bool(options.calibration), bool(options.sentence_share))
     parity = _measured(reference, exported, pictures, texts, options)
     check_parity(parity, floors)
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in _graphs(folder)}

@@ -52,11 +52,12 @@ class Floors:
     match: float = FLOOR
 
     @classmethod
-    def of(cls, int8_text: bool, int8_image: bool) -> Floors:
-        """The floors of an export with these parts in int8."""
+    def of(cls, int8_text: bool, int8_image: bool, sentences: bool = False) -> Floors:
+        """The floors of an export with these parts in int8, and with `sentences` in its gallery vectors."""
         text = (INT8_FLOOR, INT8_FLOOR) if int8_text else (FLOOR, FLOOR)
         composed = STATIC_INT8_FLOORS if int8_image else text
-        return cls(composed_query=composed, text_query=text, match=composed[0])
+        gallery = composed if sentences else (FLOOR, FLOOR)
+        return cls(gallery, composed_query=composed, text_query=text, match=composed[0])
 
 
 def measure_parity(

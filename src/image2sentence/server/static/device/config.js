@@ -75,6 +75,7 @@ const CONFIG = {
   training: ["an object", object],
   parity: ["an object", object],
   guide: ["an object or null", (value) => value === null || object(value)],
+  sentence_share: ["a number from 0 to 1", (value) => number(value) && Number(value) >= 0 && Number(value) < 1],
   files: ["an object of file names and SHA-256", checksums],
   format: [String(FORMAT_VERSION), (value) => value === FORMAT_VERSION],
 };
@@ -93,7 +94,8 @@ export function readConfig(values, where) {
         "update image2sentence, or export the model again",
     );
   }
-  check({ guide: null, ...values }, CONFIG, where); // older models know of no guiding phrases
+  // Older models know of no guiding phrases and of no sentences in gallery vectors.
+  check({ guide: null, sentence_share: 0, ...values }, CONFIG, where);
   check(values.learner, LEARNER, `${where}.learner`);
   check(values.query_preprocessing, PREPROCESSING, `${where}.query_preprocessing`);
   if (values.guide) check(values.guide, GUIDE, `${where}.guide`);
