@@ -350,7 +350,9 @@ def test_pseudo_words_are_near_real_words_of_the_same_meaning() -> None:
     assert [one[0].word for one in near] == words
     assert near[0][0].nearness > near[0][1].nearness > near[0][2].nearness
     assert near[0][0].nearness == pytest.approx(1, abs=0.01)
-    assert not {"umbrellas", "reds"} & {one.word for pseudo_word in near for one in pseudo_word}  # read alike: once
+    assert not {"umbrellas", "reds"} & {
+        one.word for pseudo_word in near for one in pseudo_word
+    }  # read alike: once
     assert Wording(FakeEncoder()).nearest(np.zeros((1, 1, 49), np.float32), 3) == []
 
 
