@@ -15,6 +15,7 @@ import torch
 from image2sentence.benchmarks.protocol import Query
 from image2sentence.training.settings import Target
 from recipes.bundled import targets
+from recipes.bundled.both_sides import cell
 from recipes.bundled.evaluate import CHANGES
 from recipes.bundled.targets import TARGETS
 from recipes.bundled.tasks import Task
@@ -49,6 +50,13 @@ def test_an_answer_counts_among_as_many_as_are_asked_for() -> None:
 def test_average_precision_counts_the_places_of_right_answers() -> None:
     second_and_first = torch.tensor([[0.4, 0.9, 0.1, 0.5], [0.4, 0.5, 0.9, 0.6]])
     assert task().average_precision(second_and_first) == 75
+
+
+def test_a_gallery_may_hold_a_share_of_other_vectors() -> None:
+    queries = torch.tensor([[0.5, 0.0, 0.1, 0.2], [0.1, 0.2, 0.0, 0.5]])
+    swapped = task().gallery[[1, 0, 3, 2]]  # as if every picture were described as its neighbour
+    cells = [cell(task(), queries, swapped, share) for share in (0.0, 0.4, 1.0)]
+    assert cells == ["100.0 · 100.0 · 100.0", "100.0 · 100.0 · 100.0", "0.0 · 100.0 · 33.3"]
 
 
 def test_the_shipped_settings_are_among_what_the_study_asks() -> None:

@@ -46,6 +46,30 @@ def test_it_satisfies_the_protocol(encoder: OnnxEncoder) -> None:
     assert isinstance(encoder, Encoder)
 
 
+def test_gallery_vectors_hold_a_share_of_the_pictures_own_sentence(
+    encoder: OnnxEncoder, pictures: list[Image.Image]
+) -> None:
+    share, alone = encoder.config.sentence_share, encoder.without_sentences()
+    assert 0 < share < 1
+    assert alone.fingerprint == encoder.config.vl.fingerprint != encoder.fingerprint
+    said = encoder.encode_sentences(pictures)
+    heard = np.concatenate([encoder.encode_queries(sentence[None], [""]) for sentence in said])
+    expected = (1 - share) * alone.encode_images(pictures) + share * heard
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    found = encoder.encode_images(pictures)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(
+        encoder.encode_images(pictures[:1]), found[:1], atol=1e-6
+    )  # whatever came with it
+
+
+def test_a_share_that_cannot_be_is_refused(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"sentence_share": 1.5}))
+    with pytest.raises(ModelError, match="0 or more and below 1, got 1.5"):
+        load_encoder(folder)
+
+
 def test_vectors_are_unit_rows_of_the_promised_shapes(
     encoder: OnnxEncoder, pictures: list[Image.Image]
 ) -> None:
