@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("torch", reason="the recipes need the [train] extra")
-pytest.importorskip("inflect", reason="the recipes need the [recipes] extra")
+pytest.importorskip("inflect", reason="plurals need the [recipes] or the [dev] extra")
 
 import torch
 

@@ -66,7 +66,7 @@ def test_gallery_vectors_hold_a_share_of_the_pictures_own_sentence(
 def test_a_share_that_cannot_be_is_refused(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"sentence_share": 1.5}))
-    with pytest.raises(ModelError, match="0 or more and below 1, got 1.5"):
+    with pytest.raises(ModelError, match=r"0 or more and below 1, got 1\.5"):
         load_encoder(folder)
 
 
