@@ -115,7 +115,7 @@ def evaluate(
 ) -> Evaluation:
     """Scores every row of `rows` (None: all that the benchmark allows) on the benchmark's queries.
 
-    - image only: the reference through the gallery side's own large encoder (`encode_images`);
+    - image only: the reference as the gallery side sees it (`encode_images`);
     - text only: the modifier alone; with several phrasings, the normalised mean of their vectors;
     - image + text sum: normalised (1 - w) * image + w * text of those two, w in 0, 0.05 ... 1 chosen by
       mAP@10 (or recall@10) on `tuning`; without `tuning`, on the reported queries themselves, which favours
@@ -303,11 +303,11 @@ def _run(name: str, features: _Features, weight: float | None, composers: Mappin
         return Row(label, score_vectors(features.benchmark, features.searcher, vectors), note, vectors)
 
     if name == IMAGE_ONLY:
-        return [row(name, features.images, "large encoder")]
+        return [row(name, features.images, "gallery side")]
     if name == TEXT_ONLY:
         return [row(name, features.texts)]
     if name == SUM and weight is not None:
-        return [row(name, _sum(features, weight), f"large encoder, text weight {weight:.2f}")]
+        return [row(name, _sum(features, weight), f"gallery side, text weight {weight:.2f}")]
     if name == FULL_TEXT:
         return [row(name, features.full_texts, "oracle")]
     return [row(label, features.composed(encoder)) for label, encoder in composers.items()]
