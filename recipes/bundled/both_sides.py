@@ -20,10 +20,10 @@ import torch
 from tqdm import tqdm
 
 from image2sentence.encoders import load_encoder
-from image2sentence.encoders.base import Vectors
+from image2sentence.encoders.base import Vectors, with_sentences
 from image2sentence.encoders.onnx import OnnxEncoder
 from image2sentence.images import load_image
-from recipes.bundled.tasks import Task, kind_catalogue, tasks
+from recipes.bundled.tasks import Task, tasks
 
 SHARES = (0.0, 0.2, 0.4, 0.5, 0.6, 1.0)
 BATCH = 64
@@ -58,8 +58,7 @@ def composed(encoder: OnnxEncoder, task: Task, said: Vectors) -> torch.Tensor:
 
 def cell(task: Task, queries: torch.Tensor, own: Vectors, share: float) -> str:
     """R@1 · R@5 · mAP@10 in a gallery with this share of `own` (n, d)."""
-    rows = (1 - share) * task.gallery + share * own
-    shown = replace(task, gallery=rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    shown = replace(task, gallery=with_sentences(task.gallery, own, share))
     values = (shown.recall(queries), shown.recall(queries, 5), shown.average_precision(queries))
     return " · ".join(f"{value:.1f}" for value in values)
 
@@ -79,17 +78,18 @@ def main(
     encoders = {row: load_encoder(path) for row, path in named.items()}
     if not guided:
         encoders = {row: encoder.unguided() for row, encoder in encoders.items()}
-    said: dict[tuple[str, str], Vectors] = {}
+    seen: dict[
+        tuple[str, str], tuple[Vectors, Vectors]
+    ] = {}  # a gallery's sentences, and what is heard in them
     click.echo("| task | query side | " + " | ".join(f"a = {share:g}" for share in SHARES) + " |")
     click.echo("| --- " * (2 + len(SHARES)) + "|")
     for task in tasks(folder, work, queries):
-        catalogue, _ = kind_catalogue(task.kind, folder, work)
         for row, encoder in encoders.items():
-            if (task.kind, row) not in said:
-                paths = [catalogue.path(file) for file in task.files]
-                said[task.kind, row] = sentences(encoder, paths, f"{task.kind}, {row}")
-            own = heard(encoder, said[task.kind, row])
-            asked = composed(encoder, task, said[task.kind, row])
+            if (task.kind, row) not in seen:
+                said = sentences(encoder, task.paths, f"{task.kind}, {row}")
+                seen[task.kind, row] = said, heard(encoder, said)
+            said, own = seen[task.kind, row]
+            asked = composed(encoder, task, said)
             cells = " | ".join(cell(task, asked, own, share) for share in SHARES)
             click.echo(f"| {task.name} ({len(task.queries)}) | {row} | {cells} |")
 

@@ -29,13 +29,19 @@ from recipes.bundled.evaluate import CHANGES, COUNT, SEED, emoji_files, photogra
 
 @dataclass(frozen=True)
 class Task:
-    """Queries about a gallery of one `kind`: its files and vectors (G, d)."""
+    """Queries about a gallery of one `kind`: its files in `folder`, and vectors (G, d)."""
 
     kind: str
     change: str
     files: list[str]
     gallery: NDArray[np.float32]
     queries: list[Query]
+    folder: Path = Path()
+
+    @property
+    def paths(self) -> list[Path]:
+        """The gallery's pictures."""
+        return [self.folder / file for file in self.files]
 
     @property
     def name(self) -> str:
@@ -89,18 +95,18 @@ def tasks(
         wanted = [change for change in changes if names is None or f"{kind}: {change[0]}" in names]
         if not wanted:
             continue
-        catalogue, references = kind_catalogue(kind, folder, work)
+        catalogue, references = _catalogue(kind, folder, work)
         split = "val" if kind == "fashion" else None
         files = [row[FILE_COLUMN] for row in catalogue.of_split(split)]
         gallery = _vectors([catalogue.path(file) for file in files], kind, vl)
         for change, keep in wanted:
             asked = attribute_queries(catalogue, change, keep, split, references=references).queries
             chosen = random.Random(0).sample(list(asked), min(count, len(asked)))
-            made.append(Task(kind, change, files, gallery, chosen))
+            made.append(Task(kind, change, files, gallery, chosen, catalogue.folder))
     return made
 
 
-def kind_catalogue(kind: str, folder: Path, work: Path) -> tuple[Catalogue, Sequence[str] | None]:
+def _catalogue(kind: str, folder: Path, work: Path) -> tuple[Catalogue, Sequence[str] | None]:
     """The pictures, and those of them that may be asked about if not all."""
     if kind == "drawn":
         return load_catalogue(write_catalogue(work / f"drawn-{COUNT}-{SEED}", COUNT, SEED)), None

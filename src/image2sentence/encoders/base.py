@@ -12,6 +12,21 @@ from PIL import Image
 Vectors = NDArray[np.float32]
 
 
+def with_sentences(vectors: Vectors, heard: Vectors, share: float) -> Vectors:
+    """Gallery vectors that hold a share of the pictures' own sentences: unit((1 - share) v + share T(s)).
+
+    Args:
+        vectors: (n, d) unit rows v, the VL model's.
+        heard: (n, d) unit rows T(s), the pictures' sentences without words.
+        share: 0 to 1.
+
+    Returns:
+        (n, d) float32 unit rows.
+    """
+    rows = (1 - share) * vectors + share * heard
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+
 @runtime_checkable
 class Encoder(Protocol):
     """A gallery encoder and a query encoder that share one vector space.

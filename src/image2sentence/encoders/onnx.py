@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Tokenizer
 
-from image2sentence.encoders.base import Vectors
+from image2sentence.encoders.base import Vectors, with_sentences
 from image2sentence.encoders.folder import (
     GALLERY_IMAGE,
     MATCH,
@@ -113,7 +113,7 @@ class OnnxEncoder:
         # One at a time: an int8 text graph takes its ranges from the whole batch, and a picture's gallery vector must
         # not depend on which pictures came with it.
         heard = np.concatenate([self._heard(sentence[None]) for sentence in sentences])
-        return _unit(np.asarray((1 - share) * vectors + share * heard, np.float32))
+        return with_sentences(vectors, heard, share)
 
     @property
     def _sees_twice(self) -> bool:

@@ -16,9 +16,7 @@ MOST_WORDS = 4_096
 """Words compared with, those with the lowest token ids: BERT's vocabulary has its words in the order of their use."""
 
 _AT_ONCE = 64
-_ALIKE = (
-    0.99  # cosine from which two words may be one to the encoder, read in different batches of an int8 graph
-)
+_ALIKE = 0.99  # cosine from which two words may be read alike: an int8 graph reads one word otherwise in each batch
 
 
 class NearWord(NamedTuple):

@@ -78,6 +78,10 @@ class ExportOptions:
     fixed: int = 0
     sentence_share: float | None = None
 
+    def __post_init__(self) -> None:
+        """Raises ConfigError for an impossible share."""
+        check_sentence_share(self.sentence_share or 0.0)
+
     @property
     def precision(self) -> dict[str, str]:
         """What each graph computes in, or stores its weights in."""
@@ -108,10 +112,10 @@ def export(
     far it is from that one too.
 
     `pictures` and `texts` are what the graphs are compared on. Raises ModelError where a graph drifts from torch, or
-    the folder cannot be written, and ConfigError for impossible options; an older folder at `out` then stays as it was.
+    the folder cannot be written; an older folder at `out` then stays as it was.
     """
     options = options or ExportOptions()
-    check_sentence_share(options.sentence_share or 0.0)
+    share = options.sentence_share or 0.0
     if options.matching and not vl.has_matching:
         raise ModelError(f"{vl.record.name} ({vl.record.kind}) has no matching encoder: export without it")
     vl.cpu().eval().float()
@@ -130,7 +134,6 @@ def export(
             if text is not None:
                 state.save_tensors(draft / TEXT_WEIGHTS, text.state_dict(), {"text": to_dict(text.config)})
             files = [path.relative_to(draft).as_posix() for path in draft.rglob("*") if path.is_file()]
-            share = options.sentence_share or 0.0
             config = _config(vl, model, light, settings, record, vl_name, share)
             config = names.listed(config, draft, files)
             names.write_config(draft, config)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from image2sentence.encoders.base import Vectors
+from image2sentence.encoders.base import Vectors, with_sentences
 from image2sentence.encoders.preprocess import to_pixels
 from image2sentence.encoders.template import Template
 from image2sentence.training.light_text import LightText
@@ -48,8 +48,7 @@ class TorchEncoder:
         if not self._share:
             return vectors
         heard = self.encode_queries(self.encode_sentences(images), [""] * len(images))
-        both = (1 - self._share) * vectors + self._share * heard
-        return np.asarray(both / np.linalg.norm(both, axis=1, keepdims=True), np.float32)
+        return with_sentences(vectors, heard, self._share)
 
     @torch.no_grad()
     def encode_sentences(self, images: Sequence[Image.Image]) -> Vectors:
