@@ -150,7 +150,7 @@ def test_tables_and_charts_hold_every_row(evaluation, tmp_path: Path, monkeypatc
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(robustness, "KINDS", {"blur": KINDS["blur"], "jpeg": KINDS["jpeg"]})
     result = measure(subject(evaluation, ["ISA"]), tmp_path / "s.json")
-    text = robustness.document({"s": result})
+    text = robustness.document("drawn", result)
     assert text.count("| blur 4 |") == 1 + len(robustness.METRICS)
     robustness.chart(result, tmp_path / "chart.png")
     assert Image.open(tmp_path / "chart.png").width > 500

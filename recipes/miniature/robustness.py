@@ -2,9 +2,10 @@
 
     python -m recipes.miniature.robustness --data ../shared/data --runs runs/miniature
 
-Measures the fashion models (`train_queries fashion`) on colour change, and the bundled model on drawn products. The
-gallery stays clean, and so does the weight of the sum: who asks does not say how bad the picture is. Interrupt it at
-any time; settings that were measured are not measured again. Writes docs/robustness.md and its figures.
+Measures the bundled model on drawn products (docs/robustness.md) and the fashion models of `train_queries fashion`
+(docs/robustness-fashion.md), both on colour change. `--only drawn` needs no model but the bundled one. The gallery stays
+clean, and so does the weight of the sum: who asks does not say how bad the picture is. Interrupt it at any time;
+settings that were measured are not measured again.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from recipes.miniature.variants import ISA, MAPPER, SYMMETRIC
 
 METRICS = ("mAP@10", "recall@1", "recall@10")
 DRAWN_COUNT, DRAWN_SEED = 2_000, 424_242
+DOCUMENTS = {"drawn": "robustness.md", "fashion": "robustness-fashion.md"}
 QUERIES = {"fashion": 400, "drawn": 600}  # drawn from all; the sum's weight is chosen on the others
 
 
@@ -259,24 +261,22 @@ def kept_share(result: dict[str, Any]) -> str:
     )
 
 
-def document(results: Mapping[str, dict[str, Any]]) -> str:
-    """docs/robustness.md."""
+def document(name: str, result: dict[str, Any]) -> str:
+    """The page about one subject, in Markdown."""
     parts = [
-        "# Robustness to bad query pictures",
-        f"Made by `python -m recipes.miniature.robustness` on {date.today().isoformat()}, {platform.machine()}. "
+        f"# Robustness to bad query pictures: {name}",
+        f"Made by `python -m recipes.miniature.robustness --only {name}` on {date.today().isoformat()}, "
+        f"{platform.machine()}. "
         "The query's picture is spoilt, the gallery is not; the weight of the image + text sum is the one tuned on "
         "clean pictures. Percent, with 95 % bootstrap intervals. Blur: Gaussian, standard deviation in percent of the "
         "shorter side. Noise: Gaussian on every value, standard deviation of 255. Brightness: every value times the "
         "factor. JPEG: saved and read again.",
+        f"{result['title']}; {result['about']['queries']} queries, gallery {result['gallery']}, text weight "
+        f"{result['weight']:.2f}.",
+        f"![mAP@10 against the strength of each distortion](images/robustness-{name}.png)",
+        kept_share(result),
+        *(table(result, metric) for metric in METRICS),
     ]
-    for name, result in results.items():
-        parts += [
-            f"## {result['title']}",
-            f"{result['about']['queries']} queries, gallery {result['gallery']}, text weight {result['weight']:.2f}.",
-            f"![mAP@10 against the strength of each distortion](images/robustness-{name}.png)",
-            kept_share(result),
-            *(table(result, metric) for metric in METRICS),
-        ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -284,25 +284,19 @@ def document(results: Mapping[str, dict[str, Any]]) -> str:
 @click.option("--data", type=click.Path(path_type=Path), default=Path("../shared/data"))
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs/miniature"))
 @click.option("--docs", type=click.Path(path_type=Path), default=Path("docs"))
-@click.option(
-    "--only", type=click.Choice(["fashion", "drawn"]), help="Measure this one, and write no document."
-)
+@click.option("--only", type=click.Choice(list(DOCUMENTS)), help="Measure this one alone.")
 def main(data: Path, runs: Path, docs: Path, only: str | None) -> None:
-    """Measures what is missing, then writes the document."""
+    """Measures what is missing, then writes the documents."""
     subjects: dict[str, Callable[[], Subject]] = {
-        "fashion": lambda: fashion(data, runs),
         "drawn": lambda: drawn(runs.parent),
+        "fashion": lambda: fashion(data, runs),
     }
-    results = {
-        name: measure(make(), runs / "robustness" / f"{name}.json")
-        for name, make in subjects.items()
-        if only in (None, name)
-    }
-    for name, result in results.items():
-        chart(result, docs / "images" / f"robustness-{name}.png")
-        click.echo(kept_share(result))
-    if only is None:
-        (docs / "robustness.md").write_text(document(results), encoding="utf-8")
+    for name, make in subjects.items():
+        if only in (None, name):
+            result = measure(make(), runs / "robustness" / f"{name}.json")
+            chart(result, docs / "images" / f"robustness-{name}.png")
+            (docs / DOCUMENTS[name]).write_text(document(name, result), encoding="utf-8")
+            click.echo(kept_share(result))
 
 
 if __name__ == "__main__":
