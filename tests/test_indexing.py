@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from fakes import FakeEncoder, awkward_folder, encoded, photo
 from image2sentence import images
@@ -174,6 +174,134 @@ def test_renamed_and_moved_files_keep_their_id_and_are_not_encoded(tmp_path: Pat
     assert after["003.jpg"] == before["002.jpg"]
     assert len(after) == 4
     assert state(tmp_path / "g") == undisturbed(tmp_path / "p", tmp_path / "fresh")
+
+
+def shuffled(folder: Path, names: dict[str, str]) -> None:
+    """Renames files all at once: new name -> old name."""
+    for new, old in names.items():
+        (folder / old).rename(folder / f"{new}.tmp")
+    for new in names:
+        (folder / f"{new}.tmp").rename(folder / new)
+        later(folder / new)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"005.jpg": "004.jpg", "004.jpg": "003.jpg", "003.jpg": "002.jpg"},  # up by one
+        {"0.jpg": "000.jpg", "000.jpg": "001.jpg", "001.jpg": "002.jpg"},  # down by one
+        {"001.jpg": "000.jpg", "002.jpg": "001.jpg"},
+        {"000.jpg": "001.jpg", "001.jpg": "000.jpg"},
+        {"000.jpg": "004.jpg", "004.jpg": "002.jpg", "002.jpg": "000.jpg", "zz.jpg": "003.jpg"},
+    ],
+)
+def test_ids_and_metadata_go_where_the_contents_go(tmp_path: Path, names: dict[str, str]) -> None:
+    write_photos(tmp_path / "p", 5)
+    run(tmp_path / "p", tmp_path / "g")
+    before = ids(tmp_path / "g")
+    with Gallery.open(tmp_path / "g", readonly=False) as gallery:
+        gallery.add_columns({"price": "number"})
+        gallery.set_metadata((number, {"price": number}) for number in before.values())
+    shuffled(tmp_path / "p", names)
+    encoder = FakeEncoder()
+    report = run(tmp_path / "p", tmp_path / "g", encoder)
+    assert (report.moved, report.duplicates, encoder.batches) == (len(names), 0, [])
+    expected = {name: number for name, number in before.items() if name not in names.values()}
+    expected |= {new: before[old] for new, old in names.items()}
+    assert ids(tmp_path / "g") == expected
+    with Gallery.open(tmp_path / "g") as gallery:
+        assert gallery.metadata(list(expected.values())) == [{"price": n} for n in expected.values()]
+    assert state(tmp_path / "g") == undisturbed(tmp_path / "p", tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("name", ["0.jpg", "zz.jpg"])  # read before and after the file whose name it had
+def test_a_new_picture_under_an_old_name_is_another_one(tmp_path: Path, name: str) -> None:
+    paths = write_photos(tmp_path / "p", 3)
+    run(tmp_path / "p", tmp_path / "g")
+    before = ids(tmp_path / "g")
+    paths[1].rename(tmp_path / "p" / name)
+    paths[1].write_bytes(encoded(photo(77), "JPEG"))
+    report = run(tmp_path / "p", tmp_path / "g")
+    assert (report.moved, report.encoded, report.deleted) == (1, 1, 0)
+    after = ids(tmp_path / "g")
+    assert after[name] == before["001.jpg"]
+    assert after["001.jpg"] not in before.values()
+    assert state(tmp_path / "g") == undisturbed(tmp_path / "p", tmp_path / "fresh")
+
+
+def test_an_edited_picture_and_one_that_was_copied_over_keep_their_ids(tmp_path: Path) -> None:
+    paths = write_photos(tmp_path / "p", 4)
+    run(tmp_path / "p", tmp_path / "g")
+    before = ids(tmp_path / "g")
+    paths[0].write_bytes(encoded(photo(77), "JPEG"))
+    shutil.copy(paths[1], paths[2])
+    later(paths[2])
+    report = run(tmp_path / "p", tmp_path / "g")
+    assert (report.encoded, report.duplicates, report.moved, report.deleted) == (1, 1, 0, 0)
+    assert ids(tmp_path / "g") == before
+    assert state(tmp_path / "g") == undisturbed(tmp_path / "p", tmp_path / "fresh")
+
+
+def test_a_run_that_ends_before_all_is_settled_has_kept_what_it_encoded(tmp_path: Path, monkeypatch) -> None:
+    paths = write_photos(tmp_path / "p", 6)
+    run(tmp_path / "p", tmp_path / "g")
+    before = ids(tmp_path / "g")
+    for number, path in enumerate(paths):
+        path.write_bytes(encoded(photo(100 + number), "JPEG"))
+    with monkeypatch.context() as patch:
+        patch.setattr("image2sentence.gallery.index_run.Run._settle", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "p", tmp_path / "g")
+    encoder = FakeEncoder()
+    report = run(tmp_path / "p", tmp_path / "g", encoder)
+    assert (report.found, encoder.batches) == (6, [])
+    assert ids(tmp_path / "g") == before
+    assert state(tmp_path / "g") == undisturbed(tmp_path / "p", tmp_path / "fresh")
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def dated(number: int, date: str) -> bytes:
+    """A JPEG with an EXIF date."""
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = date
+    return encoded(photo(number), "JPEG", exif=exif)
+
+
+def test_a_date_corrected_by_hand_stays_until_the_picture_is_another(tmp_path: Path) -> None:
+    paths = write_photos(tmp_path / "p", 2)
+    paths[1].write_bytes(dated(5, "2001:02:03 04:05:06"))
+    run(tmp_path / "p", tmp_path / "g")
+    (first, second) = ids(tmp_path / "g").values()
+    corrected = {"taken": "2020-01-01T00:00:00"}
+    with Gallery.open(tmp_path / "g", readonly=False) as gallery:
+        assert gallery.metadata([first, second]) == [{}, {"taken": "2001-02-03T04:05:06"}]
+        gallery.set_metadata([(first, corrected), (second, corrected)])
+    for path in paths:
+        later(path)
+    paths[1].rename(tmp_path / "p" / "renamed.jpg")
+    assert run(tmp_path / "p", tmp_path / "g").unchanged == 1
+    with Gallery.open(tmp_path / "g") as gallery:
+        assert gallery.metadata([first, second]) == [corrected, corrected]
+    paths[0].write_bytes(encoded(photo(6), "JPEG"))
+    (tmp_path / "p" / "renamed.jpg").write_bytes(dated(7, "2002:02:03 04:05:06"))
+    assert run(tmp_path / "p", tmp_path / "g").encoded == 2
+    with Gallery.open(tmp_path / "g") as gallery:
+        assert gallery.metadata([first, second]) == [{}, {"taken": "2002-02-03T04:05:06"}]
+
+
+def test_a_gallery_with_no_room_for_another_column_has_no_dates(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("image2sentence.gallery.index_run.MOST_COLUMNS", 1)
+    (path,) = write_photos(tmp_path / "p", 1)
+    run(tmp_path / "p", tmp_path / "g")
+    with Gallery.open(tmp_path / "g", readonly=False) as gallery:
+        gallery.add_columns({"price": "number"})
+    path.write_bytes(dated(5, "2001:02:03 04:05:06"))
+    assert run(tmp_path / "p", tmp_path / "g").encoded == 1
+    with Gallery.open(tmp_path / "g") as gallery:
+        assert list(gallery.columns()) == ["price"]
 
 
 def test_a_renamed_folder_is_recognised(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from image2sentence.encoders.base import Vectors
+from image2sentence.gallery.columns import MOST_COLUMNS
 from image2sentence.gallery.filters import Value
 from image2sentence.gallery.pipeline import EncodeAndWrite
 from image2sentence.gallery.protocol import GalleryStore
@@ -141,9 +142,13 @@ class Run:
         for known in missing:
             if known.content_id is not None:
                 self._movable.setdefault(known.content_id, deque()).append(known.id)
+        self._changed: set[int] = set()  # contents of known files that have another size or time now
+        self._aside: list[tuple[Outcome, bytes, str]] = []
         self._batch = _Batch()
         self._under_way: deque[set[bytes]] = deque(maxlen=inputs.parallel + 2)
-        self._dates = gallery.columns().get(TAKEN)
+        columns = gallery.columns()
+        self._dates = columns.get(TAKEN)
+        self._has_room_for_dates = len(columns) < MOST_COLUMNS
         self._counts: Counter[str] = Counter()
         self._failed: list[tuple[Place, str]] = []
         self._relinked = False
@@ -152,6 +157,8 @@ class Run:
         """Whether a file must be read; counts it as unchanged or failed where not."""
         known = self._known.get(file.path)
         if known is None or file.size == UNSEEN or (file.size, file.mtime_ns) != (known.size, known.mtime_ns):
+            if known is not None and known.content_id is not None:
+                self._changed.add(known.content_id)
             return True
         if known.reason is None:
             self._counts["unchanged"] += 1
@@ -201,7 +208,7 @@ class Run:
             return
         self._missing |= {known.id for path, known in shard.known.items() if path not in shard.seen}
         if shard.first is not None:
-            self._add(replace(shard.first, decoded=None))
+            self._add(replace(shard.first, decoded=None), fresh=False)
             self._commit_when_full()
 
     def _commit_when_full(self) -> None:
@@ -211,9 +218,10 @@ class Run:
             self._commit()
 
     def finish(self) -> None:
-        """Commit what waits and forget the pictures whose files are gone."""
+        """Commit what waits, settle which file is which picture, and forget the pictures whose files are gone."""
         self._commit()
         self._line.wait()
+        self._settle()
         if self._missing or self._relinked:
             self._gallery.delete(sorted(self._missing))
         self._counts["deleted"] = len(self._missing)
@@ -238,7 +246,6 @@ class Run:
     def _take_content(self, outcome: Outcome, sha256: bytes) -> None:
         content = self._gallery.find_content(sha256)
         before = self._known.get(outcome.file.path)
-        moved_from = None
         waiting = sha256 in self._batch.contents or any(sha256 in batch for batch in self._under_way)
         if content is None and outcome.decoded is not None and not waiting:
             self._batch.contents[sha256] = outcome.decoded
@@ -246,16 +253,54 @@ class Run:
             kind = "encoded"
         elif content is not None and before is not None and before.content_id == content:
             kind = "unchanged"
-        elif content is not None and self._movable.get(content):
-            moved_from = self._movable[content].popleft()
-            self._missing.discard(moved_from)
-            kind = "moved"
         else:
             kind = "duplicates"
+        if self._is_for_later(outcome, before, content, kind):
+            self._aside.append((replace(outcome, decoded=None), sha256, kind))
+            return
+        moved_from = self._moved(content) if kind == "duplicates" else None
+        kind = kind if moved_from is None else "moved"
         self._counts[kind] += 1
-        self._add(outcome, moved_from)
+        self._add(outcome, moved_from, fresh=kind not in ("unchanged", "moved"))
 
-    def _add(self, outcome: Outcome, moved_from: int | None = None) -> None:
+    def _moved(self, content: int | None) -> int | None:
+        """The picture with this content whose file is gone, which is then no longer missing; None: there is none."""
+        if content is None or not self._movable.get(content):
+            return None
+        picture = self._movable[content].popleft()
+        self._missing.discard(picture)
+        return picture
+
+    def _is_for_later(self, outcome: Outcome, before: Known | None, content: int | None, kind: str) -> bool:
+        """Whether only the end of the run can tell which picture this file is.
+
+        A known file that shows something else now has been edited, or another file was given its name; what it
+        showed may turn up under any name, before it or after it.
+        """
+        if not self._gallery.keeps_contents or outcome.shard is not None or kind == "unchanged":
+            return False
+        if before is not None and before.content_id is not None:
+            return True
+        return content in self._changed and not self._movable.get(content or 0)
+
+    def _settle(self) -> None:
+        """Write what was put aside: a picture goes where its content went, and stays where that is nowhere."""
+        known = [self._known.get(outcome.file.path) for outcome, *_ in self._aside]
+        for before in known:
+            if before is not None and before.content_id is not None:
+                self._movable.setdefault(before.content_id, deque()).append(before.id)
+        settled = []
+        for outcome, sha256, kind in self._aside:
+            moved_from = self._moved(self._gallery.find_content(sha256)) if kind == "duplicates" else None
+            self._counts[kind if moved_from is None else "moved"] += 1
+            settled.append((outcome, moved_from))
+        for outcome, moved_from in settled:
+            self._add(outcome, moved_from, fresh=moved_from is None)
+        if self._batch.entries:
+            self._gallery.commit(self._root, [], self._batch.entries)
+
+    def _add(self, outcome: Outcome, moved_from: int | None = None, fresh: bool = True) -> None:
+        """Have a file's state written; `fresh`: its picture did not show this content before."""
         file = outcome.file
         before = self._known.get(file.path)
         self._relinked |= before is not None and before.content_id is not None
@@ -267,13 +312,14 @@ class Run:
                 outcome.sha256,
                 outcome.reason,
                 moved_from,
-                self._metadata(outcome, known=before is not None),
+                self._metadata(outcome, known=before is not None) if fresh else {},
                 outcome.offset,
             )
         )
 
     def _metadata(self, outcome: Outcome, known: bool) -> dict[str, Value | None]:
-        if outcome.taken is not None and self._dates is None:
+        """The date of a content that its picture did not show before; a known one's may have been corrected by hand."""
+        if outcome.taken is not None and self._dates is None and self._has_room_for_dates:
             self._gallery.add_columns({TAKEN: "date"})
             self._dates = "date"
         # A column of that name and another type is the user's own.
@@ -282,7 +328,7 @@ class Run:
 
     def _commit(self) -> None:
         batch, self._batch = self._batch, _Batch()
-        if batch.entries:
+        if batch.entries or batch.contents:
             self._line.submit(
                 lambda: self._inputs.encoded(batch.inputs()),
                 lambda vectors: self._write(batch, vectors),

@@ -38,6 +38,11 @@ class GalleryStore(Protocol):
         ...
 
     @property
+    def keeps_contents(self) -> bool:
+        """Whether contents stay, without a picture too, until the next `delete`."""
+        ...
+
+    @property
     def fingerprint(self) -> str:
         """Identity of the vector space."""
         ...

@@ -178,11 +178,12 @@ class Gallery:
         with ExitStack() as undo:
             lock = WriterLock(place / LOCK)
             undo.callback(lock.release)
-            if (place / DATABASE).exists():
+            if _is_there(place):
                 raise GalleryError(
                     f"{display_path(place)} holds a gallery already: open it, or choose another folder"
                 )
-            create_file(place / DATABASE, fingerprint, width)
+            with _writing_errors(place):
+                create_file(place / DATABASE, fingerprint, width)
             gallery = cls._opened(place, lock)
             undo.pop_all()
         return gallery
@@ -203,7 +204,7 @@ class Gallery:
                 process is writing.
         """
         place = Path(folder)
-        if not (place / DATABASE).is_file():
+        if not _is_there(place):
             raise GalleryError(
                 f"there is no gallery in {display_path(place)}: "
                 f"make one with `image2sentence index PICTURES --gallery {display_path(place)}`"
@@ -228,7 +229,7 @@ class Gallery:
     @classmethod
     def open_or_create(cls, folder: str | os.PathLike[str], fingerprint: str, width: int) -> Gallery:
         """Open this encoder's gallery for writing, or make it where there is none. Raises GalleryError."""
-        if (Path(folder) / DATABASE).exists():
+        if _is_there(Path(folder)):
             gallery = cls.open(folder, readonly=False)
             try:
                 gallery.require(fingerprint, width)
@@ -307,6 +308,11 @@ class Gallery:
     def name(self) -> str:
         """The folder, ready to be shown."""
         return display_path(self.folder.absolute())
+
+    @property
+    def keeps_contents(self) -> bool:
+        """See `GalleryStore.keeps_contents`."""
+        return True
 
     @property
     def own_folder(self) -> Path:
@@ -602,6 +608,7 @@ class Gallery:
         with self._transaction() as connection:
             for content in contents:
                 _insert_content(connection, content)
+            _clear_places(connection, [entry.moved_from for entry in entries if entry.moved_from is not None])
             for entry in entries:
                 number = _write_entry(connection, root, entry)
                 if entry.metadata:
@@ -698,6 +705,16 @@ class Gallery:
         )
 
 
+def _is_there(folder: Path) -> bool:
+    """Whether a gallery is in the folder. Raises GalleryError where that cannot be seen."""
+    try:
+        return (folder / DATABASE).is_file()
+    except OSError as error:
+        raise GalleryError(
+            f"cannot look into {display_path(folder)} ({error.strerror}): check the permissions"
+        ) from error
+
+
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -735,6 +752,13 @@ def _insert_content(connection: sqlite3.Connection, content: Content) -> None:
 def _picture_checksum(fields: Sequence[Field], offset: int | None) -> int:
     """Over the columns that format 1 had, and the offset where there is one."""
     return checksum(*fields, *(() if offset is None else (offset,)))
+
+
+def _clear_places(connection: sqlite3.Connection, moved: Sequence[int]) -> None:
+    """Take pictures that move away from their paths, which others of them may be given; no file has such a path."""
+    connection.executemany(
+        "UPDATE pictures SET path = ? WHERE id = ?", [(b"\0%d" % number, number) for number in moved]
+    )
 
 
 def _write_entry(connection: sqlite3.Connection, root: int, entry: Entry) -> int:

@@ -139,6 +139,11 @@ class MilvusGallery:
         return str(self.address)
 
     @property
+    def keeps_contents(self) -> bool:
+        """See `GalleryStore.keeps_contents`: here a vector lies in its picture's row."""
+        return False
+
+    @property
     def own_folder(self) -> Path | None:
         """Milvus Lite's file (a folder), which holds no pictures to index; None on a server."""
         return self.address.file
