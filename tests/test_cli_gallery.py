@@ -97,6 +97,14 @@ def test_vectors_are_taken_out_and_in(run: Run, photos: Path) -> None:
     assert (about["imported"], about["missing"]) == (3, ["red.png"])
 
 
+def test_an_export_leaves_a_folder_of_the_user_alone(run: Run, photos: Path) -> None:
+    run("index", str(photos))
+    Path("out.new").mkdir()
+    Path("out.new", "x").write_text("precious")
+    run("gallery", "export", "out")
+    assert Path("out.new", "x").read_text() == "precious"
+
+
 def test_help_tells_a_newcomer_what_each_is_for(run: Run) -> None:
     text = run("gallery", "--help").output
     for name in ("verify", "compact", "index", "duplicates", "export", "import"):
@@ -108,3 +116,13 @@ def test_watching_needs_a_folder_and_no_metadata(run: Run, photos: Path) -> None
     (Path("m.csv")).write_text("file,a\nred.png,1\n")
     text = run("index", str(photos), "--watch", "--metadata", "m.csv", code=2).output
     assert "do not go together" in text
+
+
+def test_a_column_that_was_text_once_stays_text_and_index_says_so(run: Run, photos: Path) -> None:
+    table = photos.parent / "prices.csv"
+    table.write_text("file,price,taken\n0.png,n/a,long ago\n")
+    run("index", str(photos), "--metadata", str(table))
+    table.write_text("file,price,taken\n0.png,12,long ago\n")
+    told = run("index", str(photos), "--metadata", str(table)).output
+    assert "price stays text, as it was first given" in told
+    assert "taken stays text" not in told

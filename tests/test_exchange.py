@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fakes import FakeEncoder, encoded, photo
 from image2sentence.errors import DataError, GalleryError
+from image2sentence.gallery import columns, exchange
 from image2sentence.gallery.duplicates import duplicates, wasted
 from image2sentence.gallery.exchange import ImportReport, export_vectors, import_vectors
 from image2sentence.gallery.indexing import index_pictures
@@ -208,6 +211,30 @@ def spoil_format(out: Path) -> None:
     (out / ABOUT).write_text('{"format": 2}')
 
 
+def line_with(**changes: Any) -> Callable[[Path], None]:
+    """Spoils the cells of the fourth line; `day` is a column of dates, `price` one of numbers."""
+
+    def spoil(out: Path) -> None:
+        lines = (out / PICTURES).read_text().splitlines(True)
+        lines[3] = json.dumps({**json.loads(lines[3]), **changes}) + "\n"
+        (out / PICTURES).write_text("".join(lines))
+
+    return spoil
+
+
+def columns_of(columns: Any) -> Callable[[Path], None]:
+    def spoil(out: Path) -> None:
+        about = json.loads((out / ABOUT).read_text())
+        (out / ABOUT).write_text(json.dumps({**about, "columns": columns}))
+
+    return spoil
+
+
+def spoil_digits(out: Path) -> None:
+    lines = (out / PICTURES).read_text().splitlines(True)
+    (out / PICTURES).write_text("".join([*lines[:3], '{"file": ' + "1" * 5_000 + "}\n", *lines[4:]]))
+
+
 @pytest.mark.parametrize(
     ("spoil", "named"),
     [
@@ -220,6 +247,25 @@ def spoil_format(out: Path) -> None:
         (spoil_format, "format 1, got 2"),
         (lambda out: (out / PICTURES).unlink(), "cannot be read as vectors"),
         (lambda out: (out / ABOUT).write_text("["), "cannot be read as vectors"),
+        (
+            lambda out: np.savez(out / "a.npz") or (out / "a.npz").replace(out / VECTORS),
+            "cannot be read as vec",
+        ),
+        (spoil_digits, r"pictures\.jsonl, line 4 cannot be read as JSON: .*digits"),
+        (line_with(file="a" * 5_000), r"pictures\.jsonl, line 4: expected the path of a picture"),
+        (line_with(file="\ud800"), "line 4: expected the path of a picture"),
+        (line_with(file="a\0"), "line 4: expected the path of a picture"),
+        (line_with(root="\ud800"), "line 4: expected the path of a folder"),
+        (line_with(root="a" * 5_000), "line 4: expected the path of a folder"),
+        (line_with(sha256=5), "line 4: expected 64 hexadecimal digits as `sha256`, got 5"),
+        (line_with(sha256="no"), "line 4: expected 64 hexadecimal digits as `sha256`, got 'no'"),
+        (line_with(metadata=[1, 2]), r"line 4: expected an object as `metadata`, got \[1, 2\]"),
+        (line_with(metadata={"day": 3}), "line 4: expected a date in 'day', got 3"),
+        (line_with(metadata={"price": "x"}), "line 4: the column 'price' holds the type number, got 'x'"),
+        (line_with(metadata={"colour": "\0"}), "line 4: the column 'colour' cannot hold it"),
+        (columns_of({"day": ["x"]}), r"about\.json: .*as the type of the column 'day', got \['x'\]"),
+        (columns_of({"day": "nonsense"}), r"about\.json: .*as the type of the column 'day', got 'nonsense'"),
+        (columns_of({"a\tb": "text"}), r"about\.json: .* cannot be the name of a column"),
     ],
 )
 def test_damaged_files_are_named_and_nothing_is_written(
@@ -232,6 +278,69 @@ def test_damaged_files_are_named_and_nothing_is_written(
     if (tmp_path / "g").exists():
         with Gallery.open(tmp_path / "g") as gallery:
             assert (len(gallery), gallery.roots(), gallery.columns()) == (0, {}, {})
+
+
+def test_a_damaged_parquet_file_is_named_with_its_row(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    file, vectors = tmp_path / "m.parquet", [[1.0], [2.0]]
+    days = pyarrow.StructArray.from_arrays([pyarrow.array([0, 10**13], pyarrow.timestamp("s"))], ["day"])
+    parquet.write_table(pyarrow.table({"file": ["a", "b"], "metadata": days, "vector": vectors}), file)
+    with pytest.raises(DataError, match=r"m\.parquet, row 2: a value cannot be read"):
+        list(open_vectors(file).blocks())
+    parquet.write_table(pyarrow.table({"file": ["a"], "vector": [3]}), file)
+    with pytest.raises(DataError, match=r"m\.parquet: expected lists of numbers as `vector`, got int64"):
+        open_vectors(file)
+
+
+def test_whole_numbers_that_parquet_would_round_are_not_exported(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    with indexed(folder, tmp_path / "g") as gallery:
+        gallery.set_metadata([(1, {"price": 2**60 + 1})])
+        with pytest.raises(DataError, match=r"does not fit Parquet.*export into a folder instead"):
+            export_vectors(gallery, tmp_path / "out.parquet")
+        assert not (tmp_path / "out.parquet").exists()
+        export_vectors(gallery, tmp_path / "out")
+
+
+def test_a_picture_that_cannot_be_looked_for_is_listed(folder: Path, tmp_path: Path) -> None:
+    names = [f"sub/{number}.jpg" for number in range(COUNT - 1)]
+    place = foreign(tmp_path / "mine", folder, right_vectors(folder), [*names, "a" * 300])
+    report = imported(place, tmp_path / "g", folder)
+    assert report.imported == COUNT - 1
+    assert [name for name, _ in report.failed] == ["a" * 300]
+
+
+def test_an_import_into_a_gallery_without_room_for_dates(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exif = Image.Exif()
+    exif[306] = "2020:01:02 03:04:05"
+    (folder / "sub" / "0.jpg").write_bytes(encoded(photo(0), "JPEG", exif=exif))
+    place = foreign(tmp_path / "mine", folder, right_vectors(folder))
+    for module in (columns, exchange):
+        monkeypatch.setattr(module, "MOST_COLUMNS", 0)
+    assert imported(place, tmp_path / "full", folder).imported == COUNT
+    monkeypatch.undo()
+    imported(place, tmp_path / "g", folder)
+    with Gallery.open(tmp_path / "full") as full, Gallery.open(tmp_path / "g") as gallery:
+        assert (full.columns(), gallery.columns()) == ({}, {"taken": "date"})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("as_folder", [True, False])
+def test_an_export_leaves_what_stands_beside_it(
+    folder: Path, tmp_path: Path, kind: str, as_folder: bool
+) -> None:
+    name = "out.parquet" if kind == "parquet" else "out"
+    beside = tmp_path / f"{name}.new"
+    precious = beside / "x" if as_folder else beside
+    precious.parent.mkdir(exist_ok=True)
+    precious.write_text("precious")
+    out = export(folder, tmp_path, kind)
+    assert len(open_vectors(out)) == COUNT + 1
+    assert precious.read_text() == "precious"
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["first", name, f"{name}.new", "p"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

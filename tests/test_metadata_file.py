@@ -150,6 +150,34 @@ def test_rows_without_a_picture_are_counted_and_empty_cells_take_away(
         ),
         ("m.jsonl", '{"file": "x", "a": 1e400}', "line 1, column 'a'"),
         ("m.jsonl", '{"file": "x", "a": ' + "[" * 100_000, "cannot be read"),
+        (
+            "m.jsonl",
+            '{"file": "x", "a": 1}\n{"file": "y", "a": ' + "1" * 5_000 + "}",
+            "line 2.*too many digits",
+        ),
+        ("m.jsonl", '{"file": "x", "a": 1}\n{"file": "y"', "line 2 cannot be read as JSON.*at character 13"),
+        ("m.jsonl", '{"file": "\\ud800"}', r"line 1: expected the path or name.*'\\ud800'"),
+        ("m.jsonl", '{"file": "x\\u0000"}', "line 1: expected the path or name"),
+        ("m.csv", f"file,a\n{'x' * 5_000},1\n", "line 2: expected the path or name"),
+        (
+            "m.jsonl",
+            '{"file": "x"}\n{"file": "y", "a\\tb": "x"}',
+            "line 2: .* cannot be the name of a column",
+        ),
+        (
+            "m.jsonl",
+            '{"file": "x"}\n{"file": "y", "\\ud800": 1}',
+            "line 2: .* cannot be the name of a column",
+        ),
+        ("m.csv", ",file\n0,x\n", "line 2: '' cannot be the name of a column"),
+        ("m.jsonl", json.dumps({"file": "x"} | {f"c{n}": n for n in range(501)}), "at most 500.*'c500'"),
+        ("m.jsonl", '{"file": "x", "a": "b\\u0000"}', r"line 1, column 'a': .*without the character \\x00"),
+        ("m.jsonl", '{"file": "x", "a": "\\ud800"}', r"line 1, column 'a': .*without the character \\ud800"),
+        (
+            "m.csv",
+            f"file,a\nx,{'b' * 100_001}\n",
+            "line 2, column 'a': .*at most 100,000 characters, got 100,001",
+        ),
         ("m.parquet", "no such format", "is not a Parquet file"),
         ("m.txt", "file", r"expected a file that ends in \.csv"),
     ],
@@ -159,6 +187,44 @@ def test_files_that_cannot_be_right_are_refused(
 ) -> None:
     with pytest.raises(DataError, match=reason):
         MetadataFile(written(tmp_path, name, content))
+
+
+@pytest.mark.parametrize("kind", ["timestamp", "date32"])
+def test_a_time_after_the_year_9999_is_refused_with_its_row(tmp_path: Path, kind: str) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    type_, far = (pyarrow.date32(), 2**30) if kind == "date32" else (pyarrow.timestamp("s"), 10**13)
+    table = pyarrow.table({"file": ["a", "b", "c"], "day": pyarrow.array([0, far, 0], type_)})
+    parquet.write_table(table, tmp_path / "m.parquet")
+    with pytest.raises(DataError, match=r"m\.parquet, row 2: a value cannot be read"):
+        MetadataFile(tmp_path / "m.parquet")
+
+
+def test_a_column_of_nothing_but_nan_takes_numbers_later(gallery: Gallery, tmp_path: Path) -> None:
+    lines = '{"file": "a.jpg", "price": NaN, "none": null}\n{"file": "c.jpg", "price": null}\n'
+    report = apply(gallery, written(tmp_path, "m.jsonl", lines))
+    assert report.columns == {"price": "number", "none": "text"}
+    assert gallery.metadata([1, 4]) == [{}, {}]
+    apply(gallery, written(tmp_path, "n.jsonl", '{"file": "a.jpg", "price": 1.5}'))
+    assert gallery.metadata([1]) == [{"price": 1.5}]
+
+
+@pytest.mark.parametrize(("value", "type_"), [('"red"', "text"), ("true", "boolean"), ("1.5", "number")])
+def test_nan_is_an_empty_cell_beside_values_of_any_type(tmp_path: Path, value: str, type_: str) -> None:
+    cells = ["NaN", value, "NaN"]
+    lines = [f'{{"file": "{number}", "a": {cell}}}' for number, cell in enumerate(cells)]
+    assert MetadataFile(written(tmp_path, "m.jsonl", "\n".join(lines))).columns == {"a": type_}
+
+
+def test_a_column_that_stays_text_because_it_was_is_told(gallery: Gallery, tmp_path: Path) -> None:
+    first = "file,price,colour,code\na.jpg,n/a,red,7\nc.jpg,5,blue,8\n"
+    assert apply(gallery, written(tmp_path, "m.csv", first)).kept_as_text == []
+    second = first.replace("n/a", "4")
+    report = apply(gallery, written(tmp_path, "n.csv", second))
+    assert (report.columns["price"], report.kept_as_text) == ("text", ["price"])
+    assert gallery.metadata([1])[0]["price"] == "4"
+    empty = apply(gallery, written(tmp_path, "o.csv", "file,price\na.jpg,\n"))
+    assert (empty.columns, empty.kept_as_text) == ({"price": "text"}, [])
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
@@ -224,10 +290,29 @@ def test_the_index_command_takes_metadata(tmp_path: Path, monkeypatch: pytest.Mo
     assert told["metadata"]["changed"] == 0
     with Gallery.open(tmp_path / "g") as gallery:
         assert gallery.select("price = 5").tolist() == [1]
-    bad = written(tmp_path, "bad.csv", "file,price\na.jpg,x\n")
+    assert told["metadata"]["kept_as_text"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("bad.csv", "file,price\na.jpg,x\n", "line 2, column 'price'"),
+        ("bad.jsonl", '{"file": "a.jpg", "a\\tb": "x"}', "cannot be the name of a column"),
+        ("bad.jsonl", '{"file": "a.jpg", "name": "\\u0000"}', "line 1, column 'name'"),
+    ],
+)
+def test_nothing_is_indexed_where_the_metadata_cannot_be_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str, reason: str
+) -> None:
+    monkeypatch.setattr("image2sentence.encoders.load_encoder", lambda _: FakeEncoder())
+    (tmp_path / "p").mkdir()
+    photo(1).save(tmp_path / "p" / "a.jpg")
+    arguments = ["index", str(tmp_path / "p"), "--gallery", str(tmp_path / "g"), "--metadata"]
+    good = written(tmp_path, "m.csv", "file,price\na.jpg,5\n")
+    assert CliRunner().invoke(cli, [*arguments, str(good)]).exit_code == 0
     photo(2).save(tmp_path / "p" / "c.jpg")
-    result = CliRunner().invoke(cli, [*arguments[:-1], str(bad)])
+    result = CliRunner().invoke(cli, [*arguments, str(written(tmp_path, name, content))])
     assert result.exit_code == 1
-    assert "line 2, column 'price'" in result.output
+    assert reason in result.output
     with Gallery.open(tmp_path / "g") as gallery:
         assert len(gallery) == 1

@@ -94,6 +94,8 @@ def index(
     name = find_gallery(gallery) or Path(GALLERY_NAME)
     with open_or_create_gallery(name, encoder.fingerprint, encoder.width) as opened:
         values = None if metadata is None else MetadataFile(metadata, opened.columns())
+        if values is not None:
+            opened.add_columns(values.columns)  # before indexing, which makes `taken` where it is not there
         engine_run = index_pictures if engine == "threads" else _on_ray(model, workers)
 
         def run() -> IndexReport:
@@ -149,6 +151,8 @@ def _print_metadata(joined: MetadataReport) -> None:
 
     columns = ", ".join(f"{display_path(name)} ({kind})" for name, kind in joined.columns.items())
     click.echo(f"metadata: {joined.matched:,} rows, {joined.changed:,} pictures changed; columns {columns}")
+    for name in joined.kept_as_text:
+        click.echo(f"  {display_path(name)} stays text, as it was first given; a column of another name would have a type of its own")
     if joined.unmatched:
         shown = ", ".join(display_path(name) for name in joined.examples)
         click.echo(f"  {joined.unmatched:,} rows name no picture here: {shown}")

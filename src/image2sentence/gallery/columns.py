@@ -178,7 +178,18 @@ def checked_value(name: str, kind: ColumnType, value: Value | None) -> Value | N
     """The value, if a column takes it. Raises DataError."""
     if value is None or _fits(kind, value):
         return value
+    problem = text_problem(value) if kind == "text" and isinstance(value, str) else None
+    if problem is not None:
+        raise DataError(f"the column {printable(name)!r} cannot hold it: {problem}")
     raise DataError(f"the column {printable(name)!r} holds the type {kind}, got {value!r:.80}")
+
+
+def text_problem(text: str) -> str | None:
+    """Why no column holds this text; None where one can."""
+    if len(text) > LONGEST_TEXT:
+        return f"expected a text of at most {LONGEST_TEXT:,} characters, got {len(text):,}"
+    odd = _NOT_STORABLE.search(text)
+    return None if odd is None else f"expected a text without the character {printable(odd[0])}"
 
 
 def _fits(kind: ColumnType, value: Value) -> bool:
@@ -187,7 +198,7 @@ def _fits(kind: ColumnType, value: Value) -> bool:
     if kind == "number":
         # NaN equals nothing, and SQLite's integers have 64 bits.
         return isinstance(value, int | float) and abs(value) < 2.0**63
-    if not isinstance(value, str) or len(value) > LONGEST_TEXT or _NOT_STORABLE.search(value):
+    if not isinstance(value, str) or text_problem(value) is not None:
         return False
     return kind == "text" or canonical_date(value) == value
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from image2sentence.encoders.base import Encoder, Vectors
 from image2sentence.errors import DataError, GalleryError, ImageError
+from image2sentence.gallery.columns import MOST_COLUMNS
 from image2sentence.gallery.index_run import TAKEN
 from image2sentence.gallery.indexing import AT_LEAST, picture_source
 from image2sentence.gallery.pipeline import ReadAhead
@@ -132,9 +133,9 @@ def _require_space(vectors: VectorFile, encoder: Encoder) -> None:
         len(vectors) and about.width != encoder.width
     ):
         raise GalleryError(
-            f"{display_path(vectors.path)} holds vectors of the encoder {about.fingerprint or 'unknown'} (width "
-            f"{about.width}), not of {encoder.fingerprint} (width {encoder.width}): name their model with --model, or "
-            "index the pictures"
+            f"{display_path(vectors.path)} holds vectors of the encoder "
+            f"{printable(about.fingerprint or 'unknown')} (width {about.width}), not of {encoder.fingerprint} "
+            f"(width {encoder.width}): name their model with --model, or index the pictures"
         )
 
 
@@ -212,7 +213,9 @@ class _Import:
         self._report = report
         self._roots: dict[Path, int] = {}
         self._known: dict[int, dict[str, Known]] = {}
-        self._dates = gallery.columns().get(TAKEN)
+        columns = gallery.columns()
+        self._dates = columns.get(TAKEN)
+        self._has_room_for_dates = len(columns) < MOST_COLUMNS
 
     def take(self, rows: Sequence[VectorRow], vectors: Vectors) -> None:
         """Read the pictures of a block of rows, and commit what can be taken."""
@@ -229,7 +232,7 @@ class _Import:
     def _read(self, item: tuple[VectorRow, Vectors]) -> _Read:
         row, vector = item
         path = _folder_of(row, self._pictures) / row.file
-        if not path.exists():
+        if _is_missing(path):
             return _Read(row, vector)
         try:
             data, status = read_regular(path)
@@ -281,13 +284,21 @@ class _Import:
 
     def _entry(self, read: _Read) -> Entry:
         values = dict(read.row.values)
-        if read.taken is not None and self._dates is None:
+        if read.taken is not None and self._dates is None and self._has_room_for_dates:
             self._gallery.add_columns({TAKEN: "date"})
             self._dates = "date"
         if read.taken is not None and self._dates == "date":
             values.setdefault(TAKEN, read.taken)
         path = os.path.normpath(read.row.file)
         return Entry(path, read.size, read.mtime_ns, read.sha256, metadata=values)
+
+
+def _is_missing(path: Path) -> bool:
+    """Whether there is no such file; what cannot be said (no permission, too long a name) reading tells."""
+    try:
+        return not path.exists()
+    except OSError:
+        return False
 
 
 def _folder_of(row: VectorRow, pictures: Path | None) -> Path:

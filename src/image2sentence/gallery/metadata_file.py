@@ -18,6 +18,7 @@ from pathlib import Path, PurePath
 from typing import Any, TypeAlias, TypeVar, cast
 
 from image2sentence.errors import DataError
+from image2sentence.gallery.columns import is_new_column, text_problem
 from image2sentence.gallery.filters import ColumnType, Value, canonical_date
 from image2sentence.gallery.protocol import GalleryStore
 from image2sentence.images import display_path, printable
@@ -26,8 +27,12 @@ from image2sentence.places import Place, as_place
 FILE_COLUMN = "file"
 """The column with the picture's path relative to the indexed folder, or its bare name."""
 
+LONGEST_PATH = 4_096
+"""Bytes of a path in a file of metadata or vectors; no system has longer ones."""
+
 ENDINGS = (".csv", ".jsonl", ".ndjson", ".parquet")
 
+_WIDEST: ColumnType = "text"
 _BOOLEANS = {"true": True, "false": False}
 _LISTED = 5
 
@@ -47,6 +52,7 @@ class MetadataReport:
         changed: Pictures that have other values than before.
         unmatched: Rows whose picture is not there, and the first of their names in `examples`.
         examples: A few names of pictures that are not there.
+        kept_as_text: Columns that the gallery keeps as text although every value in the file has a narrower type.
     """
 
     columns: dict[str, ColumnType]
@@ -54,6 +60,7 @@ class MetadataReport:
     changed: int
     unmatched: int
     examples: list[str] = field(default_factory=list)
+    kept_as_text: list[str] = field(default_factory=list)
 
 
 class MetadataFile:
@@ -64,15 +71,22 @@ class MetadataFile:
         known: Columns that have a type already.
 
     Raises:
-        DataError: the file is missing or damaged, has no `file` column, names a picture twice, or holds a value
-            that is of no type or of another one than the column has; with the line.
+        DataError: the file is missing or damaged, has no `file` column, names a picture twice, has a column that
+            a gallery cannot have, or holds a value that is of no type, too long, or of another type than the
+            column has; with the line.
+
+    Attributes:
+        columns: Columns of the file and their types.
+        kept_as_text: Those that are text in `known` and of a narrower type in this file.
     """
 
     def __init__(self, path: str | os.PathLike[str], known: Mapping[str, ColumnType] | None = None) -> None:
         self.path = Path(path)
         self._rows = _reader(self.path)
         self._textual = self.path.suffix.lower() == ".csv"
-        self.columns = self._typed(known or {})
+        guesses = self._guesses(known or {})
+        self.columns = {column: guess.type for column, guess in guesses.items()}
+        self.kept_as_text = [column for column, guess in guesses.items() if guess.kept_as_text]
 
     def rows(self) -> Iterator[tuple[str, dict[str, Value | None]]]:
         """(name of the file, values by column) of each row; None for a cell that is empty."""
@@ -81,23 +95,32 @@ class MetadataFile:
                 name = str(cells.pop(FILE_COLUMN))
                 yield name, {column: self._value(line, column, cell) for column, cell in cells.items()}
 
-    def _typed(self, known: Mapping[str, ColumnType]) -> dict[str, ColumnType]:
+    def _guesses(self, known: Mapping[str, ColumnType]) -> dict[str, _Guess]:
         seen: dict[str, int] = {}
         guesses: dict[str, _Guess] = {}
         with self._errors():
             for line, cells in self._rows(self.path):
                 self._check_name(line, cells.get(FILE_COLUMN), seen)
                 for column, cell in cells.items():
-                    if column != FILE_COLUMN:
-                        guess = guesses.setdefault(column, _Guess(self._textual, known.get(column)))
-                        self._explain(line, column, cell, guess.look)
-        return {column: guess.type for column, guess in guesses.items()}
+                    if column == FILE_COLUMN:
+                        continue
+                    if column not in guesses:
+                        self._check_column(line, column, {**known, **dict.fromkeys(guesses, _WIDEST)})
+                        guesses[column] = _Guess(self._textual, known.get(column))
+                    self._explain(line, column, cell, guesses[column].look)
+        return guesses
+
+    def _check_column(self, line: int, column: str, known: Mapping[str, ColumnType]) -> None:
+        try:
+            is_new_column(known, column, known.get(column, _WIDEST))
+        except DataError as error:
+            raise DataError(f"{display_path(self.path)}, line {line}: {error}") from error
 
     def _check_name(self, line: int, name: Any, seen: dict[str, int]) -> None:
         where = f"{display_path(self.path)}, line {line}"
-        if not isinstance(name, str) or not name:
+        if not isinstance(name, str) or not is_path(name):
             raise DataError(
-                f"{where}: expected the path or name of a picture in the column `file`, got {name!r}"
+                f"{where}: expected the path or name of a picture in the column `file`, got {name!r:.80}"
             )
         if name in seen:
             raise DataError(f"{where}: {printable(name)!r} is there already, in line {seen[name]}")
@@ -113,7 +136,7 @@ class MetadataFile:
     def _explain(self, line: int, column: str, cell: Any, use: Callable[[Any], Value | None]) -> Value | None:
         try:
             return use(cell)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise DataError(
                 f"{display_path(self.path)}, line {line}, column {printable(column)!r}: {error}"
             ) from error
@@ -122,7 +145,7 @@ class MetadataFile:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, UnicodeError, csv.Error, json.JSONDecodeError, RecursionError) as error:
+        except (OSError, UnicodeError, csv.Error) as error:
             raise DataError(f"{display_path(self.path)} cannot be read: {error}") from error
 
 
@@ -141,7 +164,9 @@ def apply_metadata(gallery: GalleryStore, root: str | os.PathLike[str], file: Me
     names = _Names(gallery, as_place(root))
     counts = _Counts()
     changed = gallery.set_metadata(_joined(file, names, counts))
-    return MetadataReport(dict(file.columns), counts.matched, changed, counts.unmatched, counts.examples)
+    return MetadataReport(
+        dict(file.columns), counts.matched, changed, counts.unmatched, counts.examples, file.kept_as_text
+    )
 
 
 @dataclass
@@ -196,23 +221,37 @@ class _Guess:
     def __init__(self, textual: bool, known: ColumnType | None) -> None:
         self._textual = textual
         self._known = known
-        self._possible: list[ColumnType] = ["boolean", "number", "date", "text"] if known is None else [known]
+        self._possible: list[ColumnType] = ["boolean", "number", "date", _WIDEST]
         self._told = False
+        self._if_empty: ColumnType = _WIDEST
 
     @property
     def type(self) -> ColumnType:
-        """The type; text where every cell is empty."""
-        return self._possible[0] if self._told or self._known else "text"
+        """The type that is known, else the narrowest; where every cell is empty, number after NaN, else text."""
+        if self._known is not None:
+            return self._known
+        return self._possible[0] if self._told else self._if_empty
+
+    @property
+    def kept_as_text(self) -> bool:
+        """Whether the column is known as text, but would be something else by its cells."""
+        return self._known == _WIDEST and self._told and self._possible[0] != _WIDEST
 
     def look(self, cell: Any) -> None:
         """Take one cell. Raises ValueError where no type is left."""
+        problem = text_problem(cell) if isinstance(cell, str) else None
+        if problem is not None:
+            raise ValueError(problem)
         read = _from_text if self._textual else _from_native
         left = [kind for kind in self._possible if _fits(read, kind, cell)]
-        if not left:
-            raise ValueError(f"expected the type {' or '.join(self._possible)}, got {cell!r:.80}")
-        self._told |= read("text", cell) is not None if self._textual else cell is not None
-        if self._told:
-            self._possible = left
+        wanted = self._possible if self._known is None else [self._known]
+        fitting = [kind for kind in wanted if kind in left]
+        if not fitting:
+            raise ValueError(f"expected the type {' or '.join(wanted)}, got {cell!r:.80}")
+        if read(fitting[0], cell) is not None:
+            self._told, self._possible = True, left
+        elif isinstance(cell, float):
+            self._if_empty = "number"
 
 
 def _fits(read: Callable[[ColumnType, Any], Value | None], kind: ColumnType, cell: Any) -> bool:
@@ -273,7 +312,7 @@ def _as_iso(moment: datetime | date) -> str:
         return f"{moment.isoformat()}T00:00:00"
     if moment.tzinfo is not None:
         moment = moment.astimezone(timezone.utc).replace(tzinfo=None)
-    return moment.replace(microsecond=0).isoformat()
+    return moment.isoformat(timespec="seconds")
 
 
 def _expect(value: _Given | None, what: str, came: Any) -> _Given:
@@ -306,7 +345,7 @@ def _json_rows(path: Path) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig") as file:
         for line, text in enumerate(file, 1):
             if text.strip():
-                row = json.loads(text)
+                row = parse_line(path, line, text)
                 if not isinstance(row, dict):
                     raise DataError(
                         f"{display_path(path)}, line {line}: expected an object, got {text[:60]!r}"
@@ -323,11 +362,55 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
             _check_header(path, file.schema_arrow.names)
             line = 0
             for batch in file.iter_batches():
-                for row in batch.to_pylist():
+                for row in batch_rows(path, batch, line):
                     line += 1
                     yield line, row
     except pyarrow.ArrowException as error:
         raise DataError(f"{display_path(path)} is not a Parquet file that can be read: {error}") from error
+
+
+def is_path(text: str) -> bool:
+    """Whether a file can have this path: up to `LONGEST_PATH` bytes, none of them zero, as its system writes it."""
+    try:
+        return 0 < len(os.fsencode(text)) <= LONGEST_PATH and "\0" not in text
+    except UnicodeEncodeError:
+        return False
+
+
+def parse_line(path: Path, line: int, text: str) -> Any:
+    """A line of a file as JSON. Raises DataError, naming the line."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        reason = f"{error.msg} at character {error.colno}"
+    except RecursionError:
+        reason = "too many brackets inside one another"
+    except ValueError:
+        reason = "a number has too many digits"
+    raise DataError(f"{display_path(path)}, line {line} cannot be read as JSON: {reason}")
+
+
+def batch_rows(path: Path, batch: Any, before: int) -> list[dict[str, Any]]:
+    """The rows of a pyarrow.RecordBatch that follows `before` rows, as Python's values.
+
+    Raises:
+        DataError: one of them is none, such as a time after the year 9999; with the row.
+    """
+    rows: list[dict[str, Any]] = []
+    try:
+        rows = batch.to_pylist()
+    except (ValueError, OverflowError):
+        # The whole at once is many times faster, but does not say which row it was.
+        for place in range(batch.num_rows):
+            rows += _one_row(path, batch.slice(place, 1), before + place + 1)
+    return rows
+
+
+def _one_row(path: Path, batch: Any, row: int) -> list[dict[str, Any]]:
+    try:
+        return list(batch.to_pylist())
+    except (ValueError, OverflowError) as error:
+        raise DataError(f"{display_path(path)}, row {row}: a value cannot be read ({error})") from error
 
 
 def import_parquet(what: str) -> Any:

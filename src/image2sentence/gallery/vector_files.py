@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from image2sentence.encoders.base import Vectors
 from image2sentence.errors import DataError
+from image2sentence.gallery.columns import checked_value, is_new_column
 from image2sentence.gallery.filters import ColumnType, Value, canonical_date
-from image2sentence.gallery.metadata_file import import_parquet
+from image2sentence.gallery.metadata_file import batch_rows, import_parquet, is_path, parse_line
 from image2sentence.images import display_path, printable
 
 VECTORS, PICTURES, ABOUT = "vectors.npy", "pictures.jsonl", "about.json"
@@ -103,19 +105,21 @@ def write_vectors(path: Path, about: About, blocks: Iterable[Block]) -> None:
     Raises:
         DataError: something is there already, it cannot be written, or pyarrow is missing.
     """
-    if path.exists():
+    if os.path.lexists(path):
         raise DataError(f"{display_path(path)} is there already: choose another name, or remove it")
-    unfinished = path.with_name(f"{path.name}.new")
     write = _write_parquet if path.suffix.lower() == PARQUET else _write_npy
     try:
-        write(unfinished, about, blocks)
-        os.replace(unfinished, path)
+        # Beside the target, so that it is on the same disk; the name is cut, because names have at most 255 bytes.
+        with tempfile.TemporaryDirectory(
+            prefix=f"{path.name[:50]}.new-", dir=path.parent, ignore_cleanup_errors=True
+        ) as folder:
+            unfinished = Path(folder, path.name)
+            write(unfinished, about, blocks)
+            os.replace(unfinished, path)
     except OSError as error:
         raise DataError(
             f"cannot write {display_path(path)} ({error.strerror}): make room or choose another place"
         ) from error
-    finally:
-        _remove(unfinished)
 
 
 class NpyVectors:
@@ -123,7 +127,7 @@ class NpyVectors:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._vectors = np.load(path / VECTORS, mmap_mode="r", allow_pickle=False)
+        self._vectors = np.lib.format.open_memmap(path / VECTORS, mode="r")
         if self._vectors.ndim != 2 or self._vectors.dtype.kind != "f":
             raise DataError(
                 f"{display_path(path / VECTORS)}: expected floating point numbers of shape (pictures, width), got "
@@ -152,7 +156,8 @@ class NpyVectors:
         file = self.path / PICTURES
         with _reading(file), file.open(encoding="utf-8") as stream:
             for line, text in enumerate(stream, 1):
-                yield _as_row(f"{display_path(file)}, line {line}", json.loads(text), self.about.columns)
+                cells = parse_line(file, line, text)
+                yield _as_row(f"{display_path(file)}, line {line}", cells, self.about.columns)
 
     def _differ(self, how: str, lines: int) -> DataError:
         return DataError(
@@ -177,6 +182,9 @@ class ParquetVectors:
                     f"{display_path(path)}: expected the columns `file` and `vector`; it has "
                     f"{', '.join(map(printable, schema.names[:20]))}"
                 )
+            kind = schema.field("vector").type
+            if not _is_list(kind):
+                raise DataError(f"{display_path(path)}: expected lists of numbers as `vector`, got {kind}")
             self._columns = [name for name in _COLUMNS if name in schema.names]
             first = next(file.iter_batches(1, columns=["vector"]), None)
             width = len(first["vector"][0].as_py() or []) if first else 0
@@ -193,7 +201,7 @@ class ParquetVectors:
                 named = [name for name in self._columns if name != "vector"]
                 rows = [
                     _as_row(f"{display_path(self.path)}, row {line + place}", cells, self.about.columns)
-                    for place, cells in enumerate(batch.select(named).to_pylist(), 1)
+                    for place, cells in enumerate(batch_rows(self.path, batch.select(named), line), 1)
                 ]
                 yield rows, self._vectors_of(batch["vector"], line)
                 line += len(rows)
@@ -230,6 +238,12 @@ class ParquetVectors:
 _COLUMNS = ("file", "root", "sha256", "width", "height", "metadata", "vector")
 
 
+def _is_list(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+
+
 def _list_lengths(column: Any) -> Iterable[int | None]:
     import pyarrow.compute
 
@@ -248,38 +262,63 @@ def _as_about(file: Path, told: Any, width: int) -> About:
     if not isinstance(columns, dict) or not isinstance(fingerprint, str | None):
         raise DataError(f"{display_path(file)}: `columns` or `fingerprint` is damaged")
     if told.get("width", width) != width:
-        raise DataError(f"{display_path(file)}: expected vectors of width {told['width']}, got {width}")
-    return About(width, fingerprint, columns)
+        raise DataError(f"{display_path(file)}: expected vectors of width {told['width']!r:.80}, got {width}")
+    return About(width, fingerprint, _as_columns(display_path(file), columns))
+
+
+def _as_columns(where: str, told: Mapping[str, Any]) -> dict[str, ColumnType]:
+    types, columns = get_args(ColumnType), dict[str, ColumnType]()
+    for name, kind in told.items():
+        if kind not in types:
+            raise DataError(
+                f"{where}: expected {', '.join(types)} as the type of the column {printable(name)!r}, "
+                f"got {kind!r:.80}"
+            )
+        try:
+            is_new_column(columns, name, kind)
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from error
+        columns[name] = kind
+    return columns
 
 
 def _as_row(where: str, cells: Any, columns: Mapping[str, ColumnType]) -> VectorRow:
-    if not isinstance(cells, dict) or not isinstance(cells.get("file"), str) or not cells["file"]:
-        raise DataError(f"{where}: expected the path of a picture as `file`")
-    root, sha256 = cells.get("root"), cells.get("sha256")
+    file = cells.get("file") if isinstance(cells, dict) else None
+    if not isinstance(file, str) or not is_path(file):
+        raise DataError(f"{where}: expected the path of a picture as `file`, got {file!r:.80}")
+    root, sha256, metadata = cells.get("root"), cells.get("sha256"), cells.get("metadata") or {}
     try:
         hashed = bytes.fromhex(sha256) if isinstance(sha256, str) else sha256
     except ValueError:
         hashed = b""
-    if not isinstance(root, str | None) or not (hashed is None or len(hashed) == _SHA256):
-        raise DataError(f"{where}: `root` or `sha256` is damaged")
+    if not (root is None or (isinstance(root, str) and is_path(root))):
+        raise DataError(f"{where}: expected the path of a folder as `root`, got {root!r:.80}")
+    if not (hashed is None or (isinstance(hashed, bytes) and len(hashed) == _SHA256)):
+        raise DataError(f"{where}: expected {2 * _SHA256} hexadecimal digits as `sha256`, got {sha256!r:.80}")
+    if not isinstance(metadata, dict):
+        raise DataError(f"{where}: expected an object as `metadata`, got {metadata!r:.80}")
     values = {
         name: _as_value(where, name, columns.get(name), value)
-        for name, value in (cells.get("metadata") or {}).items()
+        for name, value in metadata.items()
         if value is not None
     }
-    return VectorRow(cells["file"], root, hashed, cells.get("width"), cells.get("height"), values)
+    return VectorRow(file, root, hashed, cells.get("width"), cells.get("height"), values)
 
 
 def _as_value(where: str, name: str, kind: ColumnType | None, value: Any) -> Value:
     if kind is None:
         raise DataError(f"{where}: the type of the metadata {printable(name)!r} is not said")
     if kind != "date":
-        # The gallery checks the others against their types when they are written.
+        try:
+            checked_value(name, kind, value)
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from error
         return value  # type: ignore[no-any-return]
-    date = canonical_date(value if isinstance(value, str) else value.isoformat())
-    if date is None:
+    given = value.isoformat() if isinstance(value, date) else value
+    kept = canonical_date(given) if isinstance(given, str) else None
+    if kept is None:
         raise DataError(f"{where}: expected a date in {printable(name)!r}, got {value!r:.80}")
-    return date
+    return kept
 
 
 def _as_cells(row: VectorRow) -> dict[str, Any]:
@@ -334,6 +373,8 @@ def _write_parquet(file: Path, about: About, blocks: Iterable[Block]) -> None:
         raise DataError(
             f"the name {printable(error.object)!r} is not UTF-8, which Parquet needs: export into a folder instead"
         ) from error
+    except pyarrow.ArrowInvalid as error:
+        raise DataError(f"a value does not fit Parquet ({error}): export into a folder instead") from error
 
 
 def _schema(about: About) -> Any:
@@ -380,13 +421,6 @@ def _in_blocks(rows: Iterable[VectorRow]) -> Iterator[list[VectorRow]]:
             block = []
     if block:
         yield block
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):
-        remove: Callable[[Path], None] = shutil.rmtree if path.is_dir() else Path.unlink
-        if path.exists():
-            remove(path)
 
 
 @contextmanager
