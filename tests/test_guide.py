@@ -173,6 +173,21 @@ def test_a_damaged_guide_is_refused(guided: OnnxEncoder, tmp_path: Path, vectors
         Guide.read(ModelFolder.open(folder))
 
 
+@pytest.mark.parametrize("content", ["precious", '{"model_type": "blip"}'])
+def test_a_folder_that_holds_something_else_is_left_alone(
+    guided: OnnxEncoder, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "config.json").write_text(content)
+    (tmp_path / "phrases").write_text("a red mug\n")
+    args = ["guide", str(tmp_path / "phrases"), "--model", str(guided.folder.path), "--out"]
+    result = CliRunner().invoke(cli, [*args, str(tmp_path / "home")])
+    assert (result.exit_code, "no model folder: choose a new folder" in result.output) == (1, True)
+    assert (tmp_path / "home" / "config.json").read_text() == content
+    (tmp_path / "empty").mkdir()
+    assert CliRunner().invoke(cli, [*args, str(tmp_path / "empty")]).exit_code == 0
+
+
 def test_phrases_that_cannot_be_used_are_refused(guided: OnnxEncoder, tmp_path: Path) -> None:
     for content in (b"", b"\n \n", b"\xff\xfe\x00"):
         (tmp_path / "phrases").write_bytes(content)

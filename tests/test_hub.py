@@ -14,7 +14,7 @@ from PIL import Image
 
 from image2sentence.cli.app import cli
 from image2sentence.encoders import load_encoder
-from image2sentence.encoders.folder import CONFIG, bundled
+from image2sentence.encoders.folder import CARD, CONFIG, bundled
 from image2sentence.encoders.hub import split_revision
 from image2sentence.errors import ModelError
 
@@ -44,6 +44,30 @@ def test_a_model_by_its_hub_id(snapshot: Path, name: str, revision: str | None) 
     assert encoder.folder.path == snapshot
     picture = [Image.new("RGB", (20, 20), (200, 10, 10))]
     assert np.array_equal(encoder.encode_sentences(picture), load_encoder().encode_sentences(picture))
+
+
+def test_all_that_a_folder_has_is_fetched_and_nothing_else(
+    snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = json.loads((snapshot / CONFIG).read_text())
+    config["files"]["*"] = config["files"]["training.log"] = "0" * 64
+    (snapshot / CONFIG).write_text(json.dumps(config))
+    asked: list[list[str]] = []
+
+    def fetched(name: str, *, revision: str, allow_patterns: list[str]) -> str:
+        asked.append(allow_patterns)
+        for file in allow_patterns:
+            (tmp_path / "got" / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(snapshot / file, tmp_path / "got" / file)
+        return str(tmp_path / "got")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetched)
+    encoder = load_encoder("somebody/model")
+    assert encoder.is_guided
+    sentence = encoder.encode_sentences([Image.new("RGB", (20, 20), (200, 10, 10))])
+    expected = load_encoder().encode_queries(sentence, ["but blue"])
+    assert np.array_equal(encoder.encode_queries(sentence, ["but blue"]), expected)
+    assert set(asked[0]) == {CONFIG, CARD, *load_encoder().config.files}
 
 
 def test_a_folder_comes_before_the_hub(snapshot: Path) -> None:

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="training needs the [train] extra")
 
 from image2sentence.catalogue import write_catalogue  # noqa: E402
 from image2sentence.encoders import load_encoder  # noqa: E402
-from image2sentence.encoders.folder import GALLERY_IMAGE, QUERY_TEXT, ModelFolder, bundled  # noqa: E402
+from image2sentence.encoders.folder import GALLERY_IMAGE, QUERY_TEXT, TEXT_WEIGHTS, ModelFolder, bundled  # noqa: E402
 from image2sentence.errors import ConfigError, DataError, ModelError  # noqa: E402
 from image2sentence.images import load_image  # noqa: E402
 from image2sentence.training import run, state  # noqa: E402
@@ -24,7 +24,7 @@ from image2sentence.training.distill_text import (  # noqa: E402
     require_room,
     restore_text,
 )
-from image2sentence.training.export import TEXT_WEIGHTS, ExportOptions  # noqa: E402
+from image2sentence.training.export import ExportOptions  # noqa: E402
 from image2sentence.training.light_text import LightText, LightTextConfig  # noqa: E402
 from image2sentence.training.run_text import TextRequest, train_text  # noqa: E402
 from image2sentence.training.vl.base import VisionLanguageModel, Words  # noqa: E402

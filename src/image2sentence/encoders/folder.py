@@ -6,7 +6,9 @@ onnx/query_image     picture -> sentence, attention maps, gates
 onnx/query_text      sentence + modifier ids -> query vector
 onnx/gallery_image   picture -> gallery vector (and patch features, where there is a match graph)
 onnx/match           sentence + modifier ids + patch features -> match logit (optional)
+onnx/fixed/          both query graphs for fixed shapes (optional, for phones)
 guide/               guiding phrases and their vectors (optional; see `image2sentence.encoders.guide`)
+text.safetensors     light text encoder (optional; for training and export)
 model.safetensors    light encoder + token learner (for training and export; the runtime does not read it)
 README.md            the model card
 """
@@ -32,7 +34,11 @@ QUERY_TEXT = "onnx/query_text.onnx"
 GALLERY_IMAGE = "onnx/gallery_image.onnx"
 MATCH = "onnx/match.onnx"
 GRAPHS = (QUERY_IMAGE, QUERY_TEXT, GALLERY_IMAGE)
-RUNTIME_FILES = (TOKENIZER, *GRAPHS)
+FIXED = ("onnx/fixed/query_image.onnx", "onnx/fixed/query_text.onnx")
+GUIDE = ("guide/phrases.txt", "guide/vectors.npy")
+TEXT_WEIGHTS = "text.safetensors"
+FILES = (TOKENIZER, *GRAPHS, MATCH, *FIXED, *GUIDE, WEIGHTS, TEXT_WEIGHTS)
+"""All files that a config.json may list."""
 CARD = "README.md"
 
 
@@ -105,8 +111,26 @@ def write_config(draft: Path, config: ModelConfig) -> None:
     (draft / CONFIG).write_text(json.dumps(to_dict(config), indent=1) + "\n", encoding="utf-8")
 
 
+def check_replaceable(out: Path) -> None:
+    """Raises ModelError if something lies at `out` that is neither an empty folder nor a model folder."""
+    try:
+        if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+            return
+        raw = read_json(out / CONFIG, ModelError)
+    except OSError as error:
+        raise ModelError(f"cannot look into {out}: {error.strerror}; choose another folder") from error
+    except ModelError:
+        raw = None
+    if not isinstance(raw, dict) or "format" not in raw:
+        raise ModelError(f"{out} is not empty and no model folder: choose a new folder, or remove it first")
+
+
 def replace_folder(draft: Path, out: Path) -> None:
-    """Puts the finished draft in the place of an older folder, which goes only once the new one is there."""
+    """Puts the finished draft in the place of an older folder, which goes only once the new one is there.
+
+    Raises ModelError as `check_replaceable` does.
+    """
+    check_replaceable(out)
     older = out.with_name(f".{out.name}.older")
     for path in (draft, *draft.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)

@@ -29,15 +29,21 @@ from numpy.typing import NDArray
 
 from image2sentence.config import GuideConfig
 from image2sentence.encoders.base import Vectors
-from image2sentence.encoders.folder import ModelFolder, listed, replace_folder, write_config
+from image2sentence.encoders.folder import (
+    GUIDE,
+    ModelFolder,
+    check_replaceable,
+    listed,
+    replace_folder,
+    write_config,
+)
 from image2sentence.errors import DataError, ModelError
 from image2sentence.texts import read_lines
 
 if TYPE_CHECKING:
     from image2sentence.encoders.onnx import OnnxEncoder
 
-PHRASES = "guide/phrases.txt"
-VECTORS = "guide/vectors.npy"
+PHRASES, VECTORS = GUIDE
 MOST_PHRASES = 200_000
 """More would be slow to go through at each query."""
 
@@ -144,8 +150,10 @@ def add_guide(encoder: OnnxEncoder, phrases: Sequence[str], settings: GuideConfi
     """Writes a copy of the encoder's model folder with guiding phrases, in the place of any it had.
 
     `out` may be the folder itself. Raises QueryError for a phrase that is too long for the text encoder, and
-    ModelError where the folder cannot be written; what was at `out` then stays as it was.
+    ModelError where the folder cannot be written, or holds something else than a model; what was at `out` then stays
+    as it was.
     """
+    check_replaceable(out.resolve())
     for phrase in phrases:
         encoder.check_phrase(phrase)
     content = ("\n".join(phrases) + "\n").encode()

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from image2sentence.config import read_json
-from image2sentence.encoders.folder import CARD, CONFIG, RUNTIME_FILES, WEIGHTS
+from image2sentence.encoders.folder import CARD, CONFIG, FILES
 from image2sentence.errors import ModelError
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -44,7 +44,7 @@ def download(name: str, revision: str | None = None) -> Path:
         files = listed.get("files") if isinstance(listed, dict) else None
         if not isinstance(files, dict):
             raise ModelError(f"{name} on the Hub is no image2sentence model: its {CONFIG} lists no files")
-        wanted = [CONFIG, CARD, *(file for file in (*RUNTIME_FILES, WEIGHTS) if file in files)]
+        wanted = [CONFIG, CARD, *(file for file in FILES if file in files)]
         commit = config.parent.name  # all files of one commit, whatever is pushed meanwhile
         return Path(snapshot_download(name, revision=commit, allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:

@@ -20,12 +20,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from image2sentence.config import from_dict, to_dict
-from image2sentence.encoders.folder import ModelFolder
+from image2sentence.encoders.folder import TEXT_WEIGHTS, ModelFolder
 from image2sentence.encoders.preprocess import to_pixels
 from image2sentence.encoders.template import Template
 from image2sentence.errors import ConfigError, ModelError
 from image2sentence.training import losses, state
-from image2sentence.training.export import TEXT_WEIGHTS
 from image2sentence.training.light_text import LightText, LightTextConfig
 from image2sentence.training.loop import schedule
 from image2sentence.training.query_model import QueryModel

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from image2sentence.encoders.base import Encoder, Vectors
+from image2sentence.encoders.folder import FIXED
 from image2sentence.encoders.onnx import OnnxEncoder
 from image2sentence.encoders.preprocess import to_pixels
 from image2sentence.errors import ConfigError, QueryError
 from image2sentence.training.graphs import FixedTextGraph, QueryImageGraph, trace
 from image2sentence.training.vl.base import ABSENT
 
-FIXED_IMAGE = "onnx/fixed/query_image.onnx"
-FIXED_TEXT = "onnx/fixed/query_text.onnx"
+FIXED_IMAGE, FIXED_TEXT = FIXED
 IMAGE_OUTPUTS = ["sentence", "attention", "gates"]
 TEXT_INPUTS = ["sentence", "ids", "bias"]
 
