@@ -109,6 +109,32 @@ def test_a_checkpoint_of_another_vl_model(material: Path, run: Path) -> None:
     assert train(material, run.parent / "other", *start, "--other-vl", vl="other").exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("other", "key"),
+    [
+        (["--light", "tiny/48"], "light"),
+        (["--start", "model"], "start"),
+    ],
+)
+def test_going_on_with_something_else(material: Path, run: Path, other: list[str], key: str) -> None:
+    before = contents(run / "model")
+    asked = train(material, run, *[str(run / "model") if part == "model" else part for part in other])
+    refused(asked, f"state.safetensors belongs to another run (its {key} differs): choose another --out")
+    assert contents(run / "model") == before
+
+
+def test_going_on_with_other_words(material: Path, tmp_path: Path) -> None:
+    def trained_on(modifier: str) -> Result:
+        (tmp_path / "phrases").write_text("a red mug\na blue shirt\n")
+        (tmp_path / "modifiers").write_text(f"{modifier}\n")
+        words = ["--phrases", str(tmp_path / "phrases"), "--modifiers", str(tmp_path / "modifiers")]
+        return train(material, tmp_path / "run", "--set", "modifier_weight=1", *words)
+
+    assert trained_on("in green").exit_code == 0
+    assert trained_on("in green").exit_code == 0
+    refused(trained_on("in red"), "state.safetensors belongs to another run (its words differs)")
+
+
 def test_a_start_from_another_light_encoder(material: Path, run: Path) -> None:
     start = ["--start", str(run / "model")]
     asked = train(material, run.parent / "new", *start, "--light", "efficientnet-b0/32")

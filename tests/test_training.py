@@ -308,6 +308,10 @@ def test_mistakes_are_named(material: Path, tmp_path: Path) -> None:
         run.train(replace(asked, pictures=tmp_path / "empty"))
     with pytest.raises(ConfigError, match="needs words"):
         run.train(replace(asked, phrases=None))
+    (asked.out / "model").mkdir(parents=True, exist_ok=True)
+    (asked.out / "model" / "notes").write_text("precious")
+    with pytest.raises(ModelError, match="not empty and no model folder"):
+        run.train(asked)
 
 
 def test_settings_are_read_strictly(tmp_path: Path) -> None:
@@ -357,14 +361,34 @@ def test_modifier_distillation_by_squared_distance_is_its_formula(material: Path
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"modifier": "cosine"}, {"brightness": -0.1}, {"keep": "all"}, {"queue": 64}]
+    "wrong",
+    [
+        {"modifier": "cosine"},
+        {"brightness": -0.1},
+        {"keep": "all"},
+        {"queue": 64},
+        {"queue": -1, "gcd": "info_nce"},
+        {"seed": -1},
+        {"seed": 2**31},
+        {"learning_rate": -1.0},
+        {"learning_rate": float("nan")},
+        {"weight_decay": -1.0},
+        {"modifier_weight": -1.0},
+        {"average": 1.0},
+        {"warmup": -3},
+        {"validation": 0},
+        {"temperature": float("inf")},
+    ],
 )
 def test_wrong_settings_are_named(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         replace(SETTINGS, **wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"captions": 0}, {"push": -1.0}, {"reach": -0.1}, {"alone": -0.1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"captions": 0}, {"push": -1.0}, {"reach": -0.1}, {"alone": -0.1}, {"residual": float("nan")}],
+)
 def test_wrong_targets_are_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         Target(**wrong)

@@ -357,6 +357,13 @@ def test_a_damaged_tokenizer(tmp_path: Path) -> None:
         load_vl(str(tmp_path))
 
 
+def test_a_missing_tokenizer(tmp_path: Path) -> None:
+    folder = save_tiny_vl("conv_blip", tmp_path / "vl")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match="no tokenizer: neither"):
+        load_vl(str(folder))
+
+
 def test_a_pad_token_that_does_not_exist(tmp_path: Path) -> None:
     (save_tiny_vl("siglip", tmp_path) / "tokenizer_config.json").write_text('{"pad_token": "[nothing]"}')
     with pytest.raises(ModelError, match="pad token"):

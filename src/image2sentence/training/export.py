@@ -51,7 +51,6 @@ from image2sentence.training.torch_encoder import TorchEncoder
 from image2sentence.training.vl.base import TextTower, VisionLanguageModel, weights_fingerprint
 
 PARITY = "parity.json"
-TEXT_WEIGHTS = "text.safetensors"
 _LEARNER = "/model/learner/"  # its nodes in the graph of query_image
 
 
@@ -118,6 +117,7 @@ def export(
     share = options.sentence_share or 0.0
     if options.matching and not vl.has_matching:
         raise ModelError(f"{vl.record.name} ({vl.record.kind}) has no matching encoder: export without it")
+    names.check_replaceable(out)
     vl.cpu().eval().float()
     model.cpu().eval().half().float()  # rounded first: graphs, stored weights and parity speak of the same numbers
     try:
@@ -132,7 +132,7 @@ def export(
             weights = {key: v.half() if v.is_floating_point() else v for key, v in model.state_dict().items()}
             state.save_tensors(draft / names.WEIGHTS, weights, {"light": light})
             if text is not None:
-                state.save_tensors(draft / TEXT_WEIGHTS, text.state_dict(), {"text": to_dict(text.config)})
+                state.save_tensors(draft / names.TEXT_WEIGHTS, text.state_dict(), {"text": to_dict(text.config)})
             files = [path.relative_to(draft).as_posix() for path in draft.rglob("*") if path.is_file()]
             config = _config(vl, model, light, settings, record, vl_name, share)
             config = names.listed(config, draft, files)
@@ -258,7 +258,8 @@ def _graphs(folder: Path) -> list[Path]:
 def _compress(draft: Path, model: QueryModel, options: ExportOptions) -> None:
     """Quantises and halves the graphs in place, as the options say."""
     written = _graphs(draft)
-    texts = [draft / name for name in (names.QUERY_TEXT, names.MATCH, FIXED_TEXT)]
+    # The match graph reranks where the gallery is, and in int8 it drifts: its logits correlate by 0.95 only.
+    texts = [draft / name for name in (names.QUERY_TEXT, FIXED_TEXT)]
     images = [draft / name for name in (names.QUERY_IMAGE, FIXED_IMAGE)]
     stored = [*images, draft / names.GALLERY_IMAGE]
     shown = [to_pixels([image], model.preprocessing) for image in options.calibration]

@@ -12,7 +12,7 @@ import math
 import platform
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,9 @@ class Trainer:
         out: Path,
         bank: phrases.PhraseBank | None = None,
         processes: Processes | None = None,
+        begun: Mapping[str, Any] | None = None,
     ) -> None:
+        """`begun` says what `model` is and what its weights were; a run goes on only where it says the same."""
         if settings.modifier_weight and bank is None:
             raise ConfigError(
                 "modifier-aware distillation needs a phrase bank: give one, or set modifier_weight to 0"
@@ -77,6 +79,7 @@ class Trainer:
         self.processes.share(self.model)
         self.objective = Objective(vl, settings, bank, self.processes).to(self.device)
         self.pictures = pictures
+        self._begun = {"words": bank.digest if bank else None, **(begun or {})}
         self.held = held_out(len(pictures.paths), settings)
         self.kept = np.setdiff1d(np.arange(len(pictures.paths)), self.held)
         self.vectors = pictures.vectors.to(self.device)
@@ -261,8 +264,13 @@ class Trainer:
                 raise ConfigError(
                     f"{path} belongs to another run (its {key} differs): choose another --out, or delete it"
                 )
-        self.model.load_state_dict(state.group("model", tensors))
-        self.objective.load_state_dict(state.group("objective", tensors))
+        try:
+            self.model.load_state_dict(state.group("model", tensors))
+            self.objective.load_state_dict(state.group("objective", tensors))
+        except RuntimeError as error:
+            raise ConfigError(
+                f"{path} belongs to another run (its weights have other shapes): choose another --out, or delete it"
+            ) from error
         self.average.tensors = {k: v.to(self.device) for k, v in state.group("average", tensors).items()}
         state.load_optimizer(self.optimizer, state.group("optimizer", tensors))
         if self.scaler.is_enabled():
@@ -271,7 +279,8 @@ class Trainer:
 
     def _identity(self) -> dict[str, Any]:
         settings = json.loads(json.dumps(to_dict(self.settings)))
-        return {"settings": settings, "vl": self.vl.record.fingerprint, "data": self.pictures.fingerprint}
+        record = {"settings": settings, "vl": self.vl.record.fingerprint, "data": self.pictures.fingerprint}
+        return record | self._begun
 
     def _loader(self) -> BatchLoader:
         s, count = self.settings, self.processes.count

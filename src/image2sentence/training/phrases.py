@@ -6,7 +6,9 @@ templates and word lists.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -40,6 +42,12 @@ class PhraseBank:
     vectors: Tensor
     owners: Tensor
     lists: Sequence[WordLists]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all words, in order; the targets are among a run's settings."""
+        words = [[list(part.phrases), list(part.modifiers)] for part in self.lists]
+        return hashlib.sha256(json.dumps(words).encode()).hexdigest()
 
     def targets(
         self, chosen: Sequence[int], changed: Tensor, gallery: Tensor, alone: Tensor | None = None

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from image2sentence.config import from_dict, read_json, to_dict
-from image2sentence.encoders.folder import CONFIG, WEIGHTS, ModelFolder, bundled
+from image2sentence.encoders.folder import CONFIG, WEIGHTS, ModelFolder, bundled, check_replaceable
 from image2sentence.encoders.guide import hand_on_guide
 from image2sentence.errors import ConfigError, DataError, ModelError
 from image2sentence.gallery.indexing import AT_LEAST
@@ -95,11 +95,12 @@ def train(request: TrainRequest, processes: Processes | None = None) -> dict[str
     ConfigError, each of which leaves what was there before.
     """
     processes = processes or Processes()
+    check_replaceable(request.out / "model")
     vl = load_vl(_vl_path(request.vl), request.revision).to(processes.device)
     settings, bank = _with_bank(request, vl)
     model = _first_model(request, settings, vl)
     collection = collect(request.pictures, vl, request.out / "targets.safetensors", processes=processes)
-    trainer = Trainer(vl, model, collection, settings, request.out, bank, processes)
+    trainer = Trainer(vl, model, collection, settings, request.out, bank, processes, _begun(request))
     record = trainer.run() | {"vl": dataclasses.asdict(vl.record), "light": request.light}
     if processes.main:
         _list_unreadable(collection, request.out / "unreadable.txt")
@@ -272,6 +273,12 @@ def _first_model(request: TrainRequest, settings: TrainSettings, vl: VisionLangu
     if not request.other_vl:
         _require_vl(folder, vl, "; --other-vl begins with its weights all the same")
     return _with_weights(folder, vl, request.light)
+
+
+def _begun(request: TrainRequest) -> dict[str, str | None]:
+    """What a run began with, beside its settings: another light encoder or other weights make another run."""
+    start = None if request.start is None else ModelFolder.open(request.start).config.files.get(WEIGHTS)
+    return {"light": request.light, "start": start}
 
 
 def _with_bank(

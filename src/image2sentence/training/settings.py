@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from image2sentence.config import LearnerConfig
@@ -15,6 +16,9 @@ KEPT = ("best", "last")
 
 # A picture alone has nothing to be told apart from.
 _LEAST = {"steps": 1, "batch": 2, "accumulate": 1, "save_every": 1, "lar_batch": 2, "pseudo_captions": 1}
+_LEAST |= {"validation": 1, "warmup": 0, "queue": 0, "seed": 0}
+_NOT_NEGATIVE = ("gcd_weight", "lar_weight", "caption_weight", "modifier_weight", "weight_decay", "brightness")
+_MOST_SEED = 2**31 - 1  # what every generator takes that it is mixed into
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,9 @@ class Target:
     alone: float = 0.0
 
     def __post_init__(self) -> None:
+        numbers = (self.residual, self.push, self.reach, self.alone)
+        if not all(map(math.isfinite, numbers)):
+            raise ConfigError(f"a target's residual, push, reach and alone must be finite, got {numbers}")
         if self.captions < 1:
             raise ConfigError(f"a target's captions must be at least 1, got {self.captions}")
         if min(self.push, self.reach, self.alone) < 0:
@@ -117,14 +124,19 @@ class TrainSettings:
             raise ConfigError(
                 f"training setting queue: only info_nce and symmetric compare with other pictures, gcd is {self.gcd}"
             )
-        if self.queue < 0:
-            raise ConfigError(f"training setting queue must not be negative, got {self.queue}")
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise ConfigError(
                     f"training setting {name} must be at least {least}, got {getattr(self, name)}"
                 )
-        if self.brightness < 0:
-            raise ConfigError(f"training setting brightness must not be negative, got {self.brightness}")
-        if not 0 < self.smallest_crop <= 1 or not self.temperature > 0:
+        for name in _NOT_NEGATIVE:
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"training setting {name} must not be negative, got {getattr(self, name)}")
+        if self.seed > _MOST_SEED:
+            raise ConfigError(f"training setting seed must be at most {_MOST_SEED}, got {self.seed}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ConfigError(f"training setting learning_rate must be positive, got {self.learning_rate}")
+        if not 0 <= self.average < 1:
+            raise ConfigError(f"training setting average must be at least 0 and below 1, got {self.average}")
+        if not 0 < self.smallest_crop <= 1 or not 0 < self.temperature < math.inf:
             raise ConfigError("smallest_crop must be in (0, 1] and temperature positive")

@@ -76,6 +76,8 @@ def load_tokenizer(name: str, revision: str | None) -> Tokenizer:
                 f"{name} has no tokenizer.json: convert its tokenizer to the fast format and save it there"
             )
         tokenizer = slow_or_fast.backend_tokenizer
+        if tokenizer.get_vocab_size() <= len(slow_or_fast.all_special_tokens):  # made of nothing
+            raise ModelError(f"{name} has no tokenizer: neither tokenizer.json nor a vocabulary is there")
     tokenizer.no_padding()
     tokenizer.no_truncation()
     tokenizer.encode_special_tokens = True
