@@ -202,6 +202,11 @@ def test_sheet(indexed: Run, tmp_path: Path) -> None:
     assert Image.open(tmp_path / "sheet.png").width > 600
     failed = indexed("search", "photo.png", "blue", "--sheet", "sheet.nothing", code=1)
     assert "cannot write the sheet sheet.nothing" in failed.stderr
+    before = (tmp_path / "photo.png").read_bytes()
+    failed = indexed("search", "photo.png", "blue", "--sheet", "photo.png", code=1)
+    assert "would overwrite the picture photo.png" in failed.stderr
+    assert (tmp_path / "photo.png").read_bytes() == before
+    assert not list(tmp_path.glob(".*sheet*"))
 
 
 def test_like_asks_with_a_result_of_the_last_search(indexed: Run, tmp_path: Path) -> None:

@@ -108,6 +108,13 @@ def test_long_text_is_cut_with_an_ellipsis() -> None:
     assert module._cut("short", font, 80) == "short"
 
 
+@pytest.mark.parametrize("size", [(1, 3_000), (3_000, 1), (1, 1), (2, 150)])
+def test_the_thinnest_pictures_are_drawn(size: tuple[int, int]) -> None:
+    thin = Image.new("RGB", size, (1, 2, 3))
+    sheet = contact_sheet(thin, "", [Shown(thin, "", 0.1)])
+    assert len(places(sheet, (1, 2, 3))) >= 100
+
+
 def test_sheets_stack_one_below_the_other() -> None:
     sheets = [contact_sheet([], "a", results(1)), contact_sheet(photo(1), "b", results(7))]
     stack = stack_sheets(sheets)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
 from image2sentence.images import printable
 
@@ -192,7 +192,9 @@ def _result(sheet: Image.Image, corner: tuple[int, int], rank: int, result: Show
 
 def _tile(sheet: Image.Image, picture: Image.Image, corner: tuple[int, int], side: int) -> None:
     """The whole picture with round corners, centred on a plate with round corners."""
-    fitted = ImageOps.contain(picture.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
+    scale = side / max(picture.size)
+    size = (max(1, round(scale * picture.width)), max(1, round(scale * picture.height)))  # thin as it may be
+    fitted = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
     place = corner[0] + (side - fitted.width) // 2, corner[1] + (side - fitted.height) // 2
     sheet.paste(_PLATE, (*corner, corner[0] + side, corner[1] + side), _rounded((side, side)))
     sheet.paste(fitted, place, _rounded(fitted.size))
@@ -203,7 +205,8 @@ def _rounded(size: tuple[int, int]) -> Image.Image:
     """Mask of a rectangle with smooth round corners, mode L."""
     width, height = size[0] * _SMOOTH, size[1] * _SMOOTH
     large = Image.new("L", (width, height), 0)
-    ImageDraw.Draw(large).rounded_rectangle((0, 0, width - 1, height - 1), _CORNER * _SMOOTH, fill=255)
+    corner = min(_CORNER * _SMOOTH, (min(width, height) - 1) // 2)
+    ImageDraw.Draw(large).rounded_rectangle((0, 0, width - 1, height - 1), corner, fill=255)
     return large.resize(size, Image.Resampling.LANCZOS)
 
 

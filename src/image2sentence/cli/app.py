@@ -38,9 +38,23 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except Image2SentenceError as error:
             raise click.ClickException(str(error)) from error
+        except BrokenPipeError:  # `| head`: click's own
+            raise
+        except OSError as error:
+            raise click.ClickException(_told(error)) from error
         except KeyboardInterrupt:
             click.echo("Interrupted. What was finished is kept; the next run goes on from there.", err=True)
             ctx.exit(INTERRUPTED)
+
+
+def _told(error: OSError) -> str:
+    """What the system said, and of what."""
+    from image2sentence.images import display_path
+
+    where = "" if error.filename is None else f" ({display_path(error.filename)})"
+    return (
+        f"{error.strerror or error}{where}: check that it is there, its permissions, and the room on the disk"
+    )
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

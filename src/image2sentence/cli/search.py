@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +69,7 @@ def search(
         milliseconds = {"load_ms": load_ms, **answer.milliseconds}
         milliseconds["total_ms"] = 1000 * (time.perf_counter() - STARTED)
         if sheet is not None:
-            save_sheet(answer, sheet)
+            save_sheet(answer, sheet, [*pictures, *(result.path for result in answer.results)])
         if as_json:
             print_json(as_document(engine, pictures, answer, milliseconds))
         else:
@@ -75,10 +78,19 @@ def search(
     _print_notes(answer, milliseconds if timing else {})
 
 
-def save_sheet(answer: Answer, file: Path) -> None:
-    """Draw the answer into a picture file. Raises ClickException where it cannot be written."""
+def save_sheet(answer: Answer, file: Path, shown: Iterable[str | os.PathLike[str]] = ()) -> None:
+    """Draw the answer into a picture file, whole or not at all.
+
+    Raises ClickException where it cannot be written, or is one of the pictures `shown`.
+    """
+    if any(os.path.exists(path) and file.exists() and os.path.samefile(path, file) for path in shown):
+        raise click.ClickException(f"the sheet would overwrite the picture {file}: choose another name")
     try:
-        answer.draw().save(file)
+        sheet = answer.draw()
+        with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.name}.") as folder:
+            draft = Path(folder, file.name)
+            sheet.save(draft)
+            os.replace(draft, file)
     except (OSError, ValueError) as error:
         raise click.ClickException(f"cannot write the sheet {file}: {error}") from error
 
