@@ -102,6 +102,11 @@ def subject(base: str, gender_word: str) -> str:
     return " ".join("{g}" if part == gender_word else part for part in parts)
 
 
+def anyone(thing: str) -> str:
+    """A subject without its "{g}": what the woman, the man and the person have in common."""
+    return " ".join(part for part in thing.split(" ") if part != "{g}")
+
+
 def _rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         raise DataError(

@@ -3,8 +3,8 @@
     python -m recipes.miniature.robustness --data ../shared/data --runs runs/miniature
 
 Measures the bundled model on drawn products (docs/robustness.md) and the fashion models of `train_queries fashion`
-(docs/robustness-fashion.md), both on colour change. `--only drawn` needs no model but the bundled one. The gallery stays
-clean, and so does the weight of the sum: who asks does not say how bad the picture is. Interrupt it at any time;
+(docs/robustness-fashion.md), both on colour change. `--only drawn` needs no model but the bundled one. The gallery
+stays clean, and so does the weight of the sum: who asks does not say how bad the picture is. Interrupt it at any time;
 settings that were measured are not measured again.
 """
 
