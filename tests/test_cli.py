@@ -225,6 +225,26 @@ def test_like_with_words_leaves_the_asked_result_out(indexed: Run) -> None:
     assert "red" not in found
 
 
+@pytest.mark.parametrize("content", ["{", "[" * 100_000, "9" * 5_000])
+def test_a_damaged_memory_of_the_last_search_is_named(
+    indexed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "state"))
+    indexed("search", "green")
+    (file,) = (path for path in (tmp_path / "state").rglob("*") if path.is_file())
+    file.write_text(content)
+    assert "cannot be read" in indexed("search", "--like", "1", code=1).stderr
+
+
+def test_words_that_are_no_text_are_refused(indexed: Run) -> None:
+    for command in (
+        ["search", "\udcff red"],
+        ["search", "red", "--not", "\udcff"],
+        ["bench", "--words", "\udcff"],
+    ):
+        assert "expected words in UTF-8" in indexed(*command, code=1).stderr
+
+
 def test_like_needs_a_last_search_of_this_gallery(indexed: Run, tmp_path: Path, photos: Path) -> None:
     assert "none is known" in indexed("search", "--like", "1", code=1).stderr
     indexed("search", "green")

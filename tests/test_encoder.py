@@ -198,11 +198,64 @@ def test_a_wrong_type_is_refused(folder: Path) -> None:
         load_encoder(folder)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff\xfe",
+        b"[" * 200_000,
+        b'{"format": ' * 200_000,
+        b'{"format": %s}' % (b"1" * 5_000),
+    ],
+    ids=["empty", "cut short", "a list", "not UTF-8", "nested lists", "nested objects", "a long number"],
+)
 def test_a_damaged_config_is_refused(folder: Path, content: bytes) -> None:
     (folder / "config.json").write_bytes(content)
-    with pytest.raises(ModelError):
+    with pytest.raises(ModelError, match=r"config\.json"):
         load_encoder(folder)
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ("learner", "heads", 0),
+        ("learner", "heads", -4),
+        ("learner", "width", 0),
+        ("learner", "blocks", -1),
+        ("query_preprocessing", "size", 10**9),
+        ("gallery_preprocessing", "size", 0),
+        pytest.param(None, "word_norm", 10**400, id="word_norm-huge"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused(folder: Path, section: str | None, name: str, value: int) -> None:
+    raw = json.loads((folder / "config.json").read_text())
+    edit_config(folder, {name: value} if section is None else {section: raw[section] | {name: value}})
+    with pytest.raises(ModelError, match=rf"config\.json.*{name.split('_')[-1]}"):
+        load_encoder(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"query_preprocessing": {"size": 64}},
+        {"gallery_preprocessing": {"size": 4_096}},
+        {"width": 10**12},
+        {"word_width": 64},
+    ],
+    ids=str,
+)
+def test_a_config_that_does_not_fit_the_graphs_is_refused(folder: Path, change: dict[str, object]) -> None:
+    edit_config(folder, change)
+    broken, pictures = load_encoder(folder), [Image.new("RGB", (9, 9))]
+
+    def all_graphs() -> None:
+        broken.encode_queries(broken.encode_sentences(pictures), ["red"])
+        broken.encode_images(pictures)
+
+    with pytest.raises(ModelError, match=r"config\.json does not fit onnx/"):
+        all_graphs()
 
 
 @pytest.mark.parametrize("name", ["onnx/query_image.onnx", "onnx/query_text.onnx", "tokenizer.json"])

@@ -237,6 +237,16 @@ def test_several_pictures_are_looked_up_at_once(tmp_path: Path) -> None:
     filled(tmp_path)
     with Gallery.open(tmp_path) as gallery:
         assert gallery.pictures_of([3, 77, 1]) == [gallery.picture(3), None, gallery.picture(1)]
+        assert gallery.pictures_of([2**63, 3, -(10**23), -1, 10**23]) == [
+            None,
+            gallery.picture(3),
+            None,
+            None,
+            None,
+        ]
+        for number in (2**63, -(10**23), 10**23):  # what SQLite cannot hold is no damage
+            with pytest.raises(QueryError, match=f"has no picture {number}"):
+                gallery.picture(number)
 
 
 def test_a_second_writer_is_told_who_writes(tmp_path: Path) -> None:

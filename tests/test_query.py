@@ -157,6 +157,9 @@ def shades(engine: QueryEngine, folder: Path, count: int) -> None:
         ({"words": "red", "not_words": (" ",)}, "without words"),
         ({"words": "red", "vector": np.ones(3, np.float32)}, "one or the other"),
         ({"vector": np.zeros(3, np.float32)}, "no direction"),
+        ({"vector": np.array([1, np.inf, 0], np.float32)}, "no direction"),
+        ({"words": "\udcff\udcfe red"}, r"expected words in UTF-8, got '\\udcff\\udcfe red'"),
+        ({"words": "red", "not_words": ("blue", "\udcff")}, "expected words in UTF-8"),
     ],
 )
 def test_impossible_queries_are_refused(values: dict[str, Any], message: str) -> None:
@@ -222,6 +225,19 @@ def test_sentences_items_and_vectors_ask_like_the_picture(engine: QueryEngine, t
         Query(vector=3 * compose(engine.encoder, [plain("red")], "blue"), exclude=(red.id,)),
     ]
     assert [names(engine.rank(query)) for query in ways] == [expected] * 4
+
+
+@pytest.mark.parametrize("scale", [1e-30, 2.0**-100, 2.0**100, 1e30])
+def test_only_the_direction_of_a_vector_counts(engine: QueryEngine, scale: float) -> None:
+    vector = compose(engine.encoder, [plain("red")], "blue")
+    plainly, scaled = (engine.rank(Query(vector=one)) for one in (vector, np.float32(scale) * vector))
+    assert names(scaled) == names(plainly)
+    assert [one.score for one in scaled.results] == pytest.approx([one.score for one in plainly.results])
+
+
+def test_words_that_are_not_utf_8_are_refused_in_compose_too() -> None:
+    with pytest.raises(QueryError, match="expected words in UTF-8"):
+        compose(FakeEncoder(), [plain("red")], "\udcff")
 
 
 def test_a_vector_of_another_width_is_refused(engine: QueryEngine) -> None:

@@ -8,6 +8,8 @@ import builtins
 import hashlib
 import io
 import os
+import shutil
+import socket
 import sys
 import tempfile
 import threading
@@ -21,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click import ClickException
 from click.testing import CliRunner
 from PIL import Image
 
@@ -33,7 +36,7 @@ from tokenizers import Tokenizer
 from fakes import FakeEncoder, encoded, model_config, photo, png_bomb, rotated_jpeg
 from image2sentence import server
 from image2sentence.cli.app import cli
-from image2sentence.cli.serve import address, server_extra
+from image2sentence.cli.serve import address, server_extra, taken
 from image2sentence.config import Preprocessing
 from image2sentence.encoders import load_encoder
 from image2sentence.encoders.folder import bundled
@@ -224,6 +227,11 @@ def test_a_ready_vector_asks_like_what_it_was_made_of(client: TestClient, shop: 
         asked_as_json(client, vector=vector.tolist()),
     ):
         assert shop.found(answer) == [shop.names[one["id"]] for one in by_words["results"]]
+    for scale in (1e-30, 1e30):  # whose squares float32 does not hold
+        scaled = [scale * value for value in vector.tolist()]
+        assert [one["id"] for one in asked_as_json(client, vector=scaled).json()["results"]] == [
+            one["id"] for one in by_words["results"]
+        ]
     for wrong in ("not base64", [1.0, float(10**40)], [], [0.0] * 49, [1.0] * 3, "AAAA" * 7):
         refused = asked_as_json(client, vector=wrong)
         assert refused.status_code == 422, refused.text
@@ -298,6 +306,62 @@ def test_pictures_indexed_meanwhile_are_found(
     found = client.post("/v1/search", **form(text="yellow")).json()
     assert found["total"] == len(COLOURS) + 2
     assert found["results"][0]["id"] not in shop.names
+
+
+def replaced(shop: Shop, *colours: str) -> dict[str, int]:
+    """Deletes the gallery and indexes other pictures into a new one in its place; their ids by name."""
+    folder = shop.gallery.folder
+    shutil.rmtree(folder)
+    for picture in shop.pictures.iterdir():
+        picture.unlink()
+    for colour in colours:
+        (shop.pictures / f"{colour}.png").write_bytes(plate(colour))
+    with Gallery.create(folder, shop.encoder.fingerprint, shop.encoder.width) as gallery:
+        index_pictures(shop.pictures, gallery, shop.encoder)
+        return {picture.path.stem: picture.id for picture in gallery.pictures()}
+
+
+@pytest.mark.parametrize("first", ["/v1/search", "/ready", "/v1/items", "/v1/gallery"])
+def test_another_gallery_in_the_same_place_is_served(
+    client: TestClient, shop: Shop, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    monkeypatch.setattr("image2sentence.server.service.LOOKS_FOR_CHANGES", 0.0)
+    shown = {number: client.get(f"/v1/items/{number}/thumbnail").content for number in sorted(shop.names)[:2]}
+    asked_as_json(client, item=min(shop.names))
+    ids = replaced(shop, "yellow", "black")
+    assert set(ids.values()) == set(shown)
+    assert (asked_as_json(client, text="x") if first == "/v1/search" else client.get(first)).is_success
+    assert client.get("/health").json()["pictures"] == client.get("/ready").json()["pictures"] == 2
+    found = asked_as_json(client, text="yellow").json()
+    assert (found["total"], found["results"][0]["id"]) == (2, ids["yellow"])
+    assert client.get("/v1/gallery").json() == {"pictures": 2, "columns": [], "device": False}
+    for number, former in shown.items():
+        assert client.get(f"/v1/items/{number}/thumbnail").content != former
+    itself = asked_as_json(client, item=min(shop.names)).json()["results"][0]
+    assert (itself["id"], itself["score"] > 0.99) == (min(shop.names), True)
+    with pytest.raises(GalleryError):  # closed, so that the disk gets its room back
+        len(shop.gallery)
+
+
+def test_a_gallery_that_has_gone_is_not_served_from_memory(
+    client: TestClient, shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("image2sentence.server.service.LOOKS_FOR_CHANGES", 0.0)
+    folder, away = shop.gallery.folder, shop.gallery.folder.with_name("away")
+
+    def statuses() -> set[int]:
+        answers = [client.get(path) for path in ("/ready", "/v1/items", "/v1/gallery")]
+        return {answer.status_code for answer in (*answers, asked_as_json(client, text="red"))}
+
+    folder.rename(away)
+    assert statuses() == {503}
+    assert "cannot be reached any more" in caplog.text
+    Gallery.create(folder, "another model", shop.encoder.width).close()
+    assert statuses() == {503}
+    assert "use that model" in caplog.text
+    shutil.rmtree(folder)
+    away.rename(folder)
+    assert statuses() == {200}
 
 
 def test_the_page_s_own_encoder_is_handed_out_only_where_it_is_wanted(tmp_path: Path, shop: Shop) -> None:
@@ -436,6 +500,12 @@ def test_a_thumbnail_is_made_once(client: TestClient, shop: Shop) -> None:
             400,
             "cannot be read",
         ),
+        ({"json": {"vector": [0.0] * 48 + [1e-60]}}, 422, "vector"),
+        (
+            {"content": b'{"text": "\\ud800"}', "headers": {"content-type": "application/json"}},
+            422,
+            "Invalid JSON",
+        ),
     ],
 )
 def test_what_cannot_be_answered_is_said(
@@ -448,6 +518,43 @@ def test_what_cannot_be_answered_is_said(
     assert not leaks(answer.text, shop)
 
 
+WRITTEN = (
+    b'--x\r\nContent-Disposition: form-data; name="text"\r\n\r\nred\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="where"\r\n\r\nhue = 240\r\n--x--'
+)
+
+
+def sent(client: TestClient, body: bytes, parameters: str = "boundary=x") -> Any:
+    """The answer to a form written by hand."""
+    headers = {"content-type": f"multipart/form-data; {parameters}"}
+    return client.post("/v1/search", content=body, headers=headers)
+
+
+def test_a_form_that_breaks_off_anywhere_is_refused(client: TestClient) -> None:
+    for length in range(len(WRITTEN)):
+        answer = sent(client, WRITTEN[:length])
+        assert answer.status_code == 400, WRITTEN[:length]
+        assert "the form cannot be read" in answer.json()["error"]
+
+
+def test_a_form_may_end_as_clients_end_it(client: TestClient, shop: Shop) -> None:
+    for ending in (b"", b"\r\n", b"\r\nan epilogue\r\n--x\r\n"):
+        assert shop.found(sent(client, WRITTEN + ending)) == ["blue"]
+    for parameters in ('boundary="x"', 'boundary=x; charset="utf-8"', "charset=latin-1; boundary=x"):
+        assert shop.found(sent(client, WRITTEN, parameters)) == ["blue"]
+    quoted = WRITTEN.replace(b"--x", b"--a b:c")
+    assert shop.found(sent(client, quoted, 'boundary="a b:c"')) == ["blue"]
+
+
+@pytest.mark.parametrize("charset", ["undefined", "punycode", "utf-16", "unicode_escape"])
+def test_an_odd_charset_is_the_askers_mistake(client: TestClient, charset: str) -> None:
+    odd = WRITTEN.replace(b"red", b"r\xe9d\\ud800")
+    assert sent(client, odd, f"boundary=x; charset={charset}").status_code in (400, 422)
+    if charset in ("undefined", "punycode"):
+        answer = sent(client, odd, f"boundary=x; charset={charset}")
+        assert (answer.status_code, "UTF-8" in answer.json()["error"]) == (400, True)
+
+
 def leaks(body: str, shop: Shop) -> list[str]:
     """What must not stand in an answer: places on this disk, names of files, code."""
     private = (str(shop.pictures.parent), "pictures/", ".png", ".py", "Traceback", "sqlite")
@@ -458,6 +565,8 @@ def leaks(body: str, shop: Shop) -> list[str]:
 def test_unknown_items_are_not_found(client: TestClient, kind: str) -> None:
     assert client.get(f"/v1/items/999{kind}").status_code == 404
     assert client.get(f"/v1/items/-1{kind}").status_code == 404
+    for number in (10**23, -(10**23), 2**63, -(2**63) - 1):
+        assert client.get(f"/v1/items/{number}{kind}").status_code == 404
     assert client.get(f"/v1/items/x{kind}").status_code == 422
     assert client.get(f"/v1/items/..%2F..%2Fred.png{kind}").status_code in (404, 422)
 
@@ -565,7 +674,7 @@ def test_why_a_store_cannot_be_read_is_not_told(
     client: TestClient, shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     item = replace(shop.gallery.picture(shop.ids["blue"]), path="s3://secret-bucket/blue.png")
-    monkeypatch.setattr(shop.service, "item", lambda number: item)
+    monkeypatch.setattr(shop.gallery, "pictures_of", lambda numbers: [item])
 
     def refuse(picture: Any) -> bytes:
         raise ImageError(f"it cannot be read (PermissionError: {picture.path})")
@@ -906,18 +1015,59 @@ def import_without(missing: str) -> Callable[..., Any]:
     return imported
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def serve(shop: Shop, *options: str) -> Any:
+    return CliRunner().invoke(cli, ["serve", "--gallery", str(shop.gallery.folder), *options])
+
+
+def test_serve_says_where_only_once_the_port_is_its_own(shop: Shop) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        refused = serve(shop, "--port", str(other.getsockname()[1]))
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "choose another --port" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "code"), [("192.0.2.1", 1), ("no.such.host.invalid", 1), ("a..b", 2), (f"{'x' * 70}.org", 2)]
+)
+def test_serve_refuses_a_host_that_is_not_here(shop: Shop, host: str, code: int) -> None:
+    refused = serve(shop, "--host", host, "--port", str(free_port()))
+    assert (refused.exit_code, refused.stdout) == (code, "")
+    assert "--host" in refused.stderr
+
+
+def test_a_name_is_listened_at_where_it_has_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, port = socket.SOCK_STREAM, free_port()
+    missing = (socket.AF_INET, stream, 6, "", ("192.0.2.1", port))
+    here = (socket.AF_INET, stream, 6, "", ("127.0.0.1", port))
+    for known in ([missing, here], [here, missing]):
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, known=known, **__: known)
+        with taken("some.name", port) as sockets:
+            assert [one.getsockname() for one in sockets] == [("127.0.0.1", port)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [missing, missing])
+    with pytest.raises(ClickException, match="choose another --host"), taken("some.name", port):
+        pass
+
+
 def test_serve_runs_the_app_on_the_loopback(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     import uvicorn
 
     from image2sentence import encoders
 
-    started: list[dict[str, Any]] = []
+    started: list[Any] = []
     monkeypatch.setattr(encoders, "load_encoder", lambda folder=None, threads=0: shop.encoder)
-    monkeypatch.setattr(uvicorn, "run", lambda app, **options: started.append(options))
-    quiet = CliRunner().invoke(cli, ["serve", "--gallery", str(shop.gallery.folder)])
+    monkeypatch.setattr(
+        uvicorn.Server, "run", lambda server, sockets: started.extend(one.getsockname() for one in sockets)
+    )
+    port = free_port()
+    quiet = serve(shop, "--port", str(port))
     assert (quiet.exit_code, quiet.stderr) == (0, "")
-    assert "6 pictures at http://127.0.0.1:8000" in quiet.stdout
-    warned = CliRunner().invoke(cli, ["serve", "--gallery", str(shop.gallery.folder), "--host", "0.0.0.0"])
+    assert f"6 pictures at http://127.0.0.1:{port}" in quiet.stdout
+    warned = serve(shop, "--port", str(port), "--host", "0.0.0.0")
     assert "--token keeps strangers out" in warned.stderr
-    assert [options["host"] for options in started] == ["127.0.0.1", "0.0.0.0"]
+    assert started == [("127.0.0.1", port), ("0.0.0.0", port)]
     assert address("::1", 80) == "http://[::1]:80"

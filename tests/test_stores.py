@@ -97,6 +97,7 @@ def test_what_is_written_is_read_back(place: str) -> None:
         assert gallery.columns() == COLUMNS
         assert gallery.metadata(ids.tolist()) == METADATA
         assert gallery.pictures_of([ready[3].id, 777, ready[0].id]) == [ready[3], None, ready[0]]
+        assert gallery.pictures_of([2**63, -1, 10**30]) == [None] * 3
         with pytest.raises(QueryError, match="has no picture 777"):
             gallery.picture(777)
 

@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 from image2sentence.errors import ConfigError
 
 FORMAT_VERSION = 1
+LARGEST_SIDE = 4_096
+"""Pixels a side that an encoder may want: 4 times what the largest in use do."""
 
 T = TypeVar("T")
 
@@ -36,7 +38,10 @@ class Preprocessing:
     std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
 
     def __post_init__(self) -> None:
-        _check(self.size > 0, f"preprocessing size must be positive, got {self.size}")
+        _check(
+            0 < self.size <= LARGEST_SIDE,
+            f"preprocessing size must be 1 to {LARGEST_SIDE:,} pixels, got {self.size}",
+        )
         _check(self.fit in ("squash", "crop"), f"preprocessing fit must be squash or crop, got {self.fit!r}")
         _check(
             self.resample in ("bilinear", "bicubic", "lanczos"),
@@ -84,6 +89,9 @@ class LearnerConfig:
             self.softmax in ("places", "tokens"),
             f"softmax must be over places or tokens, got {self.softmax!r}",
         )
+        for name, least in (("width", 1), ("heads", 1), ("blocks", 0)):
+            value = getattr(self, name)
+            _check(value >= least, f"{name} must be at least {least}, got {value}")
         _check(self.width % self.heads == 0, f"width {self.width} is not a multiple of heads {self.heads}")
 
 
@@ -161,7 +169,9 @@ def read_json(path: Path, error: type[Exception] = ConfigError) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise error(f"expected a file at {path}, and there is none") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as reason:
+    except RecursionError:
+        raise error(f"{path} is not readable JSON: it is nested too deeply") from None
+    except (OSError, ValueError) as reason:  # besides what is no JSON: numbers of thousands of digits
         raise error(f"{path} is not readable JSON: {reason}") from reason
 
 
@@ -176,7 +186,10 @@ def from_dict(cls: type[T], values: Any, where: str) -> T:
     given = {name: _value(hints[name], value, f"{where}.{name}") for name, value in values.items()}
     if missing := [name for name, f in fields.items() if name not in given and _required(f)]:
         raise ConfigError(f"{where}: missing key {missing[0]!r}")
-    return cls(**given)
+    try:
+        return cls(**given)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def to_dict(value: Any) -> dict[str, Any]:
@@ -200,13 +213,20 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if origin is tuple and isinstance(value, (list, tuple)):
         return tuple(_value(arguments[0], item, where) for item in value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return _as_float(value, where)
     expected = origin or hint
     if hint is Any:
         return value
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
         raise ConfigError(f"{where}: expected {expected.__name__}, got {value!r}")
     return value
+
+
+def _as_float(value: int, where: str) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise ConfigError(f"{where}: expected a number below 1.8e308, got a larger one") from None
 
 
 def _check(holds: bool, message: str) -> None:

@@ -57,7 +57,10 @@ def bench(
     from image2sentence import timing
     from image2sentence.errors import ImageError
     from image2sentence.images import read_regular
+    from image2sentence.query.description import check_words
 
+    if words is not None:
+        check_words(words)
     try:
         asked = timing.drawn_picture() if picture is None else read_regular(picture)[0]
     except ImageError as error:

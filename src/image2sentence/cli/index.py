@@ -152,7 +152,9 @@ def _print_metadata(joined: MetadataReport) -> None:
     columns = ", ".join(f"{display_path(name)} ({kind})" for name, kind in joined.columns.items())
     click.echo(f"metadata: {joined.matched:,} rows, {joined.changed:,} pictures changed; columns {columns}")
     for name in joined.kept_as_text:
-        click.echo(f"  {display_path(name)} stays text, as it was first given; a column of another name would have a type of its own")
+        click.echo(
+            f"  {display_path(name)} stays text, as it was first given; give it another name to have it typed"
+        )
     if joined.unmatched:
         shown = ", ".join(display_path(name) for name in joined.examples)
         click.echo(f"  {joined.unmatched:,} rows name no picture here: {shown}")

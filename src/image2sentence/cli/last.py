@@ -69,7 +69,7 @@ def _read(gallery: GalleryStore) -> dict[str, Any]:
             kept = json.loads(stream.read(_LARGEST))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise click.ClickException(f"{file} cannot be read ({error}): delete it, and search again") from error
     same = isinstance(kept, dict) and kept.get("gallery") == _identity(gallery)
     ranks = kept.get("ranks") if same else None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import logging
 import os
+import socket
 import sys
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -26,6 +29,7 @@ SWITCH_SECONDS = 0.0005
 LARGE_BLOCK = 1 << 20
 
 _M_MMAP_THRESHOLD = -3
+_NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 @click.command()
@@ -107,7 +111,7 @@ def serve(
     from image2sentence.encoders import load_encoder
     from image2sentence.gallery.opening import open_gallery
 
-    with open_gallery(name) as opened:
+    with taken(host, port) as sockets, open_gallery(name) as opened:
         service = SearchService(load_encoder(model, threads), opened)
         service.prepare()
         hosts = LOOPBACK if host in LOOPBACK else None
@@ -124,15 +128,15 @@ def serve(
             click.echo(
                 f"Anyone who can reach {host} can see the pictures; --token keeps strangers out.", err=True
             )
+        with _told(host, port):
+            for one in sockets:
+                one.listen()
         click.echo(f"{len(service):,} pictures at {address(host, port)} (Ctrl-C stops)")
-        uvicorn.run(
-            app,
-            host=host,
-            port=port,
-            log_level="warning",
-            server_header=False,
-            timeout_graceful_shutdown=FINISHING_SECONDS,
+        config = uvicorn.Config(
+            app, log_level="warning", server_header=False, timeout_graceful_shutdown=FINISHING_SECONDS
         )
+        with suppress(KeyboardInterrupt):  # the server has ended by then
+            uvicorn.Server(config).run(sockets)
 
 
 def _share_cores() -> None:
@@ -165,6 +169,55 @@ def _require_runtime(folder: Path | None, files: Iterable[str]) -> None:
             "`npm install onnxruntime-web`",
             param_hint="--browser-runtime",
         )
+
+
+@contextmanager
+def taken(host: str, port: int) -> Iterator[list[socket.socket]]:
+    """Sockets bound to every address of a host; until they listen, nobody is kept waiting for the model to load.
+
+    Raises ClickException where the host or its port cannot be taken.
+    """
+    with ExitStack() as opened:
+        sockets: list[socket.socket] = []
+        with _told(host, port):
+            known = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            places = dict.fromkeys((family, place) for family, _, _, _, place in known)
+            for left, (family, place) in reversed(list(enumerate(places))):
+                try:
+                    sockets.append(opened.enter_context(_bound(family, place)))
+                except OSError as error:
+                    # "localhost" may be an IPv6 address, too, where there is no IPv6.
+                    if error.errno not in _NO_SUCH_ADDRESS or not (left or sockets):
+                        raise
+        yield sockets
+
+
+def _bound(family: int, place: Any) -> socket.socket:
+    one = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":  # a port stays taken for a while otherwise; on Windows it would be shared
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        one.bind(place)
+    except OSError:
+        one.close()
+        raise
+    return one
+
+
+@contextmanager
+def _told(host: str, port: int) -> Iterator[None]:
+    """Why an address cannot be listened at, and what to do."""
+    try:
+        yield
+    except UnicodeError as error:
+        raise click.BadParameter(f"{host!r} is no host name", param_hint="--host") from error
+    except OSError as error:
+        other = "--port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
+        raise click.ClickException(
+            f"cannot listen at {address(host, port)} ({error.strerror}): choose another {other}"
+        ) from error
 
 
 def address(host: str, port: int) -> str:

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 
 from image2sentence.encoders.base import Vectors, with_sentences
 from image2sentence.encoders.folder import (
+    CONFIG,
     GALLERY_IMAGE,
     MATCH,
     QUERY_IMAGE,
@@ -247,9 +248,10 @@ class OnnxEncoder:
 
     def _encode_ids(self, sentences: Vectors, ids: Sequence[Sequence[int]]) -> Vectors:
         """Rows of equal length in one call: no padding, so nothing is computed for words that are not there."""
+        graph = self._query_text  # before there is room for what it gives, which it is checked against
         vectors = np.empty((len(ids), self.width), np.float32)
         for rows, feed in _by_length(sentences, ids):
-            (vectors[rows],) = self._query_text.run(None, feed)
+            (vectors[rows],) = graph.run(None, feed)
         return _unit(vectors)
 
     def _plain_ids(self, text: str) -> list[int]:
@@ -316,15 +318,31 @@ class OnnxEncoder:
         return self._session(MATCH)
 
     def _session(self, name: str, threads: int | None = None) -> Any:
-        return _load(
-            self.folder.path / name, self.folder.read(name), self._threads if threads is None else threads
-        )
+        content = self.folder.read(name)
+        graph = _load(self.folder.path / name, content, self._threads if threads is None else threads)
+        return self._fitting(name, graph)
 
     def _query_session(self, name: str) -> Any:
         """A graph for one query at a time. Its idle threads sleep: spinning, they slow down what comes after it."""
         content = self.folder.read(name)
         threads = self._threads or int(len(content) <= _SMALL)
-        return _load(self.folder.path / name, content, threads, spin=False)
+        return self._fitting(name, _load(self.folder.path / name, content, threads, spin=False))
+
+    def _fitting(self, name: str, graph: Any) -> Any:
+        """The graph. Raises ModelError where it reads or gives other shapes than the config says."""
+        config = self.config
+        how = config.gallery_preprocessing if name == GALLERY_IMAGE else config.query_preprocessing
+        width = config.sentence_width
+        expected = {"pixels": [how.size] * 2, "sentence": [width], "vectors": [config.width]}
+        for one in (*graph.get_inputs(), *graph.get_outputs()):
+            last = expected.get(one.name, [])
+            found = one.shape[len(one.shape) - len(last) :]
+            if any(isinstance(has, int) and has != wanted for has, wanted in zip(found, last, strict=True)):
+                raise ModelError(
+                    f"{self.folder.path / CONFIG} does not fit {name}: it says {one.name} of {last}, the graph has "
+                    f"{found}; restore both, or export the model again"
+                )
+        return graph
 
 
 def _load(path: Path, content: bytes, threads: int, spin: bool = True) -> Any:

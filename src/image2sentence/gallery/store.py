@@ -346,10 +346,10 @@ class Gallery:
 
     def picture(self, number: int) -> Picture:
         """The picture with this id. Raises QueryError when there is none, GalleryError where damaged."""
-        rows = self._rows(f"{self._pictures_query} WHERE pictures.id = ?", number)
-        if not rows:
+        (found,) = self.pictures_of([number])
+        if found is None:
             raise QueryError(f"the gallery in {display_path(self.folder)} has no picture {number}")
-        return self._picture(rows[0], self.roots())
+        return found
 
     def pictures_of(self, numbers: Sequence[int]) -> list[Picture | None]:
         """The pictures with these ids, in their order; None for an id that is not there (any more)."""
@@ -357,6 +357,7 @@ class Gallery:
         found: dict[int, Picture] = {}
         for start in range(0, len(numbers), _ROWS_AT_ONCE):
             wanted = [int(number) for number in numbers[start : start + _ROWS_AT_ONCE]]
+            wanted = [number for number in wanted if 0 <= number < 2**63]  # SQLite takes no others
             marks = ", ".join("?" * len(wanted))
             for row in self._rows(f"{self._pictures_query} WHERE pictures.id IN ({marks})", *wanted):
                 found[row[0]] = self._picture(row, roots)

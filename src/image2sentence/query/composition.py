@@ -11,7 +11,7 @@ from PIL import Image
 
 from image2sentence.encoders.base import Encoder, Vectors
 from image2sentence.errors import QueryError
-from image2sentence.query.description import NEUTRAL
+from image2sentence.query.description import NEUTRAL, check_words
 
 _SHORTEST_MEAN = 1e-4
 
@@ -94,8 +94,10 @@ def compose(
     composed with the words, and the query is the weighted mean of these vectors, scaled to length 1; see `blend` for
     the balance.
 
-    Raises QueryError where neither is given, where the words are too long, or where the pictures cancel out.
+    Raises QueryError where neither is given, where the words are too long or not in UTF-8, or where the pictures cancel
+    out.
     """
+    check_words(words)
     if not pictures and not words.strip():
         raise QueryError("expected a picture, words, or both; got neither")
     sentences = list(encoder.encode_sentences(pictures)) if pictures else []

@@ -13,7 +13,7 @@ from PIL import Image
 from image2sentence.encoders.base import Vectors
 from image2sentence.errors import QueryError
 from image2sentence.gallery.filters import Filter
-from image2sentence.images import PathLike
+from image2sentence.images import PathLike, printable
 
 Asked: TypeAlias = "PathLike | bytes | Image.Image | Reference"
 """A picture to ask with: a file, a file's content, a decoded RGB picture, or a `Reference`."""
@@ -116,6 +116,8 @@ class Query:
             raise QueryError(f"min_fit is a finite number, got {self.min_fit}")
         if not all(text.strip() for text in self.not_words):
             raise QueryError("not_words holds a text without words: leave it out")
+        for text in (self.words, *self.not_words):
+            check_words(text)
 
     def _check_asked(self) -> None:
         asked = bool(self.references or self.words.strip())
@@ -126,9 +128,9 @@ class Query:
             raise QueryError(
                 "a ready query vector stands in place of pictures and words: give one or the other"
             )
-        if self.vector is not None and not np.linalg.norm(self.vector) > 0:
+        if self.vector is not None and not (np.isfinite(self.vector).all() and np.any(self.vector)):
             raise QueryError(
-                "the query vector has no direction: all of it is zero, or a value is not a number"
+                "the query vector has no direction: all of it is zero, or a value is not a finite number"
             )
 
     @classmethod
@@ -140,3 +142,13 @@ class Query:
     def leaves_references_out(self) -> bool:
         """Whether the asked pictures may not be among the results."""
         return bool(self.words.strip()) if self.keep_references is None else not self.keep_references
+
+
+def check_words(words: str) -> None:
+    """Raises QueryError for what no tokenizer reads: half of a surrogate pair, as bytes other than UTF-8 become."""
+    try:
+        words.encode()
+    except UnicodeEncodeError as error:
+        raise QueryError(
+            f"expected words in UTF-8, got '{printable(words[:60])}': leave out what is something else"
+        ) from error

@@ -165,7 +165,9 @@ class QueryEngine:
             raise QueryError(
                 f"expected a query vector of width {self.encoder.width}, got one of shape {vector.shape}"
             )
-        return np.asarray(vector.reshape(1, -1) / np.linalg.norm(vector), np.float32)
+        wide = vector.reshape(1, -1).astype(np.float64)
+        wide /= np.abs(wide).max()  # so that no square is too large or too small for its type
+        return np.asarray(wide / np.linalg.norm(wide), np.float32)
 
     def _left_out(self, task: _Task) -> Collection[int]:
         """Ids that may not appear, among those that the searcher knows."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import os
 import threading
 import time
+import weakref
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +24,11 @@ from image2sentence.encoders.base import Encoder, Vectors
 from image2sentence.encoders.folder import CONFIG, QUERY_IMAGE, QUERY_TEXT, TOKENIZER
 from image2sentence.encoders.guide import PHRASES, VECTORS
 from image2sentence.encoders.onnx import Explanation
-from image2sentence.errors import Image2SentenceError, ImageError, QueryError
+from image2sentence.errors import GalleryError, Image2SentenceError, ImageError, QueryError
 from image2sentence.gallery.filters import ColumnType, Value
 from image2sentence.gallery.indexing import AT_LEAST
 from image2sentence.gallery.protocol import GalleryStore
-from image2sentence.gallery.store import Picture
+from image2sentence.gallery.store import DATABASE, Gallery, Picture
 from image2sentence.images import decode_image
 from image2sentence.places import read_picture
 from image2sentence.query import Answer, KnowsWords, Query, QueryEngine, Reference
@@ -49,6 +52,8 @@ _QUALITY = 85
 _READING_LOCKS = 64
 _log = logging.getLogger("image2sentence.server")
 _WHOLE = (0.0, 0.0, 1.0, 1.0)
+
+FileId: TypeAlias = tuple[int, int]
 
 
 class NotThere(QueryError):
@@ -106,33 +111,65 @@ class Explains(Protocol):
         ...
 
 
-class SearchService:
-    """A model and a gallery, held ready for any number of requests. Threads may share it.
-
-    What an indexing run adds or forgets is noticed within a second or so of the next query.
+class Holding:
+    """A gallery and what is remembered of it: left as a whole where another gallery has come to its place.
 
     Args:
         encoder: The model.
-        gallery: Stays open as long as the service is used; its owner closes it.
+        gallery: Open.
+        file: Which file the gallery was opened from, as `_file_of` tells.
+
+    Raises:
+        GalleryError: the gallery is of another model, or damaged.
+    """
+
+    def __init__(self, encoder: Encoder, gallery: GalleryStore, file: FileId | None) -> None:
+        self.engine = QueryEngine(encoder, gallery)
+        self.gallery = gallery
+        self.file = file
+        self.read_items: Recent[ReadPicture] = Recent(SENTENCES_KEPT)
+        self.jpegs: Recent[bytes] = Recent(JPEG_BYTES_KEPT, len)
+        self.facets: dict[str, Facet] | None = None
+
+    def refresh(self) -> None:
+        """Notice what an indexing run has changed in this gallery."""
+        if self.engine.refresh():
+            self.facets = None
+            self.read_items.clear()
+            self.jpegs.clear()
+
+
+class SearchService:
+    """A model and a gallery, held ready for any number of requests. Threads may share it.
+
+    What an indexing run adds or forgets is noticed within a second or so of the next query, and so is another gallery
+    in the same folder, which is then opened in place of the first.
+
+    Args:
+        encoder: The model.
+        gallery: Stays open as long as the service is used; its owner closes it. The service closes it, too, once
+            another has taken its place.
 
     Raises:
         GalleryError: the gallery is of another model, or damaged.
     """
 
     def __init__(self, encoder: Encoder, gallery: GalleryStore) -> None:
-        self.engine = QueryEngine(encoder, gallery)
         self._encoder = encoder
-        self._gallery = gallery
+        self._held = Holding(encoder, gallery, _file_of(gallery))
+        self._turn = threading.RLock()
         self._wording = Wording(encoder)
         self._read: Recent[ReadPicture] = Recent(SENTENCES_KEPT)
-        self._read_items: Recent[ReadPicture] = Recent(SENTENCES_KEPT)
         self._reading = [threading.Lock() for _ in range(_READING_LOCKS)]
-        self._jpegs: Recent[bytes] = Recent(JPEG_BYTES_KEPT, len)
-        self._facets: dict[str, Facet] | None = None
         self._looked = time.monotonic()
 
     def __len__(self) -> int:
         return len(self.engine)
+
+    @property
+    def engine(self) -> QueryEngine:
+        """What ranks the gallery that is held now."""
+        return self._held.engine
 
     def prepare(self) -> None:
         """Load the query side of the model, by asking something small. Raises ModelError."""
@@ -140,47 +177,50 @@ class SearchService:
 
     def check(self) -> None:
         """Raise GalleryError where the gallery cannot be read any more."""
-        len(self._gallery)
+        self._follow()
+        len(self._held.gallery)
 
     # ---- pictures of the gallery ----
 
     def item(self, number: int) -> Picture:
         """A picture of the gallery. Raises NotThere."""
-        (found,) = self._gallery.pictures_of([number]) if number < 2**63 else [None]
-        if found is None or found.state != "ready":
-            raise NotThere(f"the gallery has no picture {number}")
-        return found
+        return _ready(self._held.gallery, number)
 
     def items(self, k: int, offset: int, where: str | None = None) -> tuple[list[Picture], int]:
         """Up to k pictures in gallery order after the first `offset`, of those that meet a condition; and how many do.
 
         Raises QueryError where the condition cannot be used.
         """
-        ids = self.engine.searcher.ids if where is None else self._gallery.select(where).tolist()
-        page = self._gallery.pictures_of([int(str(number)) for number in ids[offset : offset + k]])
+        self._follow()
+        held = self._held
+        ids = held.engine.searcher.ids if where is None else held.gallery.select(where).tolist()
+        page = held.gallery.pictures_of([int(str(number)) for number in ids[offset : offset + k]])
         return [picture for picture in page if picture is not None], len(ids)
 
     def metadata(self, ids: Sequence[int]) -> list[dict[str, Value]]:
         """For each picture, the values of its columns that are there."""
-        return self._gallery.metadata(ids) if self._gallery.columns() else [{} for _ in ids]
+        gallery = self._held.gallery
+        return gallery.metadata(ids) if gallery.columns() else [{} for _ in ids]
 
     def facets(self) -> dict[str, Facet]:
         """The gallery's columns, and what values they have; looked up once for each state of the gallery."""
-        known = self._facets
+        self._follow()
+        held = self._held
+        known = held.facets
         if known is None:
-            self._facets = known = facets_of(
-                self._gallery, [int(str(one)) for one in self.engine.searcher.ids]
-            )
+            ids = [int(str(one)) for one in held.engine.searcher.ids]
+            held.facets = known = facets_of(held.gallery, ids)
         return known
 
     def columns(self) -> dict[str, ColumnType]:
         """The gallery's metadata columns and their types."""
-        return self._gallery.columns()
+        return self._held.gallery.columns()
 
     def copies(self, sha256: str | None) -> list[int]:
         """Ids of the gallery's pictures with this content (hexadecimal); none for None."""
-        content = None if sha256 is None else self._gallery.find_content(bytes.fromhex(sha256))
-        return [] if content is None else self._gallery.with_content(content)[:1]
+        gallery = self._held.gallery
+        content = None if sha256 is None else gallery.find_content(bytes.fromhex(sha256))
+        return [] if content is None else gallery.with_content(content)[:1]
 
     # ---- references ----
 
@@ -189,7 +229,7 @@ class SearchService:
         if asked.picture is not None:
             return None
         if asked.sentence is None:
-            return None if asked.item is None else self._read_items.get(asked.item)
+            return None if asked.item is None else self._held.read_items.get(asked.item)
         return self._read.get(asked.sentence) if asked.item is None else None
 
     def read(self, asked: Asked) -> ReadPicture:
@@ -204,8 +244,9 @@ class SearchService:
             case Asked(None, None, str(sentence)):
                 return self._remembered(sentence)
             case Asked(None, int(item), None):
-                read = self._read_content(self._content(item))
-                self._read_items.put(item, read)
+                held = self._held
+                read = self._read_content(_content(held.gallery, item))
+                held.read_items.put(item, read)
                 return read
             case Asked(bytes(data), None, None):
                 return self._read_content(data)
@@ -223,9 +264,17 @@ class SearchService:
     # ---- queries ----
 
     def rank_many(self, queries: Sequence[Query]) -> list[Answer | Image2SentenceError]:
-        """The answer of each query, or its error; see `QueryEngine.rank_many`. To be called from one thread."""
-        self._look_for_changes()
-        return self.engine.rank_many(queries)
+        """The answer of each query, or its error; see `QueryEngine.rank_many`. To be called from one thread.
+
+        Raises GalleryError where the gallery has gone, or another that cannot be used is in its place.
+        """
+        with self._turn:
+            self._look_for_changes()
+            return self.engine.rank_many(queries)
+
+    def unchanged(self) -> AbstractContextManager[object]:
+        """Inside, only this thread looks for changes, so that what is asked in turn is of one gallery."""
+        return self._turn
 
     def device_file(self, name: str) -> bytes:
         """A file of the model folder's query side. Raises NotThere for any other."""
@@ -238,7 +287,7 @@ class SearchService:
 
     def jpeg_made(self, number: int, side: int) -> bytes | None:
         """What `jpeg` would give, where it has been made lately."""
-        return self._jpegs.get((number, side))
+        return self._held.jpegs.get((number, side))
 
     def jpeg(self, number: int, side: int) -> bytes:
         """An item's picture as JPEG without metadata, its longer side at most `side` pixels.
@@ -246,25 +295,43 @@ class SearchService:
         Raises:
             NotThere: an unknown item, or one whose file is gone or damaged.
         """
+        held = self._held
         try:
-            picture = decode_image(self._content(number), at_least=side).picture
+            picture = decode_image(_content(held.gallery, number), at_least=side).picture
         except ImageError as error:
             raise NotThere(f"picture {number} cannot be shown: {error}") from error
         picture.thumbnail((side, side))
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=_QUALITY)
         made = buffer.getvalue()
-        self._jpegs.put((number, side), made)
+        held.jpegs.put((number, side), made)
         return made
 
     def _look_for_changes(self) -> None:
         if time.monotonic() - self._looked < LOOKS_FOR_CHANGES:
             return
-        if self.engine.refresh():
-            self._facets = None
-            self._read_items.clear()
-            self._jpegs.clear()
+        self._follow()
+        self._held.refresh()
         self._looked = time.monotonic()
+
+    def _follow(self) -> None:
+        """Open the gallery that is now where the held one was. Raises GalleryError where there is none to be used."""
+        if _file_of(self._held.gallery) == self._held.file:
+            return
+        with self._turn:
+            held = self._held
+            file = _file_of(held.gallery)  # asked before opening, so that no later file passes for this one
+            if file == held.file or not isinstance(held.gallery, Gallery):
+                return
+            opened = Gallery.open(held.gallery.folder, fingerprint=self._encoder.fingerprint)
+            try:
+                self._held = Holding(self._encoder, opened, file)
+            except GalleryError:
+                opened.close()
+                raise
+            for one in (held, self._held):  # closed when no thread reads from it any more
+                weakref.finalize(one, one.gallery.close)
+            _log.warning("another gallery is in %s: it is served from now on", held.gallery.name)
 
     def _read_content(self, data: bytes) -> ReadPicture:
         digest = hashlib.sha256(data)
@@ -281,17 +348,6 @@ class SearchService:
             raise NotThere("this sentence is no longer remembered: send the picture again")
         return known
 
-    def _content(self, number: int) -> bytes:
-        """The file of an item. Why a local file cannot be read holds no path; what a store says may, and stays here."""
-        picture = self.item(number)
-        try:
-            return read_picture(picture)
-        except ImageError as error:
-            if isinstance(picture.path, Path):
-                raise NotThere(f"picture {number} cannot be read: {error}") from error
-            _log.warning("picture %d: %s", number, error)
-            raise NotThere(f"picture {number} cannot be read where it is kept") from error
-
     def _encoded(self, name: str, data: bytes) -> ReadPicture:
         try:
             picture = decode_image(data, max_pixels=UPLOAD_PIXELS, at_least=AT_LEAST).picture
@@ -302,6 +358,43 @@ class SearchService:
         told = self._encoder.explain(picture)
         region = covered(picture.size, self._encoder.config.query_preprocessing)
         return ReadPicture(name, told.tokens[None], told.attention, told.gates, region)
+
+
+def _file_of(gallery: GalleryStore) -> FileId | None:
+    """Device and inode of the file where a gallery in a folder lies; None for other galleries.
+
+    Another file cannot have the same as long as the gallery is open. Raises GalleryError where there is none.
+    """
+    if not isinstance(gallery, Gallery):
+        return None
+    try:
+        status = os.stat(gallery.folder / DATABASE)
+    except OSError as error:
+        raise GalleryError(
+            f"the gallery in {gallery.name} cannot be reached any more ({error.strerror}): put it back, or index the "
+            "pictures again"
+        ) from error
+    return status.st_dev, status.st_ino
+
+
+def _ready(gallery: GalleryStore, number: int) -> Picture:
+    """A picture that can be found. Raises NotThere."""
+    (found,) = gallery.pictures_of([number]) if 0 <= number < 2**63 else [None]
+    if found is None or found.state != "ready":
+        raise NotThere(f"the gallery has no picture {number}")
+    return found
+
+
+def _content(gallery: GalleryStore, number: int) -> bytes:
+    """The file of an item. Why a local file cannot be read holds no path; what a store says may, and stays here."""
+    picture = _ready(gallery, number)
+    try:
+        return read_picture(picture)
+    except ImageError as error:
+        if isinstance(picture.path, Path):
+            raise NotThere(f"picture {number} cannot be read: {error}") from error
+        _log.warning("picture %d: %s", number, error)
+        raise NotThere(f"picture {number} cannot be read where it is kept") from error
 
 
 def vector_of(data: bytes) -> NDArray[np.float32]:

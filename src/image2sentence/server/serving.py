@@ -152,9 +152,10 @@ class Serving:
 
     def _ranked_many(self, queries: list[Query]) -> list[Ranking | Exception]:
         """Runs in the queries' thread. What all the answers say of their pictures is looked up at once."""
-        answers = self.service.rank_many(queries)
-        found = [result.id for one in answers if isinstance(one, Answer) for result in one.results]
-        metadata = iter(self.service.metadata(found))
+        with self.service.unchanged():
+            answers = self.service.rank_many(queries)
+            found = [result.id for one in answers if isinstance(one, Answer) for result in one.results]
+            metadata = iter(self.service.metadata(found))
         return [
             Ranking(one, [next(metadata) for _ in one.results]) if isinstance(one, Answer) else one
             for one in answers

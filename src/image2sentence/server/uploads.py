@@ -65,6 +65,8 @@ async def read_form(
         ) from error
     except MultiPartException as error:
         raise HTTPException(400, f"the form cannot be read: {error.message}") from error
+    except (UnicodeError, LookupError) as error:
+        raise HTTPException(400, "the form cannot be read: send its text in UTF-8") from error
     except ClientDisconnect as error:
         raise Gone("the client left while sending") from error
     try:
@@ -73,17 +75,31 @@ async def read_form(
         await form.close()
 
 
+class _Parser(MultiPartParser):
+    """Starlette's parser, which leaves out the part in which a form breaks off, and says nothing of it."""
+
+    is_whole = False
+
+    def on_end(self) -> None:
+        """Called at the closing boundary."""
+        self.is_whole = True
+
+
 async def _whole(stream: AsyncGenerator[bytes, None]) -> bytes:
     return b"".join([chunk async for chunk in stream])
 
 
 async def _parsed(request: Request, stream: AsyncGenerator[bytes, None], limits: UploadLimits) -> FormData:
-    parser = MultiPartParser(
+    parser = _Parser(
         request.headers, stream, max_files=1, max_fields=MOST_FIELDS, max_part_size=LONGEST_FIELD
     )
     # The parser moves a larger file to disk; no body is larger than this.
     parser.spool_max_size = limits.body_bytes
-    return await parser.parse()
+    form = await parser.parse()
+    if not parser.is_whole:
+        await form.close()
+        raise MultiPartException("it is cut short, or does not end with its boundary and two hyphens")
+    return form
 
 
 def _hold_announced(request: Request, limits: UploadLimits, place: Place) -> None:

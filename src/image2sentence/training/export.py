@@ -132,7 +132,9 @@ def export(
             weights = {key: v.half() if v.is_floating_point() else v for key, v in model.state_dict().items()}
             state.save_tensors(draft / names.WEIGHTS, weights, {"light": light})
             if text is not None:
-                state.save_tensors(draft / names.TEXT_WEIGHTS, text.state_dict(), {"text": to_dict(text.config)})
+                state.save_tensors(
+                    draft / names.TEXT_WEIGHTS, text.state_dict(), {"text": to_dict(text.config)}
+                )
             files = [path.relative_to(draft).as_posix() for path in draft.rglob("*") if path.is_file()]
             config = _config(vl, model, light, settings, record, vl_name, share)
             config = names.listed(config, draft, files)

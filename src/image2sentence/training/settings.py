@@ -17,7 +17,14 @@ KEPT = ("best", "last")
 # A picture alone has nothing to be told apart from.
 _LEAST = {"steps": 1, "batch": 2, "accumulate": 1, "save_every": 1, "lar_batch": 2, "pseudo_captions": 1}
 _LEAST |= {"validation": 1, "warmup": 0, "queue": 0, "seed": 0}
-_NOT_NEGATIVE = ("gcd_weight", "lar_weight", "caption_weight", "modifier_weight", "weight_decay", "brightness")
+_NOT_NEGATIVE = (
+    "gcd_weight",
+    "lar_weight",
+    "caption_weight",
+    "modifier_weight",
+    "weight_decay",
+    "brightness",
+)
 _MOST_SEED = 2**31 - 1  # what every generator takes that it is mixed into
 
 

@@ -213,7 +213,8 @@ class MilvusGallery:
     def pictures_of(self, numbers: Sequence[int]) -> list[Picture | None]:
         """The ready pictures with these ids, in their order; None for an id that is not there (any more)."""
         roots = self.roots()
-        rows = self._rows_with("id", [int(number) for number in numbers], layout.PICTURE_FIELDS)
+        wanted = [int(number) for number in numbers if 0 <= number < 2**63]  # Milvus takes no others
+        rows = self._rows_with("id", wanted, layout.PICTURE_FIELDS)
         found = {int(row["id"]): layout.as_picture(row, roots) for row in rows}
         return [found.get(int(number)) for number in numbers]
 
