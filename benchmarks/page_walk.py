@@ -53,6 +53,17 @@ HEAT = """() => {
 }"""
 
 
+COUNT_FILES = """() => {
+  const send = window.fetch;
+  window.filesSent = 0;
+  window.fetch = (address, options) => {
+    const parts = options?.body instanceof FormData ? [...options.body.values()] : [];
+    window.filesSent += parts.filter((part) => part instanceof File).length;
+    return send(address, options);
+  };
+}"""
+
+
 class Walk:
     """A person at the page."""
 
@@ -250,6 +261,89 @@ def on_device(walk: Walk, address: str, photo: Path) -> None:
     for row in walk.page.locator("#costs tbody tr").all():
         print(f"    {' · '.join(row.inner_text().split(chr(9)))}")
     walk.shot("page-device")
+    walk.page.locator("#text").fill("red " * 80)
+    expect(walk.page.locator("#problem")).to_contain_text("too long")
+    walk.page.locator("#text").fill("")
+    walk.settled()
+    for place in range(walk.page.locator("#pseudo .switch").count()):
+        walk.page.locator("#pseudo .switch").nth(place).click()
+    expect(walk.page.locator("#problem")).to_contain_text("Every pseudo-word is switched off")
+    walk.page.locator("#pseudo .switch").first.click()
+    expect(walk.page.locator("#problem")).to_be_hidden()
+
+
+def there_and_back(walk: Walk, address: str) -> None:
+    """The browser's Back shows the step that the address names; the skip link leaves the query alone."""
+    page, reference = walk.page, walk.page.locator("#picture")
+    page.goto(address)
+    walk.settled()
+    walk.go_on()
+    page.go_back()
+    walk.settled()
+    expect(page.locator("#shown")).to_be_hidden()
+    sources = []
+    for _ in range(3):
+        walk.go_on()
+        sources.append(reference.get_attribute("src"))
+    page.locator("#trail button").nth(1).click()
+    walk.settled()
+    page.locator("#results button").nth(4).click()
+    walk.settled()
+    for expected in (sources[1], sources[2]):
+        page.go_back()
+        walk.settled()
+        assert reference.get_attribute("src") == expected
+    page.locator("#text").fill("but blue")
+    walk.settled()
+    before = page.url
+    page.locator(".skip").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#results")).to_be_focused()
+    assert (page.url, page.locator("#text").input_value()) == (before, "but blue")
+
+
+def slow_link(walk: Walk, address: str, photo: Path) -> None:
+    """A picture on its way is sent once, and what the model read in it comes, though words are typed meanwhile."""
+    page = walk.page
+    page.goto(address)
+    walk.settled()
+    link = page.context.new_cdp_session(page)
+    limits = {"offline": False, "latency": 1200, "downloadThroughput": -1, "uploadThroughput": -1}
+    link.send("Network.emulateNetworkConditions", limits)
+    page.evaluate(COUNT_FILES)
+    page.evaluate(DROP, [photo.name, base64.b64encode(photo.read_bytes()).decode()])
+    page.locator("#text").press_sequentially("but purple", delay=20)
+    expect(page.locator("#pseudo button").first).to_be_visible(timeout=30_000)
+    walk.settled()
+    first_is(walk, STEPS[0][1])
+    assert page.evaluate("window.filesSent") == 1
+    link.send("Network.emulateNetworkConditions", limits | {"latency": 0})
+
+
+def mistakes(walk: Walk, address: str, photo: Path) -> None:
+    """A file that is no picture, words that nobody knows, and as many unwanted words as there may be."""
+    page = walk.page
+    page.goto(address)
+    walk.settled()
+    page.evaluate(DROP, ["notes.jpg", base64.b64encode(b"no picture").decode()])
+    expect(page.locator("#problem")).to_be_visible()
+    box, stage = page.locator("#remove").bounding_box(), page.locator(".stage").bounding_box()
+    assert box is not None
+    assert stage is not None
+    assert box["y"] + box["height"] <= stage["y"] + stage["height"]
+    walk.drop(photo)
+    expect(page.locator("#problem")).to_be_hidden()
+    walk.type("redd re redd")
+    suggested = page.locator("#note button").first.inner_text()
+    page.locator("#note button").first.click()
+    walk.settled()
+    assert page.locator("#text").input_value() == f"{suggested} re {suggested}"
+    for number in range(8):
+        page.locator("#not").fill("w" * 300 + str(number))
+        page.locator("#not").press("Enter")
+    expect(page.locator("#not")).to_be_hidden()
+    walk.settled()
+    assert page.evaluate("document.documentElement.scrollWidth") <= DESKTOP["width"]
 
 
 def opened(browser: Browser, address: str, **options: Any) -> Page:
@@ -315,6 +409,9 @@ def main(work: Path, runtime: Path, axe: Path | None, screenshots: Path | None, 
             "filtered": lambda: filtered(walk),
             "accessible": lambda: accessible(walk.page, axe),
             "on the device": lambda: on_device(walk, address, photo),
+            "there and back": lambda: there_and_back(walk, address),
+            "a slow link": lambda: slow_link(walk, address, photo),
+            "mistakes": lambda: mistakes(walk, address, photo),
             "by keyboard": lambda: by_keyboard(Walk(opened(browser, address, viewport=DESKTOP), None)),
             "other looks": lambda: other_looks(browser, address, photo, screenshots, axe),
         }

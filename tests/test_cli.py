@@ -482,3 +482,13 @@ def test_missing_training_packages_are_named() -> None:
         missing("torch")
     with pytest.raises(ModuleNotFoundError):
         missing("something_else")
+
+
+def test_a_folder_without_pictures_is_told_apart(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "phone").mkdir()
+    for name in ("IMG_1.HEIC", "IMG_2.heic", "notes.txt"):
+        (tmp_path / "phone" / name).write_bytes(b"something else")
+    told = run("index", "phone", "--gallery", "g")
+    assert "passed over 3 files without a picture's ending" in told.stdout
+    assert "no pictures found; their names end in .apng" in told.stderr
+    assert "the gallery is empty" in run("search", "red", "--gallery", "g").stderr

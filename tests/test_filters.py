@@ -314,7 +314,7 @@ def test_values_of_another_type_are_refused(gallery: Gallery, value: Value) -> N
 
 @pytest.mark.parametrize("text", ["\0", "\ud800", "x" * 100_001])
 def test_text_that_cannot_be_kept_is_refused(gallery: Gallery, text: str) -> None:
-    with pytest.raises(DataError, match="the column 'colour' holds the type text"):
+    with pytest.raises(DataError, match="the column 'colour' cannot hold it: expected a text"):
         gallery.set_metadata([(1, {"colour": text})])
 
 

@@ -138,11 +138,18 @@ def _on_ray(model: Path | None, workers: int | None) -> Callable[..., IndexRepor
 
 
 def _print_report(report: IndexReport, gallery: str, size: int) -> None:
+    from image2sentence.images import EXTENSIONS
+
     counts = [f"{name} {getattr(report, name):,}" for name in _COUNTS]
     click.echo(" · ".join([*counts, f"failed {len(report.failed):,}"]))
     click.echo(f"{report.seconds:.1f} s, {report.rate:.0f} pictures/s encoded")
     _print_reasons("could not be read", report.failed)
     _print_reasons("folders that could not be listed", report.unreadable_folders)
+    if report.skipped_other:
+        click.echo(f"passed over {report.skipped_other:,} files without a picture's ending")
+    if not report.found:
+        endings = " ".join(sorted(EXTENSIONS))
+        click.echo(f"no pictures found; their names end in {endings}, or in .tar with --shards", err=True)
     click.echo(f"gallery {gallery}: {size:,} pictures")
 
 

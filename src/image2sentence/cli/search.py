@@ -75,7 +75,8 @@ def search(
         else:
             _print_answer(answer)
         remember(opened, answer)
-    _print_notes(answer, milliseconds if timing else {})
+        size = len(opened)
+    _print_notes(answer, size, milliseconds if timing else {})
 
 
 def save_sheet(answer: Answer, file: Path, shown: Iterable[str | os.PathLike[str]] = ()) -> None:
@@ -128,19 +129,21 @@ def _print_answer(answer: Answer) -> None:
         click.echo(f"{result.rank:3d}  {result.score:.3f}  {display_path(path)}{noted}")
 
 
-def _print_notes(answer: Answer, milliseconds: dict[str, float]) -> None:
+def _print_notes(answer: Answer, size: int, milliseconds: dict[str, float]) -> None:
     for unknown in answer.not_understood:
         hint = f" (near: {', '.join(unknown.near)})" if unknown.near else ""
         click.echo(f"not understood: {unknown.word!r}{hint}", err=True)
     if not answer.results:
-        click.echo(f"no results: {_why_nothing(answer)}", err=True)
+        click.echo(f"no results: {_why_nothing(answer, size)}", err=True)
     if milliseconds:
         click.echo(
             " · ".join(f"{name[:-3]} {spent:.0f} ms" for name, spent in milliseconds.items()), err=True
         )
 
 
-def _why_nothing(answer: Answer) -> str:
+def _why_nothing(answer: Answer, size: int) -> str:
+    if not size:
+        return "the gallery is empty; fill it with `image2sentence index PICTURES`"
     if answer.fits is False and answer.best_fit is not None:
         return f"nothing here fits that well; the best has a fit of {answer.best_fit:.2f}"
     if answer.query.offset:

@@ -6,6 +6,10 @@ const TRIES_WHEN_BUSY = 4;
 const ofThisTab = () => sessionStorage;
 let token = remembered("token", ofThisTab) || "";
 
+// What a header can hold; with anything else no request would leave the browser.
+export const canBeToken = (value) => /^[\x21-\x7e]+$/.test(value);
+if (!canBeToken(token)) token = "";
+
 export class Refused extends Error {
   constructor(status, message) {
     super(message);

@@ -1,6 +1,6 @@
 // The page: a trail of steps, each a reference and words, and the gallery ranked by the current one.
 
-import { Refused, fetchPicture, get, post, setToken, showPicture } from "./api.js";
+import { Refused, canBeToken, fetchPicture, get, post, setToken, showPicture } from "./api.js";
 import { $, bytes, capital, element, remember, unseen } from "./dom.js";
 import { Chosen, drawFilters } from "./filters.js";
 import { covered, deviceEncoder, encodeStep, pseudoWords } from "./ondevice.js";
@@ -10,6 +10,7 @@ import { hideWhy, showWhy, waitForWhy } from "./why.js";
 
 const TYPING_MS = 160;
 const SAYING_MS = 700;
+const MOST_UNWANTED = 8; // as the server has it
 
 const text = $("text");
 
@@ -21,14 +22,21 @@ let reading = new AbortController();
 let typing = 0;
 let saying = 0;
 let begun = false;
+let unread = null; // the step whose sentence is not known yet
+let answered = null; // the step whose results are shown
 let explained = null; // the sentence made here whose maps are shown
 let device = null; // while queries are encoded here: the encoder, promised
 const chosen = new Chosen();
 
-// Steps are known by number within one visit; entries of the history from before a reload have only their address.
+// Entries of the history name their step; those from before a reload have only their address.
 const visit = Date.now();
-const place = () => ({ visit, current });
+const steps = new Map();
 const step = () => trail[current];
+
+function place() {
+  steps.set(step().id, step());
+  return { visit, id: step().id };
+}
 
 // ---- asking ----
 
@@ -61,11 +69,13 @@ async function refresh(offset = 0) {
     if (!signal.aborted) $("problem").hidden = true;
   } catch (error) {
     if (signal.aborted) return;
-    if (isAnswer(error) && !offset) showNothing();
-    if (device) hideWhy();
+    if (!offset && (isAnswer(error) || answered !== step())) showNothing();
+    if (device && error.name !== "QueryError") hideHere();
     showProblem(error);
   }
-  if (!signal.aborted) endWaiting();
+  if (signal.aborted) return;
+  endWaiting();
+  readOnce();
 }
 
 async function showRanking(one, offset, signal) {
@@ -75,6 +85,7 @@ async function showRanking(one, offset, signal) {
   const { answer, sent } = await (encoder ? rankHere(encoder, one, common, signal) : rankThere(one, common, signal));
   if (signal.aborted) return;
   const spent = performance.now() - start;
+  answered = one;
   addCost(one, encoder ? "device" : "server", spent, sent);
   $("heading").textContent = "Results";
   $("status").textContent = answer.total ? `Best of ${answer.total.toLocaleString("en")} · ${inMilliseconds(spent)}` : "";
@@ -82,20 +93,31 @@ async function showRanking(one, offset, signal) {
   say(fill(answer.results, offset, answer.more, take) || nothingMeets());
 }
 
+// A picture that is on its way goes on travelling when its query is overtaken by the next letter.
 async function rankThere(one, common, signal) {
+  if (one.sending) await one.sending.catch(() => {});
+  signal.throwIfAborted();
   const fields = { text: one.text, balance: one.balance, muted: one.muted, ...common };
-  const done = hasReference(one) ? await postAbout("/v1/search", one, fields, signal) : await post("/v1/search", fields, signal);
-  if (one.file) one.sentence = done.answer.sentence;
+  if (!hasReference(one)) return post("/v1/search", fields, signal);
+  if (!one.file || one.sentence) return postAbout("/v1/search", one, fields, signal);
+  one.sending = postAbout("/v1/search", one, fields, reading.signal)
+    .then((done) => {
+      one.sentence = done.answer.sentence;
+      return done;
+    })
+    .finally(() => (one.sending = undefined));
+  const done = await one.sending;
+  signal.throwIfAborted();
   return done;
 }
 
 async function rankHere(encoder, one, common, signal) {
-  const { fields, sentence } = await encodeStep(encoder, one, hasReference(one) ? () => content(one) : null);
+  const show = (sentence) => signal.aborted || explainHere(encoder, one, sentence);
+  const fields = await encodeStep(encoder, one, hasReference(one) ? () => content(one) : null, show);
   const exclude = one.item !== undefined && one.text.trim() ? [one.item] : [];
   const unknown = one.text.trim() ? await encoder.notUnderstood(one.text) : [];
   signal.throwIfAborted();
   showNote(unknown);
-  if (sentence) explainHere(encoder, one, sentence);
   return post("/v1/search", { ...fields, exclude, ...common }, signal);
 }
 
@@ -107,6 +129,7 @@ async function content(one) {
 async function showGallery(offset, signal) {
   const page = await get("/v1/items", { k: offset ? PAGE : wantedShown, offset, where: chosen.condition() }, signal);
   if (signal.aborted) return;
+  answered = step();
   $("heading").textContent = "Or start from one of these";
   $("status").textContent = `${page.total.toLocaleString("en")} ${page.total === 1 ? "picture" : "pictures"}`;
   showNote([]);
@@ -119,7 +142,7 @@ function nothingMeets() {
   return why;
 }
 
-// Results of an earlier query under a refused one would look like its answer.
+// Results of an earlier query under one that was refused, or not answered, would look like its answer.
 function showNothing() {
   clearResults();
   $("heading").textContent = "Results";
@@ -169,7 +192,9 @@ function showNote(unknown) {
 function replacement(word, other) {
   const button = element("button", { type: "button", textContent: other });
   button.addEventListener("click", () => {
-    text.value = text.value.replace(word, other);
+    const letters = "[\\p{L}\\p{N}\\p{M}]";
+    const whole = new RegExp(`(?<!${letters})${word.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&")}(?!${letters})`, "giu");
+    text.value = text.value.replace(whole, () => other);
     wordsChanged();
     text.focus();
   });
@@ -184,11 +209,10 @@ function keepTyped() {
   step().text = text.value;
 }
 
-// Go on from here with a new reference; steps that lay ahead are forgotten.
+// Go on from here with a new reference; steps that lay ahead are left to the browser's history.
 function take(one) {
   keepTyped();
   const start = asks(step()) ? current + 1 : current;
-  trail.slice(start).forEach((gone) => gone.url && URL.revokeObjectURL(gone.url));
   trail = [...trail.slice(0, start), one];
   goTo(start);
   // On a phone the keyboard would cover the results.
@@ -224,25 +248,29 @@ function show() {
   showRefinements(one);
   showCosts(one);
   showTrail();
-  ask(one);
+  $("problem").hidden = true;
+  refresh();
 }
 
 // The picture travels once: the search brings it, and the sentence is then asked for by the name that it got.
-async function ask(one) {
-  const { signal } = reading;
-  await refresh();
-  if (signal.aborted || device || !hasReference(one)) return;
-  if (one.item !== undefined || one.sentence) readSentence(one, signal);
-  else hideWhy(); // a file that was refused would be refused again
+function readOnce() {
+  const one = unread;
+  if (!one || device) return;
+  if (one.item !== undefined || one.sentence) {
+    unread = null;
+    readSentence(one, reading.signal);
+  } else hideWhy(); // a file that was refused would be refused again
 }
 
 function showReference(one) {
   explained = null;
+  unread = hasReference(one) ? one : null;
   reading.abort();
   reading = new AbortController();
   if (hasReference(one)) waitForWhy();
   else hideWhy();
   if (!hasReference(one)) return;
+  $("shown").firstElementChild.classList.remove("blank");
   $("picture").alt = one.title ? `Reference: ${one.title}` : "Your reference picture";
   if (one.file) $("picture").src = one.url;
   else showPicture($("picture"), `/v1/items/${one.item}/image`).catch(showProblem);
@@ -253,6 +281,7 @@ function showRefinements(one) {
   $("balance-row").hidden = !(hasReference(one) && one.text.trim());
   $("balance").value = one.balance;
   $("balance").setAttribute("aria-valuetext", balanceInWords(one.balance));
+  $("not").hidden = one.not.length >= MOST_UNWANTED;
   $("without").replaceChildren(...one.not.map((words) => chip(one, words)));
 }
 
@@ -325,6 +354,11 @@ async function explainHere(encoder, one, sentence) {
   showWhy(words, region, one.muted, (muted) => mute(one, muted));
 }
 
+function hideHere() {
+  explained = null;
+  hideWhy();
+}
+
 function mute(one, muted) {
   one.muted = muted;
   changed();
@@ -351,7 +385,7 @@ async function switchDevice(on) {
   }
   if (device !== wanted) return;
   $("device-note").textContent = "Encoded here; only the vector is sent.";
-  ask(step());
+  refresh();
 }
 
 function showFetched({ loaded, total }) {
@@ -416,6 +450,11 @@ for (const input of [$("file"), $("camera")]) {
     input.value = "";
   });
 }
+// A format that the browser cannot draw, which the server may know.
+$("picture").addEventListener("error", ({ target }) => {
+  target.parentElement.style.removeProperty("--ratio");
+  target.parentElement.classList.add("blank");
+});
 $("picture").addEventListener("load", ({ target }) => {
   target.parentElement.style.setProperty("--ratio", target.naturalWidth / target.naturalHeight);
 });
@@ -471,13 +510,21 @@ document.addEventListener("paste", (event) => {
   takeFile(file);
 });
 addEventListener("popstate", (event) => {
-  if (event.state?.visit === visit && event.state.current < trail.length) {
-    current = event.state.current;
+  const known = event.state?.visit === visit ? steps.get(event.state.id) : undefined;
+  if (known) {
+    if (!trail.includes(known)) trail = [known];
+    current = trail.indexOf(known);
     wantedShown = PAGE;
     chosen.read(readAddress().pairs);
   } else takeAddress();
   drawFilters($("filters"), chosen, changed);
   show();
+});
+
+// The address is the query's: it stays as it is.
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  $("results").focus();
 });
 
 // "/" goes to the words.
@@ -491,8 +538,14 @@ function askForToken() {
   $("token-wrong").hidden = !$("token").value;
   if (!$("asks-token").open) $("asks-token").showModal();
 }
-$("token-form").addEventListener("submit", () => {
-  setToken($("token").value.trim());
+$("token-form").addEventListener("submit", (event) => {
+  const given = $("token").value.trim();
+  $("token-wrong").hidden = canBeToken(given);
+  if (!canBeToken(given)) {
+    event.preventDefault();
+    return;
+  }
+  setToken(given);
   begin();
 });
 $("asks-token").addEventListener("cancel", () => showProblem(new Refused(0, "This server wants its token.")));
@@ -527,8 +580,9 @@ async function begin() {
     chosen.columns = about.columns;
     $("device").hidden = !about.device;
   } catch (error) {
+    endWaiting();
     showProblem(error);
-    if (error.status === 401) return;
+    return;
   }
   begun = true;
   const typed = text.value; // while the page was loading

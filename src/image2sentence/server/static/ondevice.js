@@ -3,6 +3,11 @@
 import { authorization } from "./api.js";
 import { NEUTRAL } from "./steps.js";
 
+class NothingAsked extends Error {
+  name = "QueryError";
+  message = "every pseudo-word is switched off and there are no words: nothing is asked";
+}
+
 let loading = null;
 const sentences = new WeakMap();
 
@@ -23,13 +28,15 @@ async function sentenceOf(encoder, one, content) {
   return sentences.get(one);
 }
 
-// What a search is asked with in place of the step: { vector, exclude_content }, and the sentence; null without picture.
-export async function encodeStep(encoder, one, content) {
+// What a search is asked with in place of the step: { vector, exclude_content }. `made` is given its sentence, if any.
+export async function encodeStep(encoder, one, content, made) {
   const whole = content && (await sentenceOf(encoder, one, content));
+  if (whole) made(whole);
   const sentence = whole && without(whole, one.muted);
+  if (whole && !sentence && !one.text.trim()) throw new NothingAsked();
   const fields = { vector: base64(await queryVector(encoder, sentence, one.text.trim(), one.balance)) };
   if (one.file && one.text.trim()) fields.exclude_content = await digest(one);
-  return { fields, sentence: whole };
+  return fields;
 }
 
 // A sentence's maps in the shape that the server gives them; the words near them are known to the server only.

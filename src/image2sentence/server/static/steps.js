@@ -1,13 +1,15 @@
 // A step of the trail, and the address that carries it.
 //
 // A step: { item } or { file, url } or neither; the words `text`; words not wanted `not`; `balance`, 0 to 1; the numbers
-// of the pseudo-words switched off `muted`; and `sentence` once the server has named it. Filters hold for all steps.
+// of the pseudo-words switched off `muted`; its `id` in the history; and `sentence` once the server has named it. Filters hold for all steps.
 
 export const NEUTRAL = 0.5;
 export const PAGE = 24;
 
+let made = 0;
+
 export function newStep(from = {}) {
-  return { text: "", not: [], balance: NEUTRAL, muted: [], ...from };
+  return { id: ++made, text: "", not: [], balance: NEUTRAL, muted: [], ...from };
 }
 
 export const hasReference = (one) => one.item !== undefined || one.file !== undefined;
