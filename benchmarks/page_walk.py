@@ -24,10 +24,14 @@ from typing import Any
 
 import click
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from benchmarks.server_load import server
 from image2sentence.catalogue import write_catalogue
+
+try:
+    from playwright.sync_api import Browser, Page, expect, sync_playwright
+except ModuleNotFoundError:
+    sync_playwright = None  # `main` says so
 
 CATALOGUE = (720, 1)
 OUTSIDE = (60, 9)
@@ -395,6 +399,8 @@ def other_looks(browser: Browser, address: str, photo: Path, shots: Path | None,
 @click.option("--chromium", default="/usr/bin/chromium", show_default=True)
 def main(work: Path, runtime: Path, axe: Path | None, screenshots: Path | None, chromium: str) -> None:
     """Walk through the page, with its catalogue and gallery in WORK."""
+    if sync_playwright is None:
+        raise click.ClickException("walking through the page needs: pip install playwright")
     gallery, photo = index(work)
     arguments = ["--no-sandbox", "--disable-gpu"]
     with server(gallery, "--browser-runtime", str(runtime)) as (port, _, _), sync_playwright() as playwright:

@@ -16,11 +16,15 @@ from functools import partial
 from pathlib import Path
 
 import click
-import ray
 
 from image2sentence.encoders import load_encoder
 from image2sentence.gallery import Gallery, IndexReport, index_pictures
 from image2sentence.gallery.ray_engine import index_on_ray
+
+try:
+    import ray
+except ModuleNotFoundError:
+    ray = None  # `main` says so
 
 
 def index(folder: Path, model: Path | None, on_ray: bool) -> IndexReport:
@@ -53,6 +57,8 @@ def chosen(pictures: Path, place: Path, count: int) -> Path:
 @click.option("--rounds", default=3, show_default=True, help="Runs of each.")
 def main(pictures: Path, model: Path | None, count: int, rounds: int) -> None:
     """Compare."""
+    if ray is None:
+        raise click.ClickException("indexing on a cluster needs: pip install 'image2sentence[ray]'")
     cores = len(os.sched_getaffinity(0))
     ray.init(address="local", num_cpus=cores, log_to_driver=False, configure_logging=False)
     with tempfile.TemporaryDirectory() as place:

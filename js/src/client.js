@@ -1,6 +1,8 @@
 // An encoder in a worker, so that the page stays quick while it loads and encodes.
 
-import { ConfigError, ModelError, unpacked } from "./errors.js";
+import { isHeard } from "./encoder.js";
+import { ConfigError, ModelError, RELEASED, unpacked } from "./errors.js";
+import { checkPicture } from "./picture.js";
 
 /** @typedef {import("./index.js").LoadOptions} LoadOptions */
 /** @typedef {import("./index.js").ModelConfig} ModelConfig */
@@ -41,7 +43,7 @@ export class WorkerEncoder {
 
   /** @param {Picture} picture @returns {Promise<Sentence>} */
   encodeSentence(picture) {
-    return this.calls.call("encodeSentence", picture);
+    return this.show([picture], "encodeSentence", picture);
   }
 
   /** @param {import("./index.js").Heard | null} sentence @param {string} text @returns {Promise<Float32Array>} */
@@ -55,7 +57,23 @@ export class WorkerEncoder {
    * @returns {Promise<Float32Array>}
    */
   compose(references, words, options) {
-    return this.calls.call("compose", references, words, options);
+    return this.show(references, "compose", references, words, options);
+  }
+
+  /**
+   * A call with pictures: one that cannot be sent to a worker is refused as it is without one.
+   * @param {Array<Picture | import("./index.js").Heard>} references
+   * @param {string} method @param {unknown[]} args
+   */
+  async show(references, method, ...args) {
+    try {
+      return await this.calls.call(method, ...args);
+    } catch (error) {
+      if (error instanceof Error && error.name === "DataCloneError") {
+        for (const one of references) if (!isHeard(one)) checkPicture(one);
+      }
+      throw error;
+    }
   }
 
   /** @param {string} text @returns {Promise<string[]>} */
@@ -90,11 +108,11 @@ class Calls {
    * @returns {Promise<any>}
    */
   call(method, ...args) {
-    if (!this.worker) return Promise.reject(new ModelError("the encoder has been released"));
+    if (!this.worker) return Promise.reject(new ModelError(RELEASED));
     const id = ++this.count;
     return new Promise((resolve, reject) => {
+      this.worker.postMessage({ id, method, args }); // rejects where something cannot be sent: then none is waiting
       this.waiting.set(id, { resolve, reject });
-      this.worker.postMessage({ id, method, args });
     });
   }
 
@@ -114,7 +132,7 @@ class Calls {
   end() {
     this.worker?.terminate();
     this.worker = /** @type {any} */ (null);
-    this.rejectAll(new ModelError("the encoder has been released"));
+    this.rejectAll(new ModelError(RELEASED));
   }
 
   /** @param {Error} reason */

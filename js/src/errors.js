@@ -21,6 +21,9 @@ export class QueryError extends Image2SentenceError {}
 /** A setting with an unknown name or an impossible value. */
 export class ConfigError extends Image2SentenceError {}
 
+/** What is said of an encoder that is asked after `release`. */
+export const RELEASED = "the encoder has been released";
+
 const KINDS = { ModelError, ImageError, QueryError, ConfigError };
 
 /**

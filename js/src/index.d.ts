@@ -150,7 +150,10 @@ export interface QueryEncoder {
   /** The same words, each with known words that are spelt alike, best first. */
   notUnderstood(words: string): Promise<UnknownWord[]>;
 
-  /** Gives the memory back (and ends the worker). */
+  /**
+   * Gives the memory back (and ends the worker). What is asked from then on is refused with a ModelError; a second
+   * call does nothing.
+   */
   release(): Promise<void>;
 }
 

@@ -341,6 +341,21 @@ test("refused: threads of no sense, and a module for a worker", async () => {
   assert.match(said, /^ConfigError: a worker loads its own runtime/);
 });
 
+test("without a runtime and a bundler, the error says what to give", async () => {
+  for (const worker of [false, true]) {
+    const page = await browser.page(server.origin);
+    const said = await page.evaluate(refusal, { worker, runtime: undefined });
+    assert.match(said, /^ModelError: onnxruntime-web is not there \(.*\): give `runtime`, .* or use a bundler that finds onnxruntime-web$/);
+  }
+});
+
+test("the addresses of model and runtime may lack their slash", async () => {
+  for (const worker of [false, true]) {
+    const page = await browser.page(server.origin);
+    assert.equal(await page.evaluate(refusal, { address: "/model", runtime: "/runtime", worker }), "");
+  }
+});
+
 test("loading can be stopped", async (t) => {
   const slow = await serving(t, { intercept: (path) => path === GRAPH });
   for (const worker of [false, true]) {
@@ -401,12 +416,57 @@ for (const worker of [false, true]) {
   });
 }
 
-test("a released encoder answers no more", async () => {
-  const page = await loaded({ worker: true });
-  const said = await page.evaluate(async () => {
-    const late = encoder.encodeQuery(null, "red").catch(String);
-    await encoder.release();
-    return [await late, await encoder.encodeQuery(null, "red").catch(String)];
+for (const worker of [false, true]) {
+  test(`an element of the page is no picture${worker ? ", through a worker too" : ""}`, async () => {
+    const page = await loaded({ worker });
+    const said = await page.evaluate(async () => {
+      const { ImageError } = await import("/src/index.js");
+      const picture = await (await fetch("/pictures/plain.png")).blob();
+      const tries = [
+        () => encoder.encodeSentence(new Image()),
+        () => encoder.compose([picture, new Image()], "in red"),
+        () => encoder.encodeSentence(() => picture),
+      ];
+      const errors = [];
+      for (const one of tries) errors.push(await one().then(() => null, (error) => error));
+      return errors.map((error) => [error instanceof ImageError, String(error)]);
+    });
+    const got = ["HTMLImageElement", "HTMLImageElement", "Function"];
+    got.forEach((name, place) => {
+      assert.match(said[place][1], new RegExp(`^ImageError: expected a picture as Blob or File.*${name}`));
+      assert.ok(said[place][0]);
+    });
   });
-  for (const one of said) assert.match(one, /^ModelError: the encoder has been released/);
+
+  test(`a released encoder answers no more${worker ? ", nor does a worker" : ""}`, async () => {
+    const page = await loaded({ worker });
+    const said = await page.evaluate(async () => {
+      const picture = await (await fetch("/pictures/plain.png")).blob();
+      const sentence = await encoder.encodeSentence(picture);
+      const late = encoder.encodeSentence(picture).catch(String);
+      await Promise.all([encoder.release(), encoder.release()]);
+      await encoder.release();
+      const tries = [
+        encoder.encodeSentence(picture),
+        encoder.encodeQuery(sentence, "red"),
+        encoder.encodeQuery(null, "red"),
+        encoder.compose([picture], "red"),
+        encoder.unknownWords("red"),
+        encoder.notUnderstood("red"),
+      ];
+      return Promise.all([late, ...tries.map((one) => one.catch(String))]);
+    });
+    assert.equal(said.length, 7);
+    for (const one of said) assert.match(String(one), /^ModelError: the encoder has been released/);
+  });
+}
+
+test("what is under way when a local encoder is released is answered", async () => {
+  const page = await loaded();
+  const found = await page.evaluate(async () => {
+    const under = encoder.encodeQuery(null, "in red");
+    await encoder.release();
+    return Array.from(await under);
+  });
+  assert.ok(distance(found, expected.text_queries[expected.texts.indexOf("in red")]) < NEAR);
 });

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
@@ -60,6 +61,12 @@ def turned(orientation: int) -> Image.Exif:
     return exif
 
 
+def turned_long(orientation: int, order: str = ">") -> bytes:
+    """The same with the number as LONG, which is not by the standard, and which Pillow reads."""
+    head = b"Exif\0\0" + (b"MM\0*" if order == ">" else b"II*\0")
+    return head + struct.pack(f"{order}IHHHIII", 8, 1, ExifTags.Base.Orientation, 4, 1, orientation, 0)
+
+
 def with_alpha(picture: Image.Image) -> Image.Image:
     """More and more transparent from left to right."""
     ramp = Image.linear_gradient("L").rotate(90).resize(picture.size)
@@ -100,6 +107,10 @@ def files() -> Iterator[tuple[str, bytes]]:
     yield "turned.png", encoded(picture, "PNG", exif=turned(6))
     for orientation in range(2, 9):
         yield f"turned-{orientation}.webp", encoded(picture, "WEBP", lossless=True, exif=turned(orientation))
+    yield "turned-long.jpg", encoded(picture, "JPEG", quality=95, exif=turned_long(6))
+    yield "turned-long-little.jpg", encoded(picture, "JPEG", quality=95, exif=turned_long(7, "<"))
+    yield "turned-long.png", encoded(picture, "PNG", exif=turned_long(8))
+    yield "turned-long.webp", encoded(picture, "WEBP", lossless=True, exif=turned_long(6))
     yield "lossy.webp", encoded(picture, "WEBP", quality=80)
     yield "alpha.webp", encoded(with_alpha(picture), "WEBP", lossless=True)
     yield (

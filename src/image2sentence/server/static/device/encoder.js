@@ -2,7 +2,7 @@
 
 import { blend, mean, unit } from "./composition.js";
 import { sentenceWidth } from "./config.js";
-import { ModelError, QueryError } from "./errors.js";
+import { ModelError, QueryError, RELEASED } from "./errors.js";
 import { ModelFolder, QUERY_IMAGE, QUERY_TEXT, TOKENIZER, json } from "./folder.js";
 import { Guide, PHRASES, VECTORS, between } from "./guide.js";
 import { readPicture } from "./picture.js";
@@ -37,6 +37,8 @@ export class LocalEncoder {
     this.template = Template.parse(this.config.template);
     /** @type {Promise<unknown>} */
     this.last = Promise.resolve();
+    /** @type {Promise<unknown> | undefined} */
+    this.released = undefined;
   }
 
   /**
@@ -133,18 +135,25 @@ export class LocalEncoder {
 
   /** @param {string} text */
   async unknownWords(text) {
+    this.checkHeld();
     return this.tokenizer.unknownWords(text);
   }
 
   /** @param {string} text */
   async notUnderstood(text) {
+    this.checkHeld();
     const known = this.tokenizer.words;
     return this.tokenizer.unknownWords(text).map((word) => ({ word, near: near(word, known) }));
   }
 
   async release() {
-    await this.last;
-    await Promise.all([this.image.release(), this.text.release()]);
+    this.released ??= this.last.then(() => Promise.all([this.image.release(), this.text.release()]));
+    await this.released;
+  }
+
+  /** @throws {ModelError} the encoder has been released */
+  checkHeld() {
+    if (this.released) throw new ModelError(RELEASED);
   }
 
   /**
@@ -178,6 +187,7 @@ export class LocalEncoder {
    * @returns {Promise<Tensor[]>}
    */
   async run(graph, feed) {
+    this.checkHeld();
     const mine = this.last.then(() => graph.run(feed));
     this.last = mine.catch(() => undefined); // told to whoever asked
     const outputs = await mine;
@@ -208,6 +218,6 @@ function floats(tensor) {
 }
 
 /** @param {unknown} reference @returns {reference is Heard} */
-function isHeard(reference) {
+export function isHeard(reference) {
   return typeof reference === "object" && reference !== null && "tokens" in reference;
 }

@@ -44,8 +44,7 @@ export class ModelFolder {
     if (!globalThis.crypto?.subtle) {
       throw new ModelError("browsers check files only in a secure context: serve the page over https, or at localhost");
     }
-    const url = new URL(address);
-    if (!url.pathname.endsWith("/")) url.pathname += "/";
+    const url = folderAt(address);
     const cache = (options.cache ?? true) && globalThis.caches ? await caches.open(CACHE) : null;
     const content = await freshest(new URL(CONFIG, url), options, cache);
     return new ModelFolder(url, content, options, cache);
@@ -107,6 +106,16 @@ export class ModelFolder {
     const old = kept.filter(({ url }) => ofFolder(url, this.url) && !current.has(url));
     await Promise.all(old.map((request) => this.cache?.delete(request)));
   }
+}
+
+/**
+ * A folder's address, with the slash at its end that a user may have left out.
+ * @param {string | URL} address
+ */
+export function folderAt(address) {
+  const url = new URL(address);
+  if (!url.pathname.endsWith("/")) url.pathname += "/";
+  return url;
 }
 
 /**

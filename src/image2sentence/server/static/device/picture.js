@@ -1,8 +1,8 @@
 // Pictures that anyone may have made -> RGBA pixels: upright, first frame, transparency on white.
 
 import { ImageError } from "./errors.js";
+import { turned, withoutOrientation } from "./orientation.js";
 import { reduce } from "./resample.js";
-import { turned, withoutOrientation } from "./webp.js";
 
 /** @typedef {import("./resample.js").Pixels} Pixels */
 /** @typedef {import("./index.js").Picture} Picture */
@@ -32,6 +32,15 @@ export async function readPicture(picture) {
   } finally {
     bitmap.close();
   }
+}
+
+/**
+ * Refuse what is no picture.
+ * @param {unknown} picture
+ * @throws {ImageError}
+ */
+export function checkPicture(picture) {
+  if (!isImageData(picture) && !isBitmap(picture)) asBlob(picture);
 }
 
 /** @param {unknown} picture @returns {picture is ImageData} */

@@ -1,6 +1,7 @@
 // onnxruntime-web, from wherever the page has it; nothing is fetched from elsewhere.
 
 import { ConfigError, ModelError } from "./errors.js";
+import { folderAt } from "./folder.js";
 
 /** @typedef {import("./index.js").LoadOptions} LoadOptions */
 /** @typedef {import("onnxruntime-web")} Runtime */
@@ -27,21 +28,38 @@ export async function loadRuntime({ runtime, threads }) {
 }
 
 /**
- * @param {string | URL | undefined} folder
+ * @param {string | URL | undefined} address
  * @returns {Promise<Runtime>}
  */
-async function imported(folder) {
-  if (folder === undefined) return import("onnxruntime-web/wasm");
+async function imported(address) {
+  if (address === undefined) return resolved();
+  const folder = folderAt(address);
   const script = new URL(SCRIPT, folder);
   try {
     const runtime = await import(/* @vite-ignore */ /* webpackIgnore: true */ script.href);
     runtime.env.wasm.wasmPaths = { wasm: new URL(BINARY, folder).href };
     return runtime;
   } catch (error) {
+    throw new ModelError(`${script} cannot be loaded (${told(error)}); expected the files of onnxruntime-web/dist there`, {
+      cause: error,
+    });
+  }
+}
+
+/** @returns {Promise<Runtime>} */
+async function resolved() {
+  try {
+    return await import("onnxruntime-web/wasm");
+  } catch (error) {
     throw new ModelError(
-      `${script} cannot be loaded (${error instanceof Error ? error.message : error}); expected the files of ` +
-        "onnxruntime-web/dist there",
+      `onnxruntime-web is not there (${told(error)}): give \`runtime\`, the address where the files of ` +
+        "onnxruntime-web/dist are served, or use a bundler that finds onnxruntime-web",
       { cause: error },
     );
   }
+}
+
+/** @param {unknown} error */
+function told(error) {
+  return error instanceof Error ? error.message : error;
 }
