@@ -15,7 +15,7 @@ from PIL import Image
 
 from fakes import FakeEncoder, encoded, photo
 from image2sentence.errors import DataError, GalleryError
-from image2sentence.gallery import columns, exchange
+from image2sentence.gallery import columns, index_run
 from image2sentence.gallery.duplicates import duplicates, wasted
 from image2sentence.gallery.exchange import ImportReport, export_vectors, import_vectors
 from image2sentence.gallery.indexing import index_pictures
@@ -318,7 +318,7 @@ def test_an_import_into_a_gallery_without_room_for_dates(
     exif[306] = "2020:01:02 03:04:05"
     (folder / "sub" / "0.jpg").write_bytes(encoded(photo(0), "JPEG", exif=exif))
     place = foreign(tmp_path / "mine", folder, right_vectors(folder))
-    for module in (columns, exchange):
+    for module in (columns, index_run):
         monkeypatch.setattr(module, "MOST_COLUMNS", 0)
     assert imported(place, tmp_path / "full", folder).imported == COUNT
     monkeypatch.undo()

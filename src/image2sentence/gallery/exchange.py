@@ -15,8 +15,7 @@ import numpy as np
 
 from image2sentence.encoders.base import Encoder, Vectors
 from image2sentence.errors import DataError, GalleryError, ImageError
-from image2sentence.gallery.columns import MOST_COLUMNS
-from image2sentence.gallery.index_run import TAKEN
+from image2sentence.gallery.index_run import TAKEN, DateColumn
 from image2sentence.gallery.indexing import AT_LEAST, picture_source
 from image2sentence.gallery.pipeline import ReadAhead
 from image2sentence.gallery.protocol import GalleryStore
@@ -213,9 +212,7 @@ class _Import:
         self._report = report
         self._roots: dict[Path, int] = {}
         self._known: dict[int, dict[str, Known]] = {}
-        columns = gallery.columns()
-        self._dates = columns.get(TAKEN)
-        self._has_room_for_dates = len(columns) < MOST_COLUMNS
+        self._dates = DateColumn(gallery)
 
     def take(self, rows: Sequence[VectorRow], vectors: Vectors) -> None:
         """Read the pictures of a block of rows, and commit what can be taken."""
@@ -284,10 +281,7 @@ class _Import:
 
     def _entry(self, read: _Read) -> Entry:
         values = dict(read.row.values)
-        if read.taken is not None and self._dates is None and self._has_room_for_dates:
-            self._gallery.add_columns({TAKEN: "date"})
-            self._dates = "date"
-        if read.taken is not None and self._dates == "date":
+        if read.taken is not None and self._dates.takes(read.taken):
             values.setdefault(TAKEN, read.taken)
         path = os.path.normpath(read.row.file)
         return Entry(path, read.size, read.mtime_ns, read.sha256, metadata=values)

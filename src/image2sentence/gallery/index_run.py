@@ -72,6 +72,26 @@ def _shown(reasons: list[tuple[Place, str]]) -> list[list[str]]:
     return [[display_path(path), reason] for path, reason in reasons]
 
 
+class DateColumn:
+    """The metadata column of EXIF dates, made when the first date comes.
+
+    There is none where the user has a column of that name and another type, or every column that a gallery may have.
+    """
+
+    def __init__(self, gallery: GalleryStore) -> None:
+        self._gallery = gallery
+        columns = gallery.columns()
+        self._type = columns.get(TAKEN)
+        self._has_room = len(columns) < MOST_COLUMNS
+
+    def takes(self, taken: str | None) -> bool:
+        """Whether a picture's date, or that it has none, can be written."""
+        if taken is not None and self._type is None and self._has_room:
+            self._gallery.add_columns({TAKEN: "date"})
+            self._type = "date"
+        return self._type == "date"
+
+
 @dataclass
 class _Batch:
     """Outcomes that wait to be encoded and committed."""
@@ -146,9 +166,7 @@ class Run:
         self._aside: list[tuple[Outcome, bytes, str]] = []
         self._batch = _Batch()
         self._under_way: deque[set[bytes]] = deque(maxlen=inputs.parallel + 2)
-        columns = gallery.columns()
-        self._dates = columns.get(TAKEN)
-        self._has_room_for_dates = len(columns) < MOST_COLUMNS
+        self._dates = DateColumn(gallery)
         self._counts: Counter[str] = Counter()
         self._failed: list[tuple[Place, str]] = []
         self._relinked = False
@@ -281,12 +299,12 @@ class Run:
             return False
         if before is not None and before.content_id is not None:
             return True
-        return content in self._changed and not self._movable.get(content or 0)
+        return content is not None and content in self._changed and not self._movable.get(content)
 
     def _settle(self) -> None:
         """Write what was put aside: a picture goes where its content went, and stays where that is nowhere."""
-        known = [self._known.get(outcome.file.path) for outcome, *_ in self._aside]
-        for before in known:
+        for outcome, *_ in self._aside:
+            before = self._known.get(outcome.file.path)
             if before is not None and before.content_id is not None:
                 self._movable.setdefault(before.content_id, deque()).append(before.id)
         settled = []
@@ -319,12 +337,8 @@ class Run:
 
     def _metadata(self, outcome: Outcome, known: bool) -> dict[str, Value | None]:
         """The date of a content that its picture did not show before; a known one's may have been corrected by hand."""
-        if outcome.taken is not None and self._dates is None and self._has_room_for_dates:
-            self._gallery.add_columns({TAKEN: "date"})
-            self._dates = "date"
-        # A column of that name and another type is the user's own.
         changes = outcome.taken is not None or (known and outcome.sha256 is not None)
-        return {TAKEN: outcome.taken} if self._dates == "date" and changes else {}
+        return {TAKEN: outcome.taken} if changes and self._dates.takes(outcome.taken) else {}
 
     def _commit(self) -> None:
         batch, self._batch = self._batch, _Batch()

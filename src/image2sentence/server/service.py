@@ -379,7 +379,7 @@ def _file_of(gallery: GalleryStore) -> FileId | None:
 
 def _ready(gallery: GalleryStore, number: int) -> Picture:
     """A picture that can be found. Raises NotThere."""
-    (found,) = gallery.pictures_of([number]) if 0 <= number < 2**63 else [None]
+    (found,) = gallery.pictures_of([number])
     if found is None or found.state != "ready":
         raise NotThere(f"the gallery has no picture {number}")
     return found
