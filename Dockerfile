@@ -8,8 +8,9 @@
 FROM python:3.11-slim AS build
 ARG EXTRAS=server
 WORKDIR /source
-COPY pyproject.toml README.md LICENSE NOTICE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE NOTICE ./
 COPY src src
+COPY js/src js/src
 RUN python -m venv /opt/image2sentence \
  && /opt/image2sentence/bin/pip install --no-cache-dir ".[${EXTRAS}]"
 

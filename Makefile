@@ -4,9 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 AUDIT := .cache/audit
 ADVISORIES := https://pypi.org/pypi/pillow/10.2.0/json # has some: where none come, nobody was asked
-CHECKED := src tests recipes examples benchmarks js
+CHECKED := src tests recipes examples benchmarks js hatch_build.py
 
-.PHONY: demo test test-js js-copy check audit format clean
+.PHONY: demo test test-js docs check audit format clean
 
 # draw a catalogue, index it, ask six composed queries, check the answers (installs no torch)
 demo: $(VENV)/runtime
@@ -21,11 +21,9 @@ test: $(VENV)/development check
 test-js: $(VENV)/development js/node_modules
 	cd js && PYTHON=$(CURDIR)/$(BIN)/python npm test
 
-# the server's page uses the browser's module: js/src is the original, the package has a copy
-js-copy:
-	rm -rf src/image2sentence/server/static/device
-	mkdir src/image2sentence/server/static/device
-	cp js/src/*.js src/image2sentence/server/static/device/
+# the site of docs/, in build/site; a warning is an error
+docs: $(VENV)/development
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 check: $(VENV)/development
 	$(BIN)/ruff check $(CHECKED)

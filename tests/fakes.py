@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageColor
 
-from image2sentence.config import LearnerConfig, ModelConfig, Preprocessing, VLRecord
-from image2sentence.encoders.base import Vectors
+from image2sentence.encoders.config import LearnerConfig, ModelConfig, Preprocessing, VLRecord
+from image2sentence.encoders.protocols import Vectors
 
 GRID = 4
 WIDTH = 3 * GRID * GRID + 1

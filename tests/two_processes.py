@@ -1,4 +1,4 @@
-"""What several processes compute together, written to a folder: run by tests/test_processes.py, by one or by two.
+"""Write to a folder what several processes compute together; run by tests/training/test_processes.py.
 
 torchrun --nproc-per-node 2 tests/two_processes.py MATERIAL OUT
 """
@@ -13,14 +13,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from image2sentence.config import LearnerConfig, Preprocessing
-from image2sentence.training import phrases, pictures, state
-from image2sentence.training.light import LightEncoder
-from image2sentence.training.loop import Trainer
-from image2sentence.training.processes import Processes
-from image2sentence.training.query_model import QueryModel
+from image2sentence.encoders.config import LearnerConfig, Preprocessing
+from image2sentence.training import checkpoint as state
+from image2sentence.training import dataset as pictures
+from image2sentence.training import phrase_bank as phrases
+from image2sentence.training.distributed import Processes
+from image2sentence.training.models.light_encoders import LightEncoder
+from image2sentence.training.models.query_model import QueryModel
+from image2sentence.training.models.token_learner import build_learner
 from image2sentence.training.settings import TrainSettings
-from image2sentence.training.token_learner import build_learner
+from image2sentence.training.trainer import Trainer
 from image2sentence.training.vl.load import load_vl
 
 SETTINGS = TrainSettings(

@@ -1,6 +1,6 @@
 // An encoder in a worker, so that the page stays quick while it loads and encodes.
 
-import { isHeard } from "./encoder.js";
+import { isPseudoWords } from "./encoder.js";
 import { ConfigError, ModelError, RELEASED, unpacked } from "./errors.js";
 import { checkPicture } from "./picture.js";
 
@@ -46,13 +46,13 @@ export class WorkerEncoder {
     return this.show([picture], "encodeSentence", picture);
   }
 
-  /** @param {import("./index.js").Heard | null} sentence @param {string} text @returns {Promise<Float32Array>} */
+  /** @param {import("./index.js").PseudoWords | null} sentence @param {string} text @returns {Promise<Float32Array>} */
   encodeQuery(sentence, text) {
     return this.calls.call("encodeQuery", sentence, text);
   }
 
   /**
-   * @param {Array<Picture | import("./index.js").Heard>} references @param {string} words
+   * @param {Array<Picture | import("./index.js").PseudoWords>} references @param {string} words
    * @param {import("./index.js").ComposeOptions} [options]
    * @returns {Promise<Float32Array>}
    */
@@ -62,7 +62,7 @@ export class WorkerEncoder {
 
   /**
    * A call with pictures: one that cannot be sent to a worker is refused as it is without one.
-   * @param {Array<Picture | import("./index.js").Heard>} references
+   * @param {Array<Picture | import("./index.js").PseudoWords>} references
    * @param {string} method @param {unknown[]} args
    */
   async show(references, method, ...args) {
@@ -70,7 +70,7 @@ export class WorkerEncoder {
       return await this.calls.call(method, ...args);
     } catch (error) {
       if (error instanceof Error && error.name === "DataCloneError") {
-        for (const one of references) if (!isHeard(one)) checkPicture(one);
+        for (const one of references) if (!isPseudoWords(one)) checkPicture(one);
       }
       throw error;
     }

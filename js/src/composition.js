@@ -3,9 +3,9 @@
 import { QueryError } from "./errors.js";
 import { strip } from "./template.js";
 
-/** @typedef {import("./index.js").Heard} Heard */
-/** @typedef {{sentence: Heard | null, words: string}} Spoken what the text encoder reads at once */
-/** @typedef {{share: number, spoken: Spoken[], weights: number[]}} Part one of the things a query is the mean of */
+/** @typedef {import("./index.js").PseudoWords} PseudoWords */
+/** @typedef {{sentence: PseudoWords | null, words: string}} TextInput what the text encoder reads at once */
+/** @typedef {{share: number, inputs: TextInput[], weights: number[]}} WeightedInputs one of the things a query is the mean of */
 
 const NEUTRAL = 0.5;
 const SHORTEST_MEAN = 1e-4;
@@ -15,18 +15,18 @@ const SHORTEST_MEAN = 1e-4;
  *
  * With p, c and t the vectors of these three, the query vector is (1 - 2b) p + 2b c up to the balance b = 0.5, and
  * (2 - 2b) c + (2b - 1) t beyond it, scaled to length 1.
- * @param {Heard[]} sentences @param {string} words @param {import("./index.js").ComposeOptions} options
- * @returns {Part[]}
+ * @param {PseudoWords[]} sentences @param {string} words @param {import("./index.js").ComposeOptions} options
+ * @returns {WeightedInputs[]}
  * @throws {QueryError} weights or a balance of no sense
  */
-export function blend(sentences, words, { weights = sentences.map(() => 1), balance = NEUTRAL }) {
+export function planComposition(sentences, words, { weights = sentences.map(() => 1), balance = NEUTRAL }) {
   checkMixing(sentences.length, weights, balance);
   const said = strip(words);
-  const alone = { spoken: sentences.map((sentence) => ({ sentence, words: "" })), weights };
-  const text = { spoken: [{ sentence: null, words: said }], weights: [1] };
+  const alone = { inputs: sentences.map((sentence) => ({ sentence, words: "" })), weights };
+  const text = { inputs: [{ sentence: null, words: said }], weights: [1] };
   if (!sentences.length) return [{ share: 1, ...text }];
   if (!said) return [{ share: 1, ...alone }];
-  const composed = { spoken: sentences.map((sentence) => ({ sentence, words: said })), weights };
+  const composed = { inputs: sentences.map((sentence) => ({ sentence, words: said })), weights };
   const lean = 2 * (balance - NEUTRAL);
   const parts = [
     { share: 1 - Math.abs(lean), ...composed },

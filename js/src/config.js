@@ -35,6 +35,7 @@ const PREPROCESSING = {
   resample: ["bilinear, bicubic or lanczos", oneOf("bilinear", "bicubic", "lanczos")],
   mean: ["three numbers", three],
   std: ["three positive numbers", (value) => three(value) && /** @type {number[]} */ (value).every((one) => one > 0)],
+  resize: ["a whole number", whole],
 };
 
 /** @type {typeof PREPROCESSING} */
@@ -76,7 +77,11 @@ const CONFIG = {
   parity: ["an object", object],
   guide: ["an object or null", (value) => value === null || object(value)],
   sentence_share: ["a number from 0 to 1", (value) => number(value) && Number(value) >= 0 && Number(value) < 1],
+  composition: ["null: a model with a light side", (value) => value === null],
+  origin: ["an object or null", (value) => value === null || object(value)],
   files: ["an object of file names and SHA-256", checksums],
+  space_settings: ["a text", text],
+  checksum: ["a text", text],
   format: [String(FORMAT_VERSION), (value) => value === FORMAT_VERSION],
 };
 
@@ -94,10 +99,11 @@ export function readConfig(values, where) {
         "update image2sentence, or export the model again",
     );
   }
-  // Older models know of no guiding phrases and of no sentences in gallery vectors.
-  check({ guide: null, sentence_share: 0, ...values }, CONFIG, where);
+  // Older models know nothing of guiding phrases, sentences in gallery vectors, models made of other graphs, checksums.
+  const absent = { guide: null, sentence_share: 0, composition: null, origin: null, space_settings: "", checksum: "" };
+  check({ ...absent, ...values }, CONFIG, where);
   check(values.learner, LEARNER, `${where}.learner`);
-  check(values.query_preprocessing, PREPROCESSING, `${where}.query_preprocessing`);
+  check({ resize: 0, ...values.query_preprocessing }, PREPROCESSING, `${where}.query_preprocessing`);
   if (values.guide) check(values.guide, GUIDE, `${where}.guide`);
   Template.parse(values.template);
   return values;

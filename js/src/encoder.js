@@ -1,6 +1,6 @@
 // The query side of a model folder through onnxruntime-web: picture -> sentence -> query vector.
 
-import { blend, mean, unit } from "./composition.js";
+import { planComposition, mean, unit } from "./composition.js";
 import { sentenceWidth } from "./config.js";
 import { ModelError, QueryError, RELEASED } from "./errors.js";
 import { ModelFolder, QUERY_IMAGE, QUERY_TEXT, TOKENIZER, json } from "./folder.js";
@@ -12,7 +12,7 @@ import { near } from "./spelling.js";
 import { Template, strip } from "./template.js";
 import { Tokenizer } from "./tokenizer.js";
 
-/** @typedef {import("./index.js").Heard} Heard */
+/** @typedef {import("./index.js").PseudoWords} PseudoWords */
 /** @typedef {import("./index.js").LoadOptions} LoadOptions */
 /** @typedef {import("./index.js").Picture} Picture */
 /** @typedef {import("./index.js").QueryEncoder} QueryEncoder */
@@ -78,7 +78,7 @@ export class LocalEncoder {
   }
 
   /**
-   * @param {Heard | null} sentence @param {string} text
+   * @param {PseudoWords | null} sentence @param {string} text
    * @returns {Promise<Float32Array>}
    */
   async encodeQuery(sentence, text) {
@@ -93,7 +93,7 @@ export class LocalEncoder {
 
   /**
    * What the text encoder makes of a sentence and words.
-   * @param {Heard | null} sentence @param {string} text
+   * @param {PseudoWords | null} sentence @param {string} text
    * @returns {Promise<Float32Array>}
    */
   async speak(sentence, text) {
@@ -117,15 +117,15 @@ export class LocalEncoder {
   }
 
   /**
-   * @param {Array<Picture | Heard>} references @param {string} words
+   * @param {Array<Picture | PseudoWords>} references @param {string} words
    * @param {import("./index.js").ComposeOptions} [options]
    * @returns {Promise<Float32Array>}
    */
   async compose(references, words, options = {}) {
-    const sentences = await Promise.all(references.map((one) => (isHeard(one) ? one : this.encodeSentence(one))));
-    const parts = blend(sentences, words, options);
-    const vectors = parts.map(async ({ spoken, weights }) =>
-      mean(await Promise.all(spoken.map((one) => this.encodeQuery(one.sentence, one.words))), weights),
+    const sentences = await Promise.all(references.map((one) => (isPseudoWords(one) ? one : this.encodeSentence(one))));
+    const parts = planComposition(sentences, words, options);
+    const vectors = parts.map(async ({ inputs, weights }) =>
+      mean(await Promise.all(inputs.map((one) => this.encodeQuery(one.sentence, one.words))), weights),
     );
     return mean(
       await Promise.all(vectors),
@@ -135,13 +135,13 @@ export class LocalEncoder {
 
   /** @param {string} text */
   async unknownWords(text) {
-    this.checkHeld();
+    this.checkUsable();
     return this.tokenizer.unknownWords(text);
   }
 
   /** @param {string} text */
   async notUnderstood(text) {
-    this.checkHeld();
+    this.checkUsable();
     const known = this.tokenizer.words;
     return this.tokenizer.unknownWords(text).map((word) => ({ word, near: near(word, known) }));
   }
@@ -152,12 +152,12 @@ export class LocalEncoder {
   }
 
   /** @throws {ModelError} the encoder has been released */
-  checkHeld() {
+  checkUsable() {
     if (this.released) throw new ModelError(RELEASED);
   }
 
   /**
-   * @param {Heard} sentence
+   * @param {PseudoWords} sentence
    * @returns {Float32Array}
    */
   checkedTokens({ tokens, dims: [rows, wide] }) {
@@ -187,9 +187,9 @@ export class LocalEncoder {
    * @returns {Promise<Tensor[]>}
    */
   async run(graph, feed) {
-    this.checkHeld();
+    this.checkUsable();
     const mine = this.last.then(() => graph.run(feed));
-    this.last = mine.catch(() => undefined); // told to whoever asked
+    this.last = mine.catch(() => undefined); // whoever asked gets the error
     const outputs = await mine;
     return graph.outputNames.map((name) => outputs[name]);
   }
@@ -217,7 +217,7 @@ function floats(tensor) {
   return Float32Array.from(/** @type {Float32Array} */ (tensor.data));
 }
 
-/** @param {unknown} reference @returns {reference is Heard} */
-export function isHeard(reference) {
+/** @param {unknown} reference @returns {reference is PseudoWords} */
+export function isPseudoWords(reference) {
   return typeof reference === "object" && reference !== null && "tokens" in reference;
 }

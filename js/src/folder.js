@@ -182,7 +182,7 @@ async function asked(at, { headers, signal }) {
 }
 
 /**
- * An answer's content, told bit by bit.
+ * An answer's content, with its progress.
  * @param {URL} at @param {Response} answer @param {number | null} total @param {(loaded: number) => void} tell
  * @returns {Promise<Uint8Array<ArrayBuffer>>}
  */

@@ -1,5 +1,5 @@
 // Guiding phrases: what the model's own words for a picture are, said beside its sentence. As
-// image2sentence.encoders.guide, which has the formula.
+// image2sentence.encoders.phrase_guide, which has the formula.
 
 import { unit } from "./composition.js";
 import { ModelError } from "./errors.js";
@@ -42,28 +42,28 @@ export class Guide {
 
   /**
    * The phrases nearest to a query vector of the sentence alone, of equal ones the first.
-   * @param {Float32Array} heard (d,), of length 1
+   * @param {Float32Array} sentenceEmbedding (d,), of length 1
    * @returns {Near}
    */
-  near(heard) {
+  near(sentenceEmbedding) {
     const { neighbours, temperature, low, high, residual } = this.settings;
-    const scores = this.lengths.map((length, row) => this.dot(heard, row) / length);
+    const scores = this.lengths.map((length, row) => this.dot(sentenceEmbedding, row) / length);
     const best = [...scores.keys()].sort((a, b) => scores[b] - scores[a] || a - b).slice(0, neighbours);
     const weights = best.map((row) => Math.exp((scores[row] - scores[best[0]]) / temperature));
     return {
       trust: Math.min(1, Math.max(0, (scores[best[0]] - low) / (high - low))),
       phrases: best.map((row) => this.phrases[row]),
       weights,
-      unsaid: best.map((row) => heard.map((value, i) => residual * (value - this.vectors[row * heard.length + i] / this.lengths[row]))),
+      unsaid: best.map((row) => sentenceEmbedding.map((value, i) => residual * (value - this.vectors[row * sentenceEmbedding.length + i] / this.lengths[row]))),
     };
   }
 
   /**
-   * @param {Float32Array} heard @param {number} row
+   * @param {Float32Array} sentenceEmbedding @param {number} row
    */
-  dot(heard, row) {
+  dot(sentenceEmbedding, row) {
     let sum = 0;
-    for (let i = 0, at = row * heard.length; i < heard.length; i++) sum += heard[i] * this.vectors[at + i];
+    for (let i = 0, at = row * sentenceEmbedding.length; i < sentenceEmbedding.length; i++) sum += sentenceEmbedding[i] * this.vectors[at + i];
     return sum;
   }
 }

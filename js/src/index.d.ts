@@ -7,6 +7,8 @@ export interface Preprocessing {
   resample: "bilinear" | "bicubic" | "lanczos";
   mean: [number, number, number];
   std: [number, number, number];
+  /** What sides are resized to before the middle is cut out; 0 or missing: `size`. */
+  resize?: number;
 }
 
 /** The model folder's config.json. See docs/formats.md. */
@@ -24,6 +26,10 @@ export interface ModelConfig {
     gates: boolean;
   };
   template: string;
+  /** Missing in folders of earlier versions. */
+  space_settings?: string;
+  /** SHA-256 of config.json without these digits; missing in folders of earlier versions. */
+  checksum?: string;
   gallery_preprocessing: Preprocessing;
   query_preprocessing: Preprocessing;
   /** d, width of gallery and query vectors. */
@@ -50,21 +56,24 @@ export interface ModelConfig {
  */
 export type Picture = Blob | ArrayBuffer | ArrayBufferView | ImageData | ImageBitmap;
 
-/** The pseudo-words that the text encoder hears: a sentence, or some of its rows (those left out are not heard). */
-export interface Heard {
+/** Pseudo-words that the text encoder reads: a sentence, or some of its rows (those left out do not count). */
+export interface PseudoWords {
   /** (n, w) float32, row by row. */
   tokens: Float32Array;
   /** [n, w], n from 1 to L. */
   dims: [number, number];
 }
 
+/** The former name of PseudoWords. */
+export type Heard = PseudoWords;
+
 /** What a picture says: L pseudo-words, and why. Keep it, to ask about the same picture again with other words. */
-export interface Sentence extends Heard {
+export interface Sentence extends PseudoWords {
   /** (L, H, W) float32 maps, each of sum 1: where each pseudo-word looks. */
   attention: Float32Array;
   /** [L, H, W] */
   attentionDims: [number, number, number];
-  /** (L,) float32 from 0 (muted) to 1 (fully heard). */
+  /** (L,) float32 from 0 (muted) to 1 (fully used). */
   gates: Float32Array;
 }
 
@@ -131,7 +140,7 @@ export interface QueryEncoder {
    * search. Nothing in the words is special.
    * @throws {QueryError} neither picture nor words, words too long, or a sentence of another model
    */
-  encodeQuery(sentence: Heard | null, words: string): Promise<Float32Array>;
+  encodeQuery(sentence: PseudoWords | null, words: string): Promise<Float32Array>;
 
   /**
    * Any number of pictures (or sentences) and words -> (d,) float32 of length 1: each is composed with the words, and
@@ -139,7 +148,7 @@ export interface QueryEncoder {
    * @throws {ImageError | QueryError}
    */
   compose(
-    references: Array<Picture | Heard>,
+    references: Array<Picture | PseudoWords>,
     words: string,
     options?: ComposeOptions,
   ): Promise<Float32Array>;

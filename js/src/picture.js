@@ -1,6 +1,7 @@
-// Pictures that anyone may have made -> RGBA pixels: upright, first frame, transparency on white.
+// Pictures that anyone may have made -> RGBA pixels: upright, first frame, sRGB, on an opaque ground.
 
 import { ImageError } from "./errors.js";
+import { groundOf, isTransparent, onGround } from "./ground.js";
 import { turned, withoutOrientation } from "./orientation.js";
 import { reduce } from "./resample.js";
 
@@ -17,13 +18,16 @@ const JPEG_SCALES = [8, 4, 2, 1];
 
 /**
  * The pixels of a picture, reduced by a whole factor that leaves both sides 512 pixels or more, as Python does it.
- * Colour profiles are not applied.
+ * Colour profiles are applied by the browser.
  * @param {Picture} picture
  * @returns {Promise<Pixels>}
  * @throws {ImageError} not a picture that this browser reads, or too large
  */
 export async function readPicture(picture) {
-  if (isImageData(picture)) return reduced(onWhite(picture), false);
+  if (isImageData(picture)) {
+    checkSize(picture.width, picture.height);
+    return reduced(onGround(picture), false);
+  }
   if (isBitmap(picture)) return reduced(drawn(picture), false);
   const { blob, orientation } = await withoutOrientation(asBlob(picture));
   const bitmap = await decoded(blob);
@@ -74,7 +78,7 @@ async function decoded(blob) {
     return await createImageBitmap(blob, {
       imageOrientation: "from-image",
       premultiplyAlpha: "none",
-      colorSpaceConversion: "none",
+      colorSpaceConversion: "default",
     });
   } catch (error) {
     throw new ImageError("the file is damaged, or not of a format that this browser reads (JPEG, PNG, WebP, GIF, BMP)", {
@@ -99,7 +103,12 @@ function drawn(bitmap) {
   // In software: graphics cards scale colours, and blend, in ways of their own.
   const context = canvas(width, height).getContext("2d", { willReadFrequently: true, colorSpace: "srgb" });
   if (!context) throw new ImageError(`this browser has no canvas of ${width} x ${height} pixels: send it smaller`);
-  context.fillStyle = "white";
+  context.drawImage(bitmap, 0, 0);
+  const pixels = context.getImageData(0, 0, width, height);
+  if (!isTransparent(pixels)) return pixels;
+  // Once more on its ground: what has been read back from a transparent canvas is rounded.
+  const ground = groundOf(pixels);
+  context.fillStyle = `rgb(${ground}, ${ground}, ${ground})`;
   context.fillRect(0, 0, width, height);
   context.drawImage(bitmap, 0, 0);
   return context.getImageData(0, 0, width, height);
@@ -120,25 +129,6 @@ function canvas(width, height) {
 function checkSize(width, height) {
   if (width * height <= MAX_PIXELS) return;
   throw new ImageError(`${width} x ${height} pixels, more than the limit of ${MAX_PIXELS.toLocaleString("en")}`);
-}
-
-/**
- * As Pillow pastes a picture on white through its own transparency.
- * @param {ImageData} pixels
- * @returns {Pixels}
- */
-function onWhite({ width, height, data }) {
-  checkSize(width, height);
-  const out = new Uint8ClampedArray(data.length);
-  for (let place = 0; place < data.length; place += 4) {
-    const alpha = data[place + 3];
-    for (let channel = place; channel < place + 3; channel++) {
-      const sum = 255 * (255 - alpha) + data[channel] * alpha + 128;
-      out[channel] = (sum + (sum >> 8)) >> 8;
-    }
-    out[place + 3] = 255;
-  }
-  return { width, height, data: out };
 }
 
 /**

@@ -5,6 +5,9 @@ import { resize } from "./resample.js";
 /** @typedef {import("./resample.js").Pixels} Pixels */
 /** @typedef {import("./index.js").Preprocessing} Preprocessing */
 
+/** Areas of the crop that are resized before cropping; of longer pictures only the crop is computed, in one step. */
+const MAX_RESIZED = 16;
+
 /**
  * A picture of any size -> one of `how.size` by `how.size`.
  * @param {Pixels} pixels
@@ -12,12 +15,26 @@ import { resize } from "./resample.js";
  * @returns {Pixels}
  */
 export function fit(pixels, how) {
-  if (how.fit === "squash") return resize(pixels, how.size, how.size, how.resample);
-  const scale = how.size / Math.min(pixels.width, pixels.height);
-  const [width, height] = [pixels.width, pixels.height].map((side) => Math.max(how.size, roundEven(side * scale)));
+  const side = how.resize || how.size;
+  if (how.fit === "squash" && side === how.size) return resize(pixels, side, side, how.resample);
+  const [width, height] = how.fit === "squash" ? [side, side] : resized(pixels, side);
   const left = (width - how.size) >> 1;
   const top = (height - how.size) >> 1;
+  if (width * height > MAX_RESIZED * side * side) {
+    const [across, down] = [pixels.width / width, pixels.height / height];
+    const [right, bottom] = [left + how.size, top + how.size];
+    return resize(pixels, how.size, how.size, how.resample, [left * across, top * down, right * across, bottom * down]);
+  }
   return crop(resize(pixels, width, height, how.resample), left, top, how.size);
+}
+
+/**
+ * Width and height with the shorter side resized; the longer one is rounded down.
+ * @param {Pixels} pixels @param {number} shorter
+ */
+function resized({ width, height }, shorter) {
+  const least = Math.min(width, height);
+  return [width, height].map((side) => (side === least ? shorter : Math.floor((shorter * side) / least)));
 }
 
 /**
@@ -60,15 +77,4 @@ function crop({ width, data }, left, top, size) {
     out.set(data.subarray(from, from + 4 * size), 4 * row * size);
   }
   return { width: size, height: size, data: out };
-}
-
-/**
- * To the nearest whole number, halves to the even one, as Python's `round`.
- * @param {number} value
- */
-function roundEven(value) {
-  const below = Math.floor(value);
-  const rest = value - below;
-  if (rest !== 0.5) return rest < 0.5 ? below : below + 1;
-  return below % 2 ? below + 1 : below;
 }

@@ -30,32 +30,39 @@ function sinc(x) {
  * @param {number} width
  * @param {number} height
  * @param {string} filter "bilinear", "bicubic" or "lanczos"
+ * @param {Box} [box] the part of the picture that is resized, as Pillow's `box`; all of it where left out
  * @returns {Pixels}
  */
-export function resize(pixels, width, height, filter) {
-  const across = (/** @type {Pixels} */ from) => (from.width === width ? from : alongRows(from, width, filter));
-  const down = (/** @type {Pixels} */ from) => (from.height === height ? from : alongColumns(from, height, filter));
+export function resize(pixels, width, height, filter, [left, top, right, bottom] = [0, 0, pixels.width, pixels.height]) {
+  const isWide = left === 0 && right === pixels.width;
+  const isHigh = top === 0 && bottom === pixels.height;
+  const across = (/** @type {Pixels} */ from) =>
+    isWide && from.width === width ? from : alongRows(from, taps(from.width, width, filter, left, right));
+  const down = (/** @type {Pixels} */ from) =>
+    isHigh && from.height === height ? from : alongColumns(from, taps(from.height, height, filter, top, bottom));
   // Since Pillow 13 the pass that leaves less to do goes first; each rounds, so the order can be seen.
   const shorter = pixels.height - height;
   return shorter > 0 && shorter > 2 * (pixels.width - width) ? across(down(pixels)) : down(across(pixels));
 }
 
+/** @typedef {[left: number, top: number, right: number, bottom: number]} Box in pixels, with parts of pixels */
 /** @typedef {{starts: Int32Array, counts: Int32Array, weights: Int32Array, most: number}} Taps */
 
 /**
  * For each output place: the first input place, how many, and their fixed-point weights (`most` apart).
- * @param {number} from @param {number} to @param {string} filter
+ * @param {number} from @param {number} to @param {string} filter @param {number} first @param {number} last
  * @returns {Taps}
  */
-function taps(from, to, filter) {
+function taps(from, to, filter, first, last) {
   const [weigh, reach] = FILTERS[filter];
-  const scale = from / to;
+  [first, last] = [Math.fround(first), Math.fround(last)]; // Pillow's box is in single precision
+  const scale = Math.fround(last - first) / to;
   const stretch = Math.max(scale, 1);
   const support = reach * stretch;
   const most = Math.ceil(support) * 2 + 1;
   const found = { starts: new Int32Array(to), counts: new Int32Array(to), weights: new Int32Array(to * most), most };
   for (let place = 0; place < to; place++) {
-    const centre = (place + 0.5) * scale;
+    const centre = first + (place + 0.5) * scale;
     const start = Math.max(0, Math.trunc(centre - support + 0.5));
     const end = Math.min(from, Math.trunc(centre + support + 0.5));
     found.starts[place] = start;
@@ -79,12 +86,12 @@ function fixed(row) {
 }
 
 /**
- * @param {Pixels} pixels @param {number} width @param {string} filter
+ * @param {Pixels} pixels @param {Taps} along
  * @returns {Pixels}
  */
-function alongRows({ width: from, height, data }, width, filter) {
+function alongRows({ width: from, height, data }, along) {
+  const width = along.starts.length;
   const out = new Uint8ClampedArray(4 * width * height);
-  const along = taps(from, width, filter);
   for (let y = 0; y < height; y++) {
     convolve(data, 4 * from * y, 4, along, out, 4 * width * y, 4);
   }
@@ -92,12 +99,12 @@ function alongRows({ width: from, height, data }, width, filter) {
 }
 
 /**
- * @param {Pixels} pixels @param {number} height @param {string} filter
+ * @param {Pixels} pixels @param {Taps} along
  * @returns {Pixels}
  */
-function alongColumns({ width, height: from, data }, height, filter) {
+function alongColumns({ width, data }, along) {
+  const height = along.starts.length;
   const out = new Uint8ClampedArray(4 * width * height);
-  const along = taps(from, height, filter);
   for (let x = 0; x < width; x++) {
     convolve(data, 4 * x, 4 * width, along, out, 4 * x, 4 * width);
   }

@@ -40,7 +40,7 @@ async function imported(address) {
     runtime.env.wasm.wasmPaths = { wasm: new URL(BINARY, folder).href };
     return runtime;
   } catch (error) {
-    throw new ModelError(`${script} cannot be loaded (${told(error)}); expected the files of onnxruntime-web/dist there`, {
+    throw new ModelError(`${script} cannot be loaded (${reason(error)}); expected the files of onnxruntime-web/dist there`, {
       cause: error,
     });
   }
@@ -52,7 +52,7 @@ async function resolved() {
     return await import("onnxruntime-web/wasm");
   } catch (error) {
     throw new ModelError(
-      `onnxruntime-web is not there (${told(error)}): give \`runtime\`, the address where the files of ` +
+      `onnxruntime-web is not there (${reason(error)}): give \`runtime\`, the address where the files of ` +
         "onnxruntime-web/dist are served, or use a bundler that finds onnxruntime-web",
       { cause: error },
     );
@@ -60,6 +60,6 @@ async function resolved() {
 }
 
 /** @param {unknown} error */
-function told(error) {
+function reason(error) {
   return error instanceof Error ? error.message : error;
 }

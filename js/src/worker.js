@@ -10,7 +10,7 @@ const loading = new AbortController();
 const methods = {
   /** @param {string} address @param {import("./index.js").LoadOptions} options */
   async load(address, options) {
-    const progress = (/** @type {object} */ told) => postMessage({ progress: told });
+    const progress = (/** @type {object} */ report) => postMessage({ progress: report });
     encoder = await LocalEncoder.load(address, { ...options, progress, signal: loading.signal });
     return encoder.config;
   },

@@ -42,10 +42,10 @@ async function loaded(options = {}, origin = server.origin) {
 /** In the page: loads the model; returns how each file came. */
 async function load(options = {}) {
   const { loadEncoder } = await import("/src/index.js");
-  const told = [];
-  const progress = (one) => told.push(one);
+  const reports = [];
+  const progress = (one) => reports.push(one);
   globalThis.encoder = await loadEncoder("/model/", { runtime: "/runtime/", ...options, progress });
-  return told;
+  return reports;
 }
 
 /** In the page: what loading says when it is refused. */
@@ -125,7 +125,7 @@ test("words alone, several pictures, unknown words", async () => {
   assert.equal(found.config, found.composed[0].length);
 });
 
-test("pseudo-words that are left out are not heard", async () => {
+test("muted pseudo-words do not count", async () => {
   const page = await loaded();
   const found = await page.evaluate(async () => {
     const picture = await (await fetch("/pictures/plain.png")).blob();
@@ -190,7 +190,7 @@ test("the README's snippet runs", async () => {
 
 // ---- loading: progress, keeping, errors ----
 
-test("progress is told for each file, and the second load comes from the cache", async () => {
+test("progress is reported for each file, and the second load comes from the cache", async () => {
   const page = await browser.page(server.origin);
   const sizes = Object.fromEntries(
     ["config.json", "tokenizer.json", "onnx/query_image.onnx", "onnx/query_text.onnx"].map((name) => [
@@ -200,9 +200,9 @@ test("progress is told for each file, and the second load comes from the cache",
   );
   for (const cached of [false, true]) {
     const requests = server.asked.length;
-    const told = await page.evaluate(load, { worker: cached });
+    const reports = await page.evaluate(load, { worker: cached });
     for (const [file, size] of Object.entries(sizes)) {
-      const mine = told.filter((one) => one.file === file);
+      const mine = reports.filter((one) => one.file === file);
       assert.deepEqual(mine.at(-1), { file, loaded: size, total: size, cached: cached && file !== "config.json" });
       assert.deepEqual(mine.map(({ loaded }) => loaded), mine.map(({ loaded }) => loaded).sort((a, b) => a - b));
     }
@@ -221,8 +221,8 @@ test("without network, what was kept is used", async (t) => {
   const page = await loaded({}, away.origin);
   await away.close();
   // The module itself is still in the page.
-  const told = await page.evaluate(load, {});
-  assert.ok(told.every(({ cached }) => cached));
+  const reports = await page.evaluate(load, {});
+  assert.ok(reports.every(({ cached }) => cached));
   await page.evaluate(async () => (await caches.delete("image2sentence")));
   assert.match(await page.evaluate(refusal), /^ModelError: .*config\.json cannot be reached: .*offline/);
 });
@@ -235,9 +235,9 @@ test("a new version is fetched anew, and the old one forgotten", async (t) => {
   const page = await loaded({}, other.origin);
   const first = await page.evaluate(kept);
   changed = true;
-  const told = await page.evaluate(load, {});
+  const reports = await page.evaluate(load, {});
   assert.deepEqual(
-    [...new Set(told.filter(({ cached }) => !cached).map(({ file }) => file))].sort(),
+    [...new Set(reports.filter(({ cached }) => !cached).map(({ file }) => file))].sort(),
     ["config.json", "tokenizer.json"],
   );
   const second = await page.evaluate(kept);
@@ -251,8 +251,8 @@ test("a kept file that was damaged is fetched again", async () => {
     const cache = await caches.open("image2sentence");
     await cache.put(key, new Response("broken"));
   }, (await page.evaluate(kept)).find((key) => key.startsWith(GRAPH)));
-  const told = await page.evaluate(load, {});
-  assert.equal(told.filter(({ file }) => file === "onnx/query_text.onnx").at(-1).cached, false);
+  const reports = await page.evaluate(load, {});
+  assert.equal(reports.filter(({ file }) => file === "onnx/query_text.onnx").at(-1).cached, false);
 });
 
 /** Answers with changed files, and with a config that has their checksums. */

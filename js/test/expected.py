@@ -23,12 +23,12 @@ from PIL import ExifTags, Image, ImageCms, ImageOps
 from tokenizers import Tokenizer
 
 from image2sentence.catalogue import draw, sample
-from image2sentence.config import LearnerConfig, ModelConfig, Preprocessing
 from image2sentence.encoders import OnnxEncoder, load_encoder
-from image2sentence.encoders.guide import Guide
+from image2sentence.encoders.config import LearnerConfig, ModelConfig, Preprocessing
+from image2sentence.encoders.phrase_guide import Guide
 from image2sentence.encoders.preprocess import fit, to_pixels
-from image2sentence.gallery.indexing import AT_LEAST
-from image2sentence.images import decode_image
+from image2sentence.images import MIN_DECODE_SIDE, decode_image
+from image2sentence.images.colour import ground_of
 from image2sentence.query import compose, words_not_understood
 
 TIE = 0.005  # dot products nearer than this may change places in the browser's arithmetic
@@ -84,6 +84,7 @@ def red_and_blue_exchanged() -> bytes:
 def files() -> Iterator[tuple[str, bytes]]:
     """Named pictures of every kind that browsers and Python both read."""
     picture = drawn(1, 220, 180)
+    white = Image.new("RGB", picture.size, "white")
     yield "plain.png", encoded(picture, "PNG")
     yield "small.png", encoded(drawn(2, 40), "PNG")
     yield "one-pixel.png", encoded(Image.new("RGB", (1, 1), (9, 99, 199)), "PNG")
@@ -93,6 +94,7 @@ def files() -> Iterator[tuple[str, bytes]]:
     yield "alpha.png", encoded(with_alpha(picture), "PNG")
     yield "grey.png", encoded(picture.convert("L"), "PNG")
     yield "grey-alpha.png", encoded(with_alpha(picture).convert("LA"), "PNG")
+    yield "white-sticker.png", encoded(Image.merge("RGBA", [*white.split(), picture.convert("L")]), "PNG")
     yield "palette.png", encoded(picture.quantize(60), "PNG", transparency=3)
     yield "one-bit.png", encoded(picture.convert("1"), "PNG")
     yield "deep-grey.png", encoded(Image.fromarray(np.asarray(picture.convert("L"), np.uint16) * 200), "PNG")
@@ -130,17 +132,22 @@ def pictures(encoder: OnnxEncoder, folder: Path) -> list[dict[str, Any]]:
     found = []
     for name, content in files():
         (folder / name).write_bytes(content)
-        picture = decode_image(content, at_least=AT_LEAST).picture
+        picture = decode_image(content, at_least=MIN_DECODE_SIDE).picture
         seen = np.asarray(fit(picture, encoder.config.query_preprocessing).convert("RGBA"))
-        told = encoder.explain(picture)
-        queries = encoder.encode_queries(np.repeat(told.tokens[None], len(WORDS), 0), WORDS)
-        parts = {"seen": seen, "tokens": told.tokens, "attention": told.attention, "gates": told.gates}
+        explained = encoder.explain(picture)
+        queries = encoder.encode_queries(np.repeat(explained.tokens[None], len(WORDS), 0), WORDS)
+        parts = {
+            "seen": seen,
+            "tokens": explained.tokens,
+            "attention": explained.attention,
+            "gates": explained.gates,
+        }
         found.append({"name": name, **{key: part.ravel().tolist() for key, part in parts.items()}})
         found[-1]["queries"] = queries.tolist()
-        found[-1]["trust"] = trust(encoder, told.tokens)
-        other = second_choice(encoder, told.tokens)
+        found[-1]["trust"] = trust(encoder, explained.tokens)
+        other = second_choice(encoder, explained.tokens)
         if other is not None:
-            queries = other.encode_queries(np.repeat(told.tokens[None], len(WORDS), 0), WORDS)
+            queries = other.encode_queries(np.repeat(explained.tokens[None], len(WORDS), 0), WORDS)
         found[-1]["otherwise"] = queries.tolist()
     return found
 
@@ -156,8 +163,8 @@ def second_choice(encoder: OnnxEncoder, tokens: NDArray[np.float32]) -> OnnxEnco
     """The encoder without the phrase nearest to this sentence, if the next one is as near but for rounding."""
     guide = Guide.read(encoder.folder)
     assert guide is not None
-    heard = encoder.unguided().encode_queries(tokens[None], [""])
-    scores = heard[0] @ guide.vectors.T
+    sentence_embeddings = encoder.unguided().encode_queries(tokens[None], [""])
+    scores = sentence_embeddings[0] @ guide.vectors.T
     best, second = np.argsort(-scores)[:2]
     if scores[best] - scores[second] > TIE:
         return None
@@ -172,12 +179,17 @@ def resizings(folder: Path) -> list[dict[str, Any]]:
     """Noise, where a difference in rounding shows most, as RGBA files: before, fitted, normalised, reduced."""
     rng = np.random.default_rng(0)
     found = []
-    for number in range(36):
+    for number in range(42):
         width, height = (int(side) for side in rng.integers(1, 500 if number % 3 else 40, 2))
+        if number >= 36:  # so long that only the crop is computed
+            width, height = ((30 * width + 300, 1 + height % 3), (1 + width % 3, 30 * height + 300))[
+                number % 2
+            ]
         noise = rng.integers(0, 256, (height, width, 3), np.uint8)
         picture = Image.fromarray(np.where(noise > 127, 255, 0).astype(np.uint8) if number % 2 else noise)
         resample, way = ("bilinear", "bicubic", "lanczos")[number % 3], ("squash", "crop")[number // 3 % 2]
-        how = Preprocessing(size=int(rng.integers(1, 200)), fit=way, resample=resample)
+        size = int(rng.integers(1, 200))
+        how = Preprocessing(size=size, fit=way, resample=resample, resize=size + 9 if number % 5 == 4 else 0)
         factor = int(rng.integers(2, 9))
         for kind, array in {
             "before": np.asarray(picture.convert("RGBA")),
@@ -187,6 +199,23 @@ def resizings(folder: Path) -> list[dict[str, Any]]:
         }.items():
             array.tofile(folder / f"{number}.{kind}")
         found.append({"width": width, "height": height, "factor": factor, "how": vars(how)})
+    return found
+
+
+def grounds(folder: Path) -> list[dict[str, Any]]:
+    """Transparent noise, mostly of one kind of colour, as RGBA files: before, and on its ground."""
+    rng = np.random.default_rng(1)
+    found = []
+    for number, (low, high) in enumerate(((0, 256), (215, 256), (0, 40), (90, 160), (180, 256), (0, 1))):
+        noise = rng.integers(low, high, (30, 40, 4), np.uint8)
+        noise[..., 3] = rng.integers(0, 256, (30, 40)) * (high > 1)
+        noise[:12, :, :3] = rng.integers(0, 256, (12, 40, 1)) if number % 2 else noise[:12, :, :3]
+        noise.tofile(folder / f"ground-{number}.before")
+        picture = Image.fromarray(noise)
+        np.asarray(decode_image(encoded(picture, "PNG")).picture.convert("RGBA")).tofile(
+            folder / f"ground-{number}.after"
+        )
+        found.append({"width": 40, "height": 30, "ground": ground_of(picture)[0]})
     return found
 
 
@@ -242,6 +271,7 @@ def main(folder: Path) -> None:
         "words": WORDS,
         "pictures": pictures(encoder, folder),
         "resizings": resizings(folder),
+        "grounds": grounds(folder),
         "tokens": tokens(encoder),
         "spellings": spellings(encoder),
         "texts": [text for text in WORDS if text],

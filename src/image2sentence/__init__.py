@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from image2sentence.encoders import Encoder, OnnxEncoder, load_encoder
-    from image2sentence.gallery.indexing import IndexReport, index_pictures
-    from image2sentence.gallery.searcher import Hit, Searcher
-    from image2sentence.gallery.store import Gallery
+    from image2sentence.gallery.search.base import Hit
+    from image2sentence.gallery.search.searcher import Searcher
+    from image2sentence.gallery.sqlite.gallery import Gallery
     from image2sentence.images import load_image
+    from image2sentence.indexing.index_pictures import IndexReport, index_pictures
     from image2sentence.query import Answer, Query, QueryEngine, Reference, Result, compose
-    from image2sentence.sheet import contact_sheet
+    from image2sentence.visualize.contact_sheet import contact_sheet
 
 __version__ = "0.1.0"
 
@@ -40,12 +41,12 @@ __all__ = [
 
 _HOMES = {
     "encoders": ("Encoder", "OnnxEncoder", "load_encoder"),
-    "gallery.indexing": ("IndexReport", "index_pictures"),
-    "gallery.searcher": ("Hit", "Searcher"),
-    "gallery.store": ("Gallery",),
+    "indexing": ("IndexReport", "index_pictures"),
+    "gallery.search.searcher": ("Hit", "Searcher"),
+    "gallery.sqlite.gallery": ("Gallery",),
     "images": ("load_image",),
     "query": ("Answer", "Query", "QueryEngine", "Reference", "Result", "compose"),
-    "sheet": ("contact_sheet",),
+    "visualize.contact_sheet": ("contact_sheet",),
 }
 
 

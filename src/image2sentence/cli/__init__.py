@@ -10,6 +10,6 @@ STARTED = time.perf_counter()
 
 def main() -> None:
     """Run the command line."""
-    from image2sentence.cli.app import cli
+    from image2sentence.cli.main import cli
 
     cli()

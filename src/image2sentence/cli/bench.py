@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from image2sentence.cli.common import json_option, print_json, training_extra
+from image2sentence.cli.options import json_option, print_json, training_extra
 
 
 @click.command()
@@ -54,10 +54,10 @@ def bench(
 
     Measures the model folders MODEL, or the one that a search would use. Medians in milliseconds.
     """
-    from image2sentence import timing
     from image2sentence.errors import ImageError
+    from image2sentence.evaluation import latency as timing
     from image2sentence.images import read_regular
-    from image2sentence.query.description import check_words
+    from image2sentence.query.query import check_words
 
     if words is not None:
         check_words(words)
@@ -95,12 +95,14 @@ def _columns(models: tuple[Path, ...], variants: bool) -> Iterator[dict[str, Pat
 
 def _exported(model: Path, work: Path) -> dict[str, Path]:
     with training_extra():
-        from image2sentence.training import run
-        from image2sentence.training.export import ExportOptions
+        from image2sentence.training import trained_model
+        from image2sentence.training.export.model_folder import ExportOptions
 
     from image2sentence.catalogue import write_catalogue
 
     shown, others = (write_catalogue(work / f"drawn-{seed}", 32, seed, 224) / "images" for seed in (1, 2))
-    run.export_and_compare(model, work / "fp32", shown, None, ExportOptions(int8_text=False, half=False))
-    run.export_and_compare(model, work / "int8", shown, others, ExportOptions())
+    trained_model.export_and_compare(
+        model, work / "fp32", shown, None, ExportOptions(int8_text=False, half=False)
+    )
+    trained_model.export_and_compare(model, work / "int8", shown, others, ExportOptions())
     return {name: work / name for name in ("fp32", "int8")}

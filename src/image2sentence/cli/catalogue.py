@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from image2sentence.cli.common import progress_bar
+from image2sentence.cli.options import progress_bar
 
 
 @click.command()

@@ -30,7 +30,7 @@ def doctor(ctx: click.Context, name: str, root: Path, split: str | None, decode:
     NAME is cirr, fashioniq, circo, genecis, domain_conversion, or a part such as fashioniq/dress. Ends with
     exit code 1 where something is missing.
     """
-    from image2sentence.benchmarks.doctor import diagnose
+    from image2sentence.evaluation.datasets.check import diagnose
 
     diagnosis = diagnose(name, root, split, decode)
     click.echo(str(diagnosis))

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from image2sentence.cli.common import model_option
+from image2sentence.cli.options import model_option
 
 if TYPE_CHECKING:
-    from image2sentence.benchmarks.report import Comparison, ModelDescription
     from image2sentence.encoders import OnnxEncoder
+    from image2sentence.evaluation.report import Comparison, ModelDescription
 
 
 @click.group()
@@ -79,11 +79,11 @@ def attributes(
     the composed query, that of other models named with --also (a single-word mapper, the symmetric model), and
     the full text of the right answer.
     """
-    from image2sentence.benchmarks.evaluation import default_composers, evaluate_attributes
-    from image2sentence.benchmarks.labels import load_catalogue
-    from image2sentence.benchmarks.pictures import write_pictures
-    from image2sentence.benchmarks.report import as_text, write_document
     from image2sentence.encoders import load_encoder
+    from image2sentence.evaluation.datasets.labels import load_catalogue
+    from image2sentence.evaluation.evaluate import default_composers, evaluate_attributes
+    from image2sentence.evaluation.examples import write_pictures
+    from image2sentence.evaluation.report import as_text, write_document
     from image2sentence.images import load_image
 
     others = {row: load_encoder(folder) for row, folder in _other_models(also).items()}
@@ -117,7 +117,7 @@ def attributes(
 
 def _other_models(also: Sequence[str]) -> dict[str, Path]:
     """ "ROW=DIR" texts as row -> model folder."""
-    from image2sentence.benchmarks.evaluation import ROWS
+    from image2sentence.evaluation.evaluate import ROWS
 
     folders: dict[str, Path] = {}
     for text in also:
@@ -132,7 +132,7 @@ def _other_models(also: Sequence[str]) -> dict[str, Path]:
 
 def describe_model(encoder: OnnxEncoder, others: Mapping[str, OnnxEncoder] | None = None) -> ModelDescription:
     """What a report says about a model, and in short about those of other rows."""
-    from image2sentence.benchmarks.report import ModelDescription
+    from image2sentence.evaluation.report import ModelDescription
 
     config = encoder.config
     sides = (config.gallery_preprocessing, config.query_preprocessing)
@@ -173,7 +173,7 @@ def compare(first: Path, second: Path, row: str | None, other_row: str | None, m
     Prints both means in percent, and FIRST - SECOND in percentage points with its 95 % interval and p value (paired
     bootstrap: both are resampled with the same queries). FIRST and SECOND may be one file, to compare two of its rows.
     """
-    from image2sentence.benchmarks.report import compare_runs, differing_facts
+    from image2sentence.evaluation.report import compare_runs, differing_facts
 
     if other_row is not None and row is None:
         raise click.UsageError("--other-row needs --row, the row of FIRST that it is compared with")

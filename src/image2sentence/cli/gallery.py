@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from image2sentence.cli.common import (
+from image2sentence.cli.options import (
     GALLERY_NAME,
     find_gallery,
     gallery_option,
@@ -23,9 +23,10 @@ from image2sentence.cli.common import (
 from image2sentence.errors import GalleryError
 
 if TYPE_CHECKING:
-    from image2sentence.gallery.ann import AnnParameters
-    from image2sentence.gallery.protocol import GalleryStore
-    from image2sentence.gallery.store import Gallery, Picture
+    from image2sentence.gallery.base import GalleryStore
+    from image2sentence.gallery.records import Picture
+    from image2sentence.gallery.search.faiss_index import AnnParameters
+    from image2sentence.gallery.sqlite.gallery import Gallery
 
 LISTED = 20
 """Files or groups named one by one; `--json` names all."""
@@ -50,9 +51,9 @@ def verify(gallery: Path | str | None, as_json: bool) -> None:
     and the index file of large galleries. Changes nothing. Ends with exit code 1 at the first damage, saying
     what it is and what to do.
     """
-    from image2sentence.gallery.large import index_state
     from image2sentence.gallery.opening import open_gallery
-    from image2sentence.gallery.store import Gallery
+    from image2sentence.gallery.sqlite.gallery import Gallery
+    from image2sentence.gallery.sqlite.index import index_state
 
     start = time.perf_counter()
     with open_gallery(require_gallery(gallery)) as opened:
@@ -82,7 +83,7 @@ def compact(gallery: Path | str | None, as_json: bool) -> None:
     Needs up to twice the gallery's size free on the disk while it runs. Searching goes on meanwhile. The index
     file of a large gallery is made again where it no longer fits.
     """
-    from image2sentence.gallery.large import refresh_index
+    from image2sentence.gallery.sqlite.index import refresh_index
 
     with _for_writing(gallery) as opened:
         before = _bytes(opened)
@@ -130,7 +131,7 @@ def index(gallery: Path | str | None, as_json: bool, **given: Any) -> None:
     keep it up to date by themselves: this command is for other settings, which later rebuilds keep, and for a
     file that was damaged. The file is derived: nothing is lost without it.
     """
-    from image2sentence.gallery.large import make_index, settings_of
+    from image2sentence.gallery.sqlite.index import make_index, settings_of
 
     start = time.perf_counter()
     chosen = {name: value for name, value in given.items() if value is not None}
@@ -153,8 +154,8 @@ def duplicates(gallery: Path | str | None, as_json: bool) -> None:
     Only files that are equal byte for byte count. Nothing is deleted. (Pictures that merely look alike:
     `image2sentence search --near-duplicates`.)
     """
-    from image2sentence.gallery.duplicates import duplicates as find
-    from image2sentence.gallery.duplicates import wasted
+    from image2sentence.gallery.base import duplicates as find
+    from image2sentence.gallery.base import wasted
     from image2sentence.gallery.opening import open_gallery
     from image2sentence.images import display_path
 
@@ -183,9 +184,9 @@ def export(out: Path, gallery: Path | str | None, as_json: bool) -> None:
     OUT.parquet becomes a Parquet file (pandas, DuckDB, Spark; needs pip install 'image2sentence[parquet]'). Any
     other name becomes a folder with vectors.npy (NumPy) and pictures.jsonl, a line for each vector.
     """
-    from image2sentence.gallery.exchange import export_vectors
     from image2sentence.gallery.opening import open_gallery
     from image2sentence.images import display_path
+    from image2sentence.indexing.import_export import export_vectors
 
     with open_gallery(require_gallery(gallery)) as opened:
         count = export_vectors(opened, out)
@@ -223,9 +224,9 @@ def import_(
     pictures that have no vector.
     """
     from image2sentence.encoders import load_encoder
-    from image2sentence.gallery.exchange import import_vectors
+    from image2sentence.gallery.files.vectors import open_vectors
     from image2sentence.gallery.opening import open_or_create_gallery
-    from image2sentence.gallery.vector_files import open_vectors
+    from image2sentence.indexing.import_export import import_vectors
 
     encoder = load_encoder(model)
     file = open_vectors(vectors)
@@ -281,7 +282,7 @@ def _described(made: AnnParameters | None) -> dict[str, Any]:
 def _for_writing(given: Path | str | None) -> Gallery:
     """A gallery in a folder, for writing. Raises GalleryError where it is a database."""
     from image2sentence.gallery.opening import open_gallery
-    from image2sentence.gallery.store import Gallery
+    from image2sentence.gallery.sqlite.gallery import Gallery
 
     opened: GalleryStore = open_gallery(require_gallery(given), readonly=False)
     if not isinstance(opened, Gallery):

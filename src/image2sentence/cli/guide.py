@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from image2sentence.cli.common import model_option
+from image2sentence.cli.options import model_option
 
 
 @click.command("guide")
@@ -59,9 +59,9 @@ def guide(
     phrases that name what has to stay when something else is changed ("striped navy shirt with long sleeves"), and
     nothing besides. Galleries made with the model stay valid.
     """
-    from image2sentence.config import GuideConfig
-    from image2sentence.encoders.guide import add_guide, read_phrases
-    from image2sentence.encoders.onnx import load_encoder
+    from image2sentence.encoders.config import GuideConfig
+    from image2sentence.encoders.guide_files import add_guide, read_phrases
+    from image2sentence.encoders.onnx_encoder import load_encoder
 
     settings = GuideConfig(neighbours, temperature, *trust, residual)
     lines = read_phrases(phrases)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from image2sentence.cli.common import (
+from image2sentence.cli.options import (
     GALLERY_NAME,
     PlaceType,
     find_gallery,
@@ -21,11 +23,13 @@ from image2sentence.cli.common import (
     print_json,
     progress_bar,
 )
+from image2sentence.errors import ConfigError
 
 if TYPE_CHECKING:
-    from image2sentence.gallery.indexing import IndexReport
-    from image2sentence.gallery.metadata_file import MetadataReport
-    from image2sentence.places import Place
+    from image2sentence.gallery.base import GalleryStore
+    from image2sentence.gallery.files.metadata import MetadataReport
+    from image2sentence.gallery.locations import Place
+    from image2sentence.indexing.index_pictures import IndexReport
 
 LISTED = 20
 """Unreadable files named one by one; `--json` names all."""
@@ -57,7 +61,18 @@ _COUNTS = ("found", "encoded", "unchanged", "moved", "duplicates", "deleted")
     metavar="N",
     help="With --engine ray: workers, one core each. Default: as many as there are cores.",
 )
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Largest picture read, in pixels (width x height). Default: 120,000,000.",
+)
 @click.option("--retry-failed", is_flag=True, help="Read files again that could not be read before.")
+@click.option(
+    "--allow-empty",
+    is_flag=True,
+    help="Forget pictures that are gone even if they are most of PICTURES, or all of it.",
+)
 @click.option("--watch", is_flag=True, help="Go on: follow the folder and index what changes, until Ctrl-C.")
 @json_option
 def index(
@@ -68,7 +83,9 @@ def index(
     shards: bool,
     engine: str,
     workers: int | None,
+    max_pixels: int | None,
     retry_failed: bool,
+    allow_empty: bool,
     watch: bool,
     as_json: bool,
 ) -> None:
@@ -77,12 +94,12 @@ def index(
     Only new and changed pictures are encoded. Files that cannot be read are listed and never stop the run.
     Where there is no gallery yet, one is made: by default in this folder, as .image2sentence.
     """
-    from image2sentence.cli.following import follow_and_tell
+    from image2sentence.cli.index import follow_and_show
     from image2sentence.encoders import load_encoder
-    from image2sentence.gallery.indexing import index_pictures
-    from image2sentence.gallery.large import refresh_index
-    from image2sentence.gallery.metadata_file import MetadataFile, apply_metadata
+    from image2sentence.gallery.files.metadata import MetadataFile, apply_metadata
     from image2sentence.gallery.opening import open_or_create_gallery
+    from image2sentence.gallery.sqlite.index import refresh_index
+    from image2sentence.indexing.index_pictures import index_pictures
 
     if watch and metadata is not None:
         raise click.UsageError(
@@ -97,6 +114,9 @@ def index(
         if values is not None:
             opened.add_columns(values.columns)  # before indexing, which makes `taken` where it is not there
         engine_run = index_pictures if engine == "threads" else _on_ray(model, workers)
+        if max_pixels is not None:
+            engine_run = partial(engine_run, max_pixels=max_pixels)
+        engine_run = partial(engine_run, allow_empty=allow_empty)
 
         def run() -> IndexReport:
             with progress_bar("indexing") as progress:
@@ -108,7 +128,7 @@ def index(
 
         if watch:
             shown = opened.name if isinstance(name, str) else str(name)
-            follow_and_tell(
+            follow_and_show(
                 pictures, opened, run, lambda report: _print_report(report, shown, len(opened)), as_json
             )
             return
@@ -126,8 +146,8 @@ def index(
 
 def _on_ray(model: Path | None, workers: int | None) -> Callable[..., IndexReport]:
     """`index_pictures` on a Ray cluster, whose workers load the same model."""
-    from image2sentence.encoders.onnx import MODEL_VARIABLE, load_encoder
-    from image2sentence.gallery.ray_engine import index_on_ray
+    from image2sentence.encoders.onnx_encoder import MODEL_VARIABLE, load_encoder
+    from image2sentence.indexing.ray import index_on_ray
 
     with optional_extra("ray", ("ray",)):
         import ray  # noqa: F401
@@ -138,19 +158,31 @@ def _on_ray(model: Path | None, workers: int | None) -> Callable[..., IndexRepor
 
 
 def _print_report(report: IndexReport, gallery: str, size: int) -> None:
-    from image2sentence.images import EXTENSIONS
+    from image2sentence.images import EXTENSIONS, display_path
 
     counts = [f"{name} {getattr(report, name):,}" for name in _COUNTS]
     click.echo(" · ".join([*counts, f"failed {len(report.failed):,}"]))
     click.echo(f"{report.seconds:.1f} s, {report.rate:.0f} pictures/s encoded")
     _print_reasons("could not be read", report.failed)
     _print_reasons("folders that could not be listed", report.unreadable_folders)
+    if report.undated:
+        click.echo(f"without a date: {report.undated:,} of the pictures encoded")
     if report.skipped_other:
-        click.echo(f"passed over {report.skipped_other:,} files without a picture's ending")
+        endings = ", ".join(
+            f"{display_path(ending) or 'none'} {count:,}" for ending, count in _first(report.passed_over)
+        )
+        click.echo(f"passed over {report.skipped_other:,} files without a picture's ending: {endings}")
     if not report.found:
         endings = " ".join(sorted(EXTENSIONS))
         click.echo(f"no pictures found; their names end in {endings}, or in .tar with --shards", err=True)
     click.echo(f"gallery {gallery}: {size:,} pictures")
+
+
+def _first(endings: dict[str, int]) -> list[tuple[str, int]]:
+    """The most frequent endings; the rest are counted together."""
+    named = list(endings.items())
+    rest = sum(count for _, count in named[LISTED:])
+    return named[:LISTED] + ([("others", rest)] if rest else [])
 
 
 def _print_metadata(joined: MetadataReport) -> None:
@@ -177,3 +209,52 @@ def _print_reasons(title: str, reasons: list[tuple[Place, str]]) -> None:
         click.echo(f"  {display_path(path)}: {reason}")
     if len(reasons) > LISTED:
         click.echo(f"  ... and {len(reasons) - LISTED:,} more; --json lists all")
+
+
+_CHANGES = ("encoded", "moved", "duplicates", "deleted")
+
+
+def follow_and_show(
+    pictures: Place,
+    gallery: GalleryStore,
+    run: Callable[[], IndexReport],
+    show: Callable[[IndexReport], None],
+    as_json: bool,
+) -> None:
+    """Follow a folder until Ctrl-C: the first run is shown in full, of later ones what they changed."""
+    from image2sentence.indexing.watch import follow
+
+    if not isinstance(pictures, Path) or not pictures.is_dir():
+        raise ConfigError(f"--watch follows a folder of this machine, and {pictures} is none")
+    failures = _ReportedFailures()
+    try:
+        for number, report in enumerate(follow(pictures, gallery.own_folder, run)):
+            if as_json:
+                click.echo(
+                    json.dumps({"gallery": gallery.name, "pictures": len(gallery), **report.as_dict()})
+                )
+            elif number == 0:
+                show(report)
+                click.echo("following the folder; Ctrl-C ends it", err=True)
+            failures.report(report, aloud=number > 0 and not as_json)
+    except KeyboardInterrupt:
+        click.echo("\nStopped. Everything that was finished is in the gallery.", err=True)
+
+
+class _ReportedFailures:
+    """Failures that have been shown."""
+
+    def __init__(self) -> None:
+        self._failed: set[tuple[Place, str]] = set()
+
+    def report(self, report: IndexReport, *, aloud: bool) -> None:
+        """Say what changed in a run, if anything did."""
+        from image2sentence.images import display_path
+
+        new = [failed for failed in report.failed if failed not in self._failed]
+        self._failed = set(report.failed)
+        counts = [f"{name} {getattr(report, name):,}" for name in _CHANGES if getattr(report, name)]
+        if aloud and (counts or new):
+            click.echo(f"{datetime.now():%H:%M:%S} " + " · ".join([*counts, *(["failed"] if new else [])]))
+            for path, reason in new:
+                click.echo(f"  {display_path(path)}: {reason}")

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from image2sentence import __version__
-from image2sentence.cli.common import (
+from image2sentence.cli.options import (
     find_gallery,
     gallery_option,
     json_option,

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from image2sentence.cli import STARTED
-from image2sentence.cli.asking import Wishes, asking_options
-from image2sentence.cli.common import gallery_option, json_option, model_option, print_json, require_gallery
-from image2sentence.cli.last import remember
+from image2sentence.cli.options import gallery_option, json_option, model_option, print_json, require_gallery
+from image2sentence.cli.query_options import QueryOptions, query_options
+from image2sentence.cli.search_history import remember
 
 if TYPE_CHECKING:
     from image2sentence.query import Answer, QueryEngine
 
 
 @click.command()
-@asking_options
+@query_options
 @gallery_option
 @model_option
 @json_option
@@ -52,8 +52,8 @@ def search(
       image2sentence search "a striped shirt" --not blue --where "price < 50"
       image2sentence search --like 3 "with long sleeves"
     """
-    wishes = Wishes(**asked)
-    pictures, _ = wishes.pictures_and_words()
+    options = QueryOptions(**asked)
+    pictures, _ = options.pictures_and_words()
     name = require_gallery(gallery)
 
     from image2sentence.encoders import load_encoder
@@ -61,7 +61,7 @@ def search(
     from image2sentence.query import QueryEngine
 
     with open_gallery(name) as opened:
-        query = wishes.query(opened)
+        query = options.query(opened)
         engine = QueryEngine(load_encoder(model), opened)
         engine.prepare(pictures=bool(query.references))
         load_ms = 1000 * (time.perf_counter() - STARTED)
@@ -117,8 +117,8 @@ def as_document(
 
 
 def _print_answer(answer: Answer) -> None:
+    from image2sentence.gallery.locations import seen_from
     from image2sentence.images import display_path
-    from image2sentence.places import seen_from
 
     here = Path.cwd()
     for result in answer.results:

@@ -10,18 +10,32 @@ import socket
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import replace
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
 import click
 
-from image2sentence.cli.common import gallery_option, model_option, optional_extra, require_gallery
+from image2sentence.cli.options import gallery_option, model_option, optional_extra, require_gallery
 
 TOKEN_VARIABLE = "IMAGE2SENTENCE_TOKEN"
+PROXIES_VARIABLE = "FORWARDED_ALLOW_IPS"
+HOSTS_VARIABLE = "IMAGE2SENTENCE_ALLOW_HOST"
 SERVER_PACKAGES = frozenset(
-    {"fastapi", "multipart", "prometheus_client", "pydantic", "python_multipart", "starlette", "uvicorn"}
+    {
+        "fastapi",
+        "httptools",
+        "multipart",
+        "prometheus_client",
+        "pydantic",
+        "python_multipart",
+        "starlette",
+        "uvicorn",
+    }
 )
-FINISHING_SECONDS = 10
+ANSWERING_SECONDS = 8
+"""After a signal, for what has begun; the process ends two seconds later whatever still runs."""
 RATE = 20.0
 WAITING = 32
 BATCH = 32
@@ -37,6 +51,24 @@ _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 @model_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="The port.")
+@click.option(
+    "--allow-host",
+    "allowed",
+    multiple=True,
+    envvar=HOSTS_VARIABLE,
+    metavar="NAME",
+    help="Another name by which browsers may call this server, such as a proxy's; can be repeated. "
+    f"Default: ${HOSTS_VARIABLE}, names apart by spaces.",
+)
+@click.option(
+    "--forwarded-allow-ips",
+    "proxies",
+    envvar=PROXIES_VARIABLE,
+    metavar="NETWORKS",
+    callback=lambda _, __, value: networks(value),
+    help="Proxies whose X-Forwarded-For is believed, as addresses or networks apart by commas. "
+    f"Default: ${PROXIES_VARIABLE}, else 127.0.0.1.",
+)
 @click.option(
     "--token",
     envvar=TOKEN_VARIABLE,
@@ -74,6 +106,18 @@ _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
     help="Threads of one call of the model; 0 for one per core. More answer a lone query of a large model sooner.",
 )
 @click.option(
+    "--max-upload",
+    type=click.FloatRange(min=0.1, max=1024),
+    metavar="MIB",
+    help="Largest request with a picture. Default: 25.",
+)
+@click.option(
+    "--max-upload-pixels",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Largest picture that is decoded for a visitor. Default: 64,000,000; 400 MB of memory bound it, too.",
+)
+@click.option(
     "--browser-runtime",
     type=click.Path(file_okay=False, exists=True, path_type=Path),
     metavar="DIR",
@@ -84,11 +128,15 @@ def serve(
     model: Path | None,
     host: str,
     port: int,
+    allowed: tuple[str, ...],
+    proxies: list[IPv4Network | IPv6Network] | None,
     token: str | None,
     rate: float | None,
     waiting: int,
     batch: int,
     threads: int,
+    max_upload: float | None,
+    max_upload_pixels: int | None,
     browser_runtime: Path | None,
 ) -> None:
     """Open a page where a gallery is searched with pictures and words, until Ctrl-C.
@@ -105,38 +153,56 @@ def serve(
         import uvicorn
 
         from image2sentence.server.app import RUNTIME_FILES, create_app
-        from image2sentence.server.security import LOOPBACK
-        from image2sentence.server.service import SearchService
-        from image2sentence.server.serving import Load
+        from image2sentence.server.connections import EndingServer, bounded_protocol
+        from image2sentence.server.forms import UploadLimits
+        from image2sentence.server.requests import Load
+        from image2sentence.server.security import LOOPBACK, AllowedHosts
+        from image2sentence.server.service import UPLOADS, SearchService
     from image2sentence.encoders import load_encoder
     from image2sentence.gallery.opening import open_gallery
 
     with taken(host, port) as sockets, open_gallery(name) as opened:
-        service = SearchService(load_encoder(model, threads), opened)
+        uploads = UPLOADS if max_upload_pixels is None else replace(UPLOADS, max_pixels=max_upload_pixels)
+        service = SearchService(load_encoder(model, threads), opened, uploads)
         service.prepare()
-        hosts = LOOPBACK if host in LOOPBACK else None
         _require_runtime(browser_runtime, RUNTIME_FILES)
-        allowed = rate if rate is not None else 0.0 if hosts else RATE
+        own_only = host in LOOPBACK
+        per_second = rate if rate is not None else 0.0 if own_only else RATE
         app = create_app(
             service,
             token=token,
-            hosts=hosts,
-            load=Load(waiting=waiting, batch=batch, rate=allowed),
+            hosts=AllowedHosts.of(host, allowed),
+            limits=None if max_upload is None else UploadLimits(int(max_upload * (1 << 20))),
+            load=Load(waiting=waiting, batch=batch, rate=per_second),
             runtime=browser_runtime,
         )
-        if hosts is None and not token:
+        if not own_only and not token:
             click.echo(
-                f"Anyone who can reach {host} can see the pictures; --token keeps strangers out.", err=True
+                f"Anyone who can reach {host} can see the pictures; --token keeps others out.", err=True
             )
         with _told(host, port):
             for one in sockets:
                 one.listen()
         click.echo(f"{len(service):,} pictures at {address(host, port)} (Ctrl-C stops)")
         config = uvicorn.Config(
-            app, log_level="warning", server_header=False, timeout_graceful_shutdown=FINISHING_SECONDS
+            app,
+            http=bounded_protocol(proxies or ()),
+            ws="none",
+            log_level="warning",
+            server_header=False,
+            forwarded_allow_ips=[str(one) for one in proxies or ()] or "127.0.0.1",
+            timeout_graceful_shutdown=ANSWERING_SECONDS,
         )
         with suppress(KeyboardInterrupt):  # the server has ended by then
-            uvicorn.Server(config).run(sockets)
+            EndingServer(config).run(sockets)
+
+
+def networks(listed: str | None) -> list[IPv4Network | IPv6Network] | None:
+    """Addresses and networks apart by commas; None for none."""
+    try:
+        return [ip_network(one.strip()) for one in listed.split(",")] if listed else None
+    except ValueError as error:
+        raise click.BadParameter(f"expected IP addresses or networks apart by commas; {error}") from error
 
 
 def _share_cores() -> None:

@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from image2sentence.cli.common import training_extra
+from image2sentence.cli.options import training_extra
 
 
 def _list_light(context: click.Context, _: click.Parameter, asked: bool) -> None:
     if not asked or context.resilient_parsing:
         return
     with training_extra():
-        from image2sentence.training.light_table import format_light_table, light_table
+        from image2sentence.training.models.cost_table import format_light_table, light_table
     click.echo(format_light_table(light_table()))
     context.exit()
 
@@ -81,8 +81,8 @@ def train(
     Writes the model folder DIR/model. Run the same command again after an interruption: it goes on.
     """
     with training_extra():
-        from image2sentence.training import run
-        from image2sentence.training.processes import Processes
+        from image2sentence.training import train as run
+        from image2sentence.training.distributed import Processes
 
     settings = run.read_settings(config, dict(_setting(change) for change in changes))
     request = run.TrainRequest(
@@ -167,8 +167,8 @@ def export(
     are refused. The report is printed, and lies in the new folder as parity.json.
     """
     with training_extra():
-        from image2sentence.training import run
-        from image2sentence.training.export import ExportOptions
+        from image2sentence.training import trained_model
+        from image2sentence.training.export.model_folder import ExportOptions
 
     options = ExportOptions(
         int8,
@@ -179,7 +179,7 @@ def export(
         fixed=fixed,
         sentence_share=sentence_share,
     )
-    parity = run.export_and_compare(model, out, pictures, calibrate, options)
+    parity = trained_model.export_and_compare(model, out, pictures, calibrate, options)
     click.echo(json.dumps(parity, indent=2))
 
 

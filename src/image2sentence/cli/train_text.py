@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from image2sentence.cli.common import training_extra
+from image2sentence.cli.options import training_extra
 
 
 @click.command("train-text")
@@ -58,10 +58,10 @@ def train_text(
     interruption: it goes on.
     """
     with training_extra():
-        from image2sentence.training import run_text
-        from image2sentence.training.distill_text import DistillSettings
-        from image2sentence.training.export import ExportOptions
-        from image2sentence.training.light_text import LightTextConfig
+        from image2sentence.training import train_text as run_text
+        from image2sentence.training.export.model_folder import ExportOptions
+        from image2sentence.training.models.text_student import LightTextConfig
+        from image2sentence.training.text_distillation import DistillSettings
 
     settings = DistillSettings(text=LightTextConfig(width=width, layers=layers), steps=steps, seed=seed)
     options = ExportOptions(benchmark=benchmark)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from image2sentence.config import Preprocessing
+from image2sentence.encoders.config import Preprocessing
 
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -17,15 +17,29 @@ _FILTERS = {
 }
 
 
+MAX_RESIZED = 16
+"""Areas of the crop that are resized before cropping; of longer images only the crop is computed, in one step."""
+
+
 def fit(image: Image.Image, how: Preprocessing) -> Image.Image:
     """An RGB picture of any size -> an RGB picture of `how.size` by `how.size`."""
-    resample = _FILTERS[how.resample]
-    if how.fit == "squash":
-        return image.resize((how.size, how.size), resample)
-    scale = how.size / min(image.size)
-    width, height = (max(how.size, round(side * scale)) for side in image.size)
+    resample, side = _FILTERS[how.resample], how.resize or how.size
+    if how.fit == "squash" and side == how.size:
+        return image.resize((side, side), resample)
+    width, height = (side, side) if how.fit == "squash" else _resized(image, side)
     left, top = (width - how.size) // 2, (height - how.size) // 2
+    if width * height > MAX_RESIZED * side**2:
+        across, down = image.width / width, image.height / height
+        box = (left * across, top * down, (left + how.size) * across, (top + how.size) * down)
+        return image.resize((how.size, how.size), resample, box)
     return image.resize((width, height), resample).crop((left, top, left + how.size, top + how.size))
+
+
+def _resized(image: Image.Image, shorter: int) -> tuple[int, int]:
+    """Width and height with the shorter side resized; the longer one is rounded down, as transformers does."""
+    least = min(image.size)
+    width, height = (shorter if side == least else int(shorter * side / least) for side in image.size)
+    return width, height
 
 
 def to_pixels(images: Sequence[Image.Image], how: Preprocessing) -> NDArray[np.float32]:

@@ -1,18 +1,17 @@
 """Galleries: pictures with their vectors on disk, kept up to date, and searched."""
 
-from image2sentence.gallery.filters import Filter, parse_filter
-from image2sentence.gallery.indexing import IndexReport, index_pictures
-from image2sentence.gallery.searcher import Hit, Searcher, VectorSearch
-from image2sentence.gallery.store import Gallery, Picture
+from image2sentence.gallery.filters.language import Filter, parse_filter
+from image2sentence.gallery.records import Picture
+from image2sentence.gallery.search.base import Hit, VectorSearch
+from image2sentence.gallery.search.searcher import Searcher
+from image2sentence.gallery.sqlite.gallery import Gallery
 
 __all__ = [
     "Filter",
     "Gallery",
     "Hit",
-    "IndexReport",
     "Picture",
     "Searcher",
     "VectorSearch",
-    "index_pictures",
     "parse_filter",
 ]

@@ -6,14 +6,14 @@ import os
 from typing import TYPE_CHECKING
 
 from image2sentence.errors import GalleryError
+from image2sentence.gallery.locations import is_url
 from image2sentence.gallery.milvus.address import is_milvus
-from image2sentence.gallery.store import Gallery
+from image2sentence.gallery.sqlite.gallery import Gallery
 from image2sentence.images import printable
-from image2sentence.places import is_url
 
 if TYPE_CHECKING:
+    from image2sentence.gallery.base import GalleryStore
     from image2sentence.gallery.milvus import MilvusGallery
-    from image2sentence.gallery.protocol import GalleryStore
 
 
 def open_gallery(

@@ -4,11 +4,12 @@ The command line and the server ask through this, and whatever else serves peopl
 a gallery, and answers any number of queries.
 """
 
-from image2sentence.query.answer import Answer, Result
+from image2sentence.encoders.protocols import KnowsWords
 from image2sentence.query.composition import compose
-from image2sentence.query.description import NEUTRAL, Asked, Query, Reference
 from image2sentence.query.engine import QueryEngine
-from image2sentence.query.vocabulary import KnowsWords, UnknownWord, words_not_understood
+from image2sentence.query.query import NEUTRAL, Asked, Query, Reference
+from image2sentence.query.results import Answer, Result
+from image2sentence.query.unknown_words import UnknownWord, words_not_understood
 
 __all__ = [
     "NEUTRAL",

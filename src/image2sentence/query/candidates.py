@@ -1,15 +1,31 @@
-"""The best pictures for a query vector, as many as turn out to be needed."""
+"""Candidates of a query, fetched as many as turn out to be needed."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from image2sentence.encoders.base import Vectors
-from image2sentence.gallery.filters import Filter
-from image2sentence.gallery.searcher import Hit, VectorSearch
+from image2sentence.encoders.protocols import Vectors
+from image2sentence.gallery.filters.language import Filter
+from image2sentence.gallery.search.base import Hit, VectorSearch
+
+
+class RankedHit(NamedTuple):
+    """A hit in its place.
+
+    Attributes:
+        hit: Picture id and score.
+        match: Probability that it belongs to the query, by the matching encoder; None where that was not asked, or
+            its file cannot be read now.
+        alike: Ids of near-duplicates hidden behind it.
+    """
+
+    hit: Hit
+    match: float | None = None
+    alike: tuple[int, ...] = ()
 
 
 class Candidates:

@@ -1,4 +1,4 @@
-"""Looking at the best results again, with the matching encoder on the gallery side.
+"""Reranking of the best results with the matching encoder.
 
 A query vector and a picture's vector were made without knowing of each other. The matching encoder reads the words and
 the sentence with the picture's patch features before it (cross-attention), and says how well they belong together. It
@@ -8,95 +8,90 @@ is too slow for a gallery, and right for its best few.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from image2sentence.encoders.base import Encoder, Matches, Vectors
+from image2sentence.encoders.protocols import Encoder, SupportsMatching, Vectors
 from image2sentence.errors import ImageError, QueryError
-from image2sentence.gallery.indexing import AT_LEAST
-from image2sentence.gallery.protocol import GalleryStore
-from image2sentence.gallery.searcher import Hit
-from image2sentence.images import decode_image
-from image2sentence.places import read_picture
-from image2sentence.query.composition import Spoken
+from image2sentence.gallery.base import GalleryStore
+from image2sentence.gallery.locations import read_picture
+from image2sentence.gallery.search.base import Hit
+from image2sentence.images import MIN_DECODE_SIDE, DecodeLimits, decode_image
+from image2sentence.query.candidates import RankedHit
+from image2sentence.query.composition import TextInput
 
-AT_ONCE = 16
+BATCH = 16
 """Pictures that go through the large encoder together: their patch features are large."""
 
 
-class Matched(NamedTuple):
-    """A hit, and the probability that it belongs to the query; None where its file cannot be read now."""
-
-    hit: Hit
-    match: float | None
-
-
-def matcher_of(encoder: Encoder) -> Matches:
+def require_matching(encoder: Encoder) -> SupportsMatching:
     """The encoder as one that can match. Raises QueryError where its model has no matching encoder."""
-    if not isinstance(encoder, Matches) or not encoder.can_match:
+    if not isinstance(encoder, SupportsMatching) or not encoder.can_match:
         raise QueryError(
             "the model has no matching encoder to rerank with: leave rerank out, or export the model with it"
         )
     return encoder
 
 
-def matched(
-    encoder: Matches,
+def score_matches(
+    encoder: SupportsMatching,
     gallery: GalleryStore,
-    spoken: Sequence[Spoken],
+    inputs: Sequence[TextInput],
     weights: Sequence[float],
     hits: Sequence[Hit],
-) -> list[Matched]:
+) -> list[RankedHit]:
     """What the matching encoder says of each hit, in their order.
 
     Args:
         encoder: Has a matching encoder.
         gallery: Knows where the pictures' files are; they are read again.
-        spoken: The query: words with the sentence of each of its pictures, or words only; at least one.
+        inputs: The query: words with the sentence of each of its pictures, or words only; at least one.
         weights: The share of each of these in the logit.
         hits: Pictures of the gallery.
     """
-    result: list[Matched] = []
-    for start in range(0, len(hits), AT_ONCE):
-        block = hits[start : start + AT_ONCE]
+    result: list[RankedHit] = []
+    for start in range(0, len(hits), BATCH):
+        block = hits[start : start + BATCH]
         pictures = [_picture(gallery, hit.id) for hit in block]
         seen = [picture for picture in pictures if picture is not None]
-        logits = iter(_logits(encoder, spoken, weights, seen).tolist() if seen else ())
+        logits = iter(_logits(encoder, inputs, weights, seen).tolist() if seen else ())
         for hit, picture in zip(block, pictures, strict=True):
-            result.append(Matched(hit, None if picture is None else _probability(next(logits))))
+            result.append(RankedHit(hit, None if picture is None else _probability(next(logits))))
     return result
 
 
-def in_new_order(looked_at: Sequence[Matched]) -> list[Matched]:
+def sort_by_match(scored: Sequence[RankedHit]) -> list[RankedHit]:
     """By match; what could not be looked at keeps its place."""
-    seen = iter(sorted((one for one in looked_at if one.match is not None), key=_by_match))
-    return [one if one.match is None else next(seen) for one in looked_at]
+    seen = iter(sorted((one for one in scored if one.match is not None), key=_by_match))
+    return [one if one.match is None else next(seen) for one in scored]
 
 
-def _by_match(one: Matched) -> float:
+def _by_match(one: RankedHit) -> float:
     assert one.match is not None
     return -one.match
 
 
 def _logits(
-    encoder: Matches, spoken: Sequence[Spoken], weights: Sequence[float], pictures: Sequence[Any]
+    encoder: SupportsMatching, inputs: Sequence[TextInput], weights: Sequence[float], pictures: Sequence[Any]
 ) -> NDArray[np.float64]:
     patches = encoder.encode_patches(pictures)
-    rows = [_of_one(encoder, one, patches) for one in spoken]
+    rows = [_of_one(encoder, one, patches) for one in inputs]
     return np.average(np.stack(rows), axis=0, weights=weights)
 
 
-def _of_one(encoder: Matches, one: Spoken, patches: Vectors) -> Vectors:
+def _of_one(encoder: SupportsMatching, one: TextInput, patches: Vectors) -> Vectors:
     count = len(patches)
     sentences = None if one.sentence is None else np.repeat(one.sentence[None], count, axis=0)
     return encoder.match(sentences, [one.words] * count, patches)
 
 
-def _picture(gallery: GalleryStore, number: int) -> Any:
+def _picture(gallery: GalleryStore, picture_id: int) -> Any:
     try:
-        return decode_image(read_picture(gallery.picture(number)), at_least=AT_LEAST).picture
+        picture = gallery.picture(picture_id)
+        limits = DecodeLimits().for_picture(picture.width, picture.height)
+        return decode_image(read_picture(picture), at_least=MIN_DECODE_SIDE, limits=limits).picture
     except (ImageError, QueryError):
         return None  # the file is gone or damaged since it was indexed: it keeps its place
 

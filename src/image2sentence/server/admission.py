@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 
 from image2sentence.errors import Image2SentenceError
-from image2sentence.server.recent import Recent
+from image2sentence.server.lru_cache import LruCache
 
 CLIENTS_KNOWN = 10_000
 BURST_SECONDS = 2.0
@@ -93,10 +93,13 @@ class Rates:
     def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = rate
         self._clock = clock
-        self._buckets: Recent[tuple[float, float]] = Recent(CLIENTS_KNOWN)
+        self._buckets: LruCache[tuple[float, float]] = LruCache(CLIENTS_KNOWN)
 
     def spend(self, client: str, cost: float = 1.0) -> None:
-        """Take a request of this cost out of the client's bucket. Raises Busy where it does not hold as much."""
+        """Take a request of this cost out of the client's bucket. Raises Busy where it does not hold as much.
+
+        A negative cost gives back what was taken.
+        """
         if self._rate <= 0:
             return
         full = max(1.0, self._rate * BURST_SECONDS)
@@ -109,12 +112,16 @@ class Rates:
 
 
 def client_of(request: Request) -> str:
-    """Whom to count a request for: its address, of IPv6 the network, which is what one subscriber is given.
+    """Whom to count a request for: see `client_name`."""
+    return client_name(request.client.host if request.client is not None else "")
+
+
+def client_name(host: str) -> str:
+    """The client behind an address: itself, of IPv6 the network, which is what one subscriber is given.
 
     IPv4 comes as itself where a proxy or a socket for both kinds writes it as IPv6 ("::ffff:192.0.2.1"); as a network
     all such clients would be one.
     """
-    host = request.client.host if request.client is not None else ""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

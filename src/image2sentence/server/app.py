@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
 from pathlib import Path
@@ -17,12 +17,14 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 
 from image2sentence import __version__
 from image2sentence.errors import GalleryError, Image2SentenceError, ImageError, QueryError
-from image2sentence.gallery.filters import LONGEST_FILTER
-from image2sentence.server.admission import Busy, Gone, client_of, unless_gone
+from image2sentence.gallery.filters.language import LONGEST_FILTER
+from image2sentence.server.admission import Busy, Gone, Rates, client_of, unless_gone
+from image2sentence.server.forms import FORM, JSON, PICTURE, UploadLimits, first_problem, read_form
 from image2sentence.server.metrics import CONTENT_TYPE, Measured
-from image2sentence.server.models import (
+from image2sentence.server.requests import Load, Serving
+from image2sentence.server.schemas import (
     DEEPEST_OFFSET,
-    MOST_RESULTS,
+    MAX_RESULTS,
     About,
     Health,
     Item,
@@ -33,10 +35,8 @@ from image2sentence.server.models import (
     SearchFields,
     SentenceAnswer,
 )
-from image2sentence.server.security import Guard, require_token, security_headers
+from image2sentence.server.security import WRONG_TOKENS, AllowedHosts, Guard, require_token, security_headers
 from image2sentence.server.service import NotThere, SearchService
-from image2sentence.server.serving import Load, Serving
-from image2sentence.server.uploads import FORM, JSON, PICTURE, UploadLimits, first_problem, read_form
 
 THUMBNAIL_SIDE = 384
 IMAGE_SIDE = 1_280
@@ -65,7 +65,7 @@ def create_app(
     service: SearchService,
     *,
     token: str | None = None,
-    hosts: Collection[str] | None = None,
+    hosts: AllowedHosts | None = None,
     limits: UploadLimits | None = None,
     load: Load | None = None,
     runtime: Path | None = None,
@@ -89,9 +89,11 @@ def create_app(
         lifespan=_running,
     )
     app.state.token = token
+    app.state.wrong_tokens = Rates(WRONG_TOKENS)
     app.state.serving = Serving(service, limits or UploadLimits(), load or Load(), runtime)
     for router in (open_routes, guarded_routes, routes):
         app.include_router(router)
+    app.mount("/static/device", StaticFiles(directory=_browser_module()))
     app.mount("/static", StaticFiles(directory=_page_folder()))
     app.add_exception_handler(Image2SentenceError, _on_own_error)
     app.add_exception_handler(AnyHTTPException, _on_http_error)
@@ -113,6 +115,12 @@ def _page_folder() -> Path:
     return Path(str(resources.files("image2sentence"))) / "server" / "static"
 
 
+def _browser_module() -> Path:
+    """The scripts of js/src: in the page's folder where the package was built, in js/src of a clone."""
+    built = _page_folder() / "device"
+    return built if built.is_dir() else Path(str(resources.files("image2sentence"))).parents[1] / "js" / "src"
+
+
 def _serving(request: Request) -> Serving:
     serving: Serving = request.app.state.serving
     return serving
@@ -129,7 +137,7 @@ async def _spend_picture(request: Request) -> None:
 
 ASKS = [Depends(_spend_query)]
 LOOKS = [Depends(_spend_picture)]
-PageSize = Annotated[int, Query(ge=1, le=MOST_RESULTS)]
+PageSize = Annotated[int, Query(ge=1, le=MAX_RESULTS)]
 Offset = Annotated[int, Query(ge=0, le=DEEPEST_OFFSET)]
 Where = Annotated[str | None, Query(max_length=LONGEST_FILTER, description="Condition on the metadata.")]
 

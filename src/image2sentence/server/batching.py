@@ -23,7 +23,7 @@ class Batcher(Generic[Q, A]):
     Args:
         answer: Queries -> an answer or an exception for each, in order. What it raises itself is raised to all.
         largest: Most queries in one call; 1 answers each alone.
-        watch: Told the size of each batch.
+        watch: Called with the size of each batch.
     """
 
     def __init__(

@@ -6,16 +6,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from image2sentence.gallery.filters import ColumnType, Value
-from image2sentence.gallery.protocol import GalleryStore
+from image2sentence.gallery.base import GalleryStore
+from image2sentence.gallery.filters.language import ColumnType, Value
 
 PICTURES_READ = 20_000
 """Pictures whose values are looked at; a larger gallery's facets are those of its first ones."""
 
-MOST_VALUES = 40
+MAX_VALUES = 40
 LONGEST_VALUE = 80
 
-_AT_ONCE = 1_000
+_BATCH = 1_000
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ def facets_of(gallery: GalleryStore, ids: Sequence[int]) -> dict[str, Facet]:
     types = gallery.columns()
     counts: dict[str, Counter[Value]] = {name: Counter() for name in types}
     ids = ids[:PICTURES_READ] if types else []
-    for start in range(0, len(ids), _AT_ONCE):
-        for row in gallery.metadata(ids[start : start + _AT_ONCE]):
+    for start in range(0, len(ids), _BATCH):
+        for row in gallery.metadata(ids[start : start + _BATCH]):
             for name, value in row.items():
                 counts[name][value] += 1
     return {name: _facet(kind, counts[name]) for name, kind in types.items()}
@@ -49,4 +49,4 @@ def _facet(kind: ColumnType, counts: Counter[Value]) -> Facet:
         key = str if kind == "date" else float
         return Facet(kind, min(counts, key=key), max(counts, key=key)) if counts else Facet(kind)
     short = [(value, count) for value, count in counts.most_common() if len(str(value)) <= LONGEST_VALUE]
-    return Facet(kind, values=tuple(short) if len(short) <= MOST_VALUES else ())
+    return Facet(kind, values=tuple(short) if len(short) <= MAX_VALUES else ())

@@ -1,15 +1,23 @@
-"""Who may ask, and what browsers are told: tokens, host names, headers."""
+"""Access control and browser security: tokens, host names, origins, headers."""
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Collection, Mapping
+import ipaddress
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from fastapi import HTTPException, Request
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from image2sentence.server.admission import Rates, client_of
+
+WRONG_TOKENS = 5.0
+"""Wrong tokens a second from one client, and twice as many at once."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _CONTENT = (
@@ -33,11 +41,48 @@ def security_headers(runs_model: bool = False) -> dict[str, str]:
     return {"Content-Security-Policy": _CONTENT.format(wasm=wasm), **_HEADERS}
 
 
-class Guard:
-    """Puts the security headers on every answer, and refuses requests made under a foreign host name.
+@dataclass(frozen=True)
+class AllowedHosts:
+    """Names a server may be called by (`Host` header).
 
-    A page elsewhere can point its own name at 127.0.0.1 and would then share an origin with a server on the
-    loopback (DNS rebinding); its requests still carry that name.
+    A page elsewhere can point its own name at this computer and would then share an origin with the server (DNS
+    rebinding); its requests still carry that name. An address cannot be pointed elsewhere, so that a server which
+    listens beyond this computer may be called by any.
+
+    Attributes:
+        names: Lower case, without ports.
+        addresses: Whether any IP address will do.
+        named: Those of `names` that the owner allowed; pages of these hosts may send forms, whatever their port.
+    """
+
+    names: frozenset[str]
+    addresses: bool = False
+    named: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, host: str, allowed: Iterable[str] = ()) -> AllowedHosts:
+        """For a server that listens at `host`; `allowed` are more names, "*" for any."""
+        named = frozenset(host_name(name) for name in allowed)
+        if host in LOOPBACK:
+            return cls(LOOPBACK | named, named=named)
+        own = socket.gethostname().lower()
+        return cls(LOOPBACK | {host.lower(), own, f"{own}.local"} | named, addresses=True, named=named)
+
+    def allows(self, name: str) -> bool:
+        """Whether the server may be called by a name or address."""
+        return name in self.names or "*" in self.named or (self.addresses and _is_address(name))
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+class Guard:
+    """Puts the security headers on every answer, and refuses foreign host names and requests by other sites' pages.
 
     Args:
         app: What to guard.
@@ -45,7 +90,7 @@ class Guard:
         headers: Put on every answer.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str] | None, headers: Mapping[str, str]) -> None:
+    def __init__(self, app: ASGIApp, hosts: AllowedHosts | None, headers: Mapping[str, str]) -> None:
         self._app = app
         self._headers = headers
         self._hosts = hosts
@@ -61,16 +106,62 @@ class Guard:
                 MutableHeaders(scope=message).update(self._headers)
             await send(message)
 
-        app = self._app if self._may(scope) else _foreign_host
-        await app(scope, receive, guarded)
+        await (self._refusal(scope) or self._app)(scope, receive, guarded)
 
-    def _may(self, scope: Scope) -> bool:
-        return self._hosts is None or host_name(Headers(scope=scope).get("host", "")) in self._hosts
+    def _refusal(self, scope: Scope) -> ASGIApp | None:
+        headers = Headers(scope=scope)
+        called = headers.getlist("host")
+        if self._hosts is not None and (len(called) != 1 or not self._hosts.allows(host_name(called[0]))):
+            text = "this server is not called by that host name; its owner may allow it: --allow-host NAME"
+            return JSONResponse({"error": text}, 400)
+        named = frozenset() if self._hosts is None else self._hosts.named
+        if is_cross_site(str(scope["method"]), headers, named):
+            return JSONResponse({"error": "this server takes no requests from the pages of other sites"}, 403)
+        return None
 
 
-async def _foreign_host(scope: Scope, receive: Receive, send: Send) -> None:
-    answer = JSONResponse({"error": "this server is not called by that host name"}, 400)
-    await answer(scope, receive, send)
+def is_cross_site(method: str, headers: Headers, named: frozenset[str] = frozenset()) -> bool:
+    """Whether a page of another origin had a browser send this request.
+
+    Browsers say so in `Sec-Fetch-Site`, and older ones, and all without TLS beyond this computer, in `Origin` wherever
+    something is sent. Following a link from elsewhere is allowed; programs send neither header.
+
+    Args:
+        method: "GET", "POST", ...
+        headers: Of the request.
+        named: Host names whose pages may send requests from any port.
+    """
+    origin = headers.get("origin")
+    if origin is not None and (_origin_host(origin) or "") in named:
+        return False
+    reads = method in ("GET", "HEAD")
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        follows_link = reads and headers.get("sec-fetch-mode") == "navigate"
+        return site not in ("same-origin", "none") and not follows_link
+    return not reads and origin is not None and not _is_own(origin, headers.get("host", ""))
+
+
+def _origin_host(origin: str) -> str | None:
+    """The host name of an origin, lower case; None where it has none or is not well formed."""
+    try:
+        return urlsplit(origin).hostname
+    except ValueError:
+        return None
+
+
+def _is_own(origin: str, host: str) -> bool:
+    """Whether an `Origin` is that of the host asked; the scheme is the proxy's where one ends TLS."""
+    try:
+        parts = urlsplit(origin)
+        port = parts.port
+        asked = urlsplit(f"//{host}")
+        asked_port = asked.port
+    except ValueError:
+        return False
+    default = {"http": 80, "https": 443}.get(parts.scheme)
+    same = parts.hostname is not None and parts.hostname == asked.hostname
+    return same and (port or default) == (asked_port or default)
 
 
 def host_name(header: str) -> str:
@@ -81,13 +172,20 @@ def host_name(header: str) -> str:
 
 
 async def require_token(request: Request) -> None:
-    """Raise HTTPException 401 unless the request brings the server's token, where it has one."""
+    """Raise HTTPException 401 unless the request brings the server's token, where it has one.
+
+    Raises Busy, before a token is looked at, where the client has brought too many wrong ones.
+    """
     token: str | None = request.app.state.token
     if token is None:
         return
+    rates: Rates = request.app.state.wrong_tokens
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if given:
+        rates.spend(client_of(request))
     right = hmac.compare_digest(given.strip().encode("latin-1"), token.encode())  # headers come as latin-1
     if scheme.lower() != "bearer" or not right:
         raise HTTPException(
             401, "this server wants its token: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"}
         )
+    rates.spend(client_of(request), -1.0)

@@ -1,4 +1,4 @@
-"""The method's losses, as pure functions of vectors and logits (METHOD: "Losses").
+"""The method's losses, as pure functions of vectors and logits (docs/method.md, "Losses").
 
 All vectors are float32 unit rows, and stay float32 in mixed precision. Every loss is a scalar mean over the batch.
 """

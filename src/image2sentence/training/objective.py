@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from image2sentence.encoders.template import Template
-from image2sentence.training import losses, phrases
-from image2sentence.training.processes import Processes
+from image2sentence.training import losses
+from image2sentence.training import phrase_bank as phrases
+from image2sentence.training.distributed import Processes
+from image2sentence.training.models.token_learner import Sentence
 from image2sentence.training.settings import TrainSettings
-from image2sentence.training.token_learner import Sentence
 from image2sentence.training.vl.base import VisionLanguageModel, Words
 
 

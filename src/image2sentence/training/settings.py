@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from image2sentence.config import LearnerConfig
+from image2sentence.encoders.config import LearnerConfig
 from image2sentence.encoders.template import DEFAULT_TEMPLATE
 from image2sentence.errors import ConfigError
 
@@ -35,11 +35,11 @@ class Target:
         T(c) + push (T(c m) - T(c)) + residual (v - T(c)) + alone T(m), normalised
 
     c is one of the picture's `captions` nearest phrases, m a modifier, v the picture's gallery vector. `push=1,
-    residual=0` is METHOD's T(c m). A larger residual keeps what c fails to say, and what it says wrongly too; a larger
-    push weighs the words more against that. The pushed step is no longer than `reach` (0: as long as it is): some
-    words move a vector far, others hardly, and the pictures that they ask for are about as far away. `alone` counts in
-    what the modifier says without the phrase, which no wrong phrase can bend; `residual=1, push=0` leave it alone with
-    the picture: the sum of both vectors.
+    residual=0` is the changed phrase, T(c m). A larger residual keeps what c fails to say, and what it says wrongly
+    too; a larger push weighs the words more against that. The pushed step is no longer than `reach` (0: as long as it
+    is): some words move a vector far, others hardly, and the pictures that they ask for are about as far away. `alone`
+    counts in what the modifier says without the phrase, which no wrong phrase can bend; `residual=1, push=0` leave it
+    alone with the picture: the sum of both vectors.
     """
 
     residual: float = 0.5
@@ -63,14 +63,14 @@ class Target:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """The method's choices (METHOD marks them [choice]) and the optimiser's.
+    """The method's choices and the optimiser's; docs/settings.md has ranges, docs/method.md formulas.
 
     `batch` is the contrastive batch, over all processes together; `accumulate` of them make one step of the optimiser.
     Weights of zero switch a loss off. `lar="auto"` is "matching" where the VL model has a matching encoder, else
     "local". `queue` is the number of other pictures' gallery vectors beside the batch's own in InfoNCE: constants, all
     known beforehand, so they are drawn from the whole set rather than from past batches.
 
-    The defaults are what found most in docs/experiments.md. `gcd="info_nce", gcd_weight=1, modifier_weight=0` is the
+    The defaults are what found most in docs/results.md. `gcd="info_nce", gcd_weight=1, modifier_weight=0` is the
     paper's method. Modifier-aware distillation pulls towards the targets that `Target` describes, by InfoNCE over the
     batch or by squared distance (`modifier="mse"`: goes on where the batch is told apart already). `residual` and
     `pseudo_captions` make them; with several phrase banks `targets` can hold a `Target` for each, in their order: what

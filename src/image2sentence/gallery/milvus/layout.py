@@ -1,4 +1,4 @@
-"""How a gallery lies in Milvus: two collections, documented in `docs/gallery.md`.
+"""How a gallery lies in Milvus: two collections, documented in `docs/formats.md`.
 
 COLLECTION has one row for each picture that can be found. COLLECTION_ledger has what else a gallery remembers: format,
 fingerprint and width, roots, metadata columns, files that failed, the next id, and who is writing.
@@ -15,11 +15,11 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from image2sentence.errors import GalleryError
-from image2sentence.gallery.filters import Value
-from image2sentence.gallery.milvus.filters import PREFIX
-from image2sentence.gallery.store import Picture
+from image2sentence.gallery.filters.language import Value
+from image2sentence.gallery.filters.milvus import PREFIX
+from image2sentence.gallery.locations import Place, joined
+from image2sentence.gallery.records import Picture
 from image2sentence.images import printable
-from image2sentence.places import Place, joined
 
 FORMAT = 1
 LEDGER = "_ledger"

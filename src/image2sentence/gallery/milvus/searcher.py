@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from image2sentence.encoders.base import Vectors
+from image2sentence.encoders.protocols import Vectors
 from image2sentence.errors import QueryError
-from image2sentence.gallery.filters import Filter, as_filter
+from image2sentence.gallery.filters.language import Filter, as_filter
+from image2sentence.gallery.filters.milvus import any_of, compile_filter
 from image2sentence.gallery.milvus.database import Database, Fields
-from image2sentence.gallery.milvus.filters import any_of, compile_filter
-from image2sentence.gallery.searcher import Hit
+from image2sentence.gallery.search.base import Hit
 
-MOST_RESULTS = 16_384
+MAX_RESULTS = 16_384
 """Milvus's limit of results for one query."""
 
 _MORE = 8
@@ -80,8 +80,12 @@ class MilvusSearcher:
         among: Sequence[Collection[Hashable]] | None = None,
         where: str | Filter | None = None,
     ) -> list[list[Hit]]:
-        """Rank the gallery for each query; see `Searcher.search`. k is at most `MOST_RESULTS`."""
+        """Rank the gallery for each query; see `Searcher.search`.
+
+        At most `MAX_RESULTS` come. One more may be asked for, as a query does to learn whether there are more.
+        """
         self._check(queries, k, exclude, among)
+        k = min(k, MAX_RESULTS)
         condition = "" if where is None else compile_filter(self._checked(as_filter(where)).condition)
         return [
             self._ranked(
@@ -115,14 +119,14 @@ class MilvusSearcher:
 
     def _best(self, query: Vectors, k: int, condition: str) -> list[Hit]:
         """The best k; asks for more while those left out could tie with the last."""
-        wanted = min(k + _MORE, MOST_RESULTS)
+        wanted = min(k + _MORE, MAX_RESULTS)
         while True:
             ids, scores = self._candidates(query, wanted, condition)
             order = np.lexsort((ids, -scores))
             last = scores[order[k - 1]] if len(order) >= k else -np.inf
-            if len(ids) < wanted or wanted == MOST_RESULTS or scores.min() < last - _MARGIN:
+            if len(ids) < wanted or wanted == MAX_RESULTS or scores.min() < last - _MARGIN:
                 return [Hit(int(ids[place]), float(scores[place])) for place in order[:k]]
-            wanted = min(2 * wanted, MOST_RESULTS)
+            wanted = min(2 * wanted, MAX_RESULTS)
 
     def _candidates(
         self, query: Vectors, wanted: int, condition: str
@@ -158,8 +162,11 @@ class MilvusSearcher:
                 f"expected float32 queries of shape (q, {self._width}), "
                 f"got {queries.dtype} of shape {queries.shape}"
             )
-        if not 1 <= k <= MOST_RESULTS:
-            raise QueryError(f"k is the number of results wanted: expected 1 to {MOST_RESULTS:,}, got {k}")
+        if not 1 <= k <= MAX_RESULTS + 1:
+            raise QueryError(
+                f"Milvus gives 1 to {MAX_RESULTS:,} results to a query, those before its first page and those to "
+                "rerank included: ask for fewer"
+            )
         bad = np.flatnonzero(~np.isfinite(queries).all(axis=1))
         if len(bad):
             raise QueryError(f"query {bad[0]} holds a value that is not finite")

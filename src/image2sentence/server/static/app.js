@@ -10,7 +10,7 @@ import { hideWhy, showWhy, waitForWhy } from "./why.js";
 
 const TYPING_MS = 160;
 const SAYING_MS = 700;
-const MOST_UNWANTED = 8; // as the server has it
+const MAX_NEGATIVES = 8; // as the server has it
 
 const text = $("text");
 
@@ -281,7 +281,7 @@ function showRefinements(one) {
   $("balance-row").hidden = !(hasReference(one) && one.text.trim());
   $("balance").value = one.balance;
   $("balance").setAttribute("aria-valuetext", balanceInWords(one.balance));
-  $("not").hidden = one.not.length >= MOST_UNWANTED;
+  $("not").hidden = one.not.length >= MAX_NEGATIVES;
   $("without").replaceChildren(...one.not.map((words) => chip(one, words)));
 }
 
@@ -370,7 +370,7 @@ function mute(one, muted) {
 async function switchDevice(on) {
   const wanted = on ? deviceEncoder(showFetched) : null;
   device = wanted;
-  $("device-told").hidden = !on;
+  $("device-status").hidden = !on;
   showReference(step());
   try {
     await wanted;
@@ -378,7 +378,7 @@ async function switchDevice(on) {
     if (device !== wanted) return;
     device = null;
     $("on-device").checked = false;
-    $("device-told").hidden = true;
+    $("device-status").hidden = true;
     hideWhy();
     showProblem(error);
     return;
@@ -405,8 +405,8 @@ function showCosts(one) {
   $("costs").hidden = !one.costs?.device;
   for (const [way, name] of [["server", "Server"], ["device", "This device"]]) {
     const cost = one.costs?.[way];
-    const told = cost && [inMilliseconds(cost.first), inMilliseconds(cost.last), bytes(cost.total)];
-    const cells = (told ?? ["–", "–", "–"]).map((part) => element("td", { textContent: part }));
+    const figures = cost && [inMilliseconds(cost.first), inMilliseconds(cost.last), bytes(cost.total)];
+    const cells = (figures ?? ["–", "–", "–"]).map((part) => element("td", { textContent: part }));
     $(`cost-${way}`).replaceChildren(element("th", { scope: "row", textContent: name }), ...cells);
   }
 }

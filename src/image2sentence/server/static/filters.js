@@ -86,7 +86,7 @@ export function drawFilters(place, chosen, changed) {
 
 function menu(column, chosen, changed) {
   const summary = element("summary");
-  const told = () => {
+  const showChosen = () => {
     const range = chosen.ranges.get(column.name);
     const kept = range ? [range.map((end) => end || "…").join(" – ")] : [...(chosen.values.get(column.name) ?? [])];
     summary.textContent = kept.length ? `${label(column.name)}: ${kept.join(", ")}` : label(column.name);
@@ -94,9 +94,9 @@ function menu(column, chosen, changed) {
     const clear = document.getElementById("clear-filters");
     if (clear) clear.hidden = chosen.empty;
   };
-  told();
+  showChosen();
   const after = () => {
-    told();
+    showChosen();
     changed();
   };
   const inside = isRange(column) ? range(column, chosen, after) : choices(column, chosen, after);

@@ -50,10 +50,11 @@ export function pseudoWords({ attention, attentionDims, gates }) {
   }));
 }
 
-export function covered({ fit }, width, height) {
-  if (fit === "squash") return [0, 0, 1, 1];
+export function covered({ fit, size, resize }, width, height) {
+  const share = size / (resize || size);
   const side = Math.min(width, height);
-  return [(1 - side / width) / 2, (1 - side / height) / 2, side / width, side / height];
+  const [across, down] = fit === "squash" ? [share, share] : [(share * side) / width, (share * side) / height];
+  return [(1 - across) / 2, (1 - down) / 2, across, down];
 }
 
 function without({ tokens, dims: [count, width], ...more }, muted) {

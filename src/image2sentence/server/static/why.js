@@ -20,7 +20,7 @@ export function waitForWhy() {
   $("sentence").hidden = !expected;
 }
 
-// `words`: { attention, gate, near }; `muted`: numbers switched off; `changed` is told the new ones.
+// `words`: { attention, gate, near }; `muted`: numbers switched off; `changed` is given the new ones.
 export function showWhy(words, region, muted, changed) {
   const gated = words.some(({ gate }) => gate < FULLY_HEARD);
   $("pseudo").replaceChildren(...words.map((word, place) => entry(word, place + 1, region, gated, muted, changed)));
@@ -52,7 +52,7 @@ function lookButton({ attention, gate, near }, number, region, gated) {
   else text.append(whereabouts(attention));
   button.append(text);
   if (gated) button.append(gateBar(gate));
-  if (gated) button.append(unseen(`, heard ${Math.round(100 * gate)} percent`));
+  if (gated) button.append(unseen(`, used ${Math.round(100 * gate)} percent`));
   if (words.length) button.append(unseen(`: ${whereabouts(attention)}`));
   button.setAttribute("aria-pressed", "false");
   button.look = () => {

@@ -13,9 +13,10 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from image2sentence.config import Preprocessing, VLRecord, to_dict
+from image2sentence.encoders.config import Preprocessing, VLRecord
 from image2sentence.encoders.template import Template
 from image2sentence.errors import DataError, ModelError
+from image2sentence.strict_json import to_dict
 
 ABSENT = -1e4  # added to an attention score, it leaves a weight of zero even in half precision
 
@@ -203,7 +204,10 @@ def _too_long(texts: Sequence[str], lengths: Sequence[int], room: int) -> str:
 
 def weights_fingerprint(module: nn.Module, preprocessing: Preprocessing) -> str:
     """SHA-256 over names, shapes and float32 values of all weights, and the preprocessing."""
-    digest = hashlib.sha256(json.dumps(to_dict(preprocessing), sort_keys=True).encode())
+    settings = to_dict(preprocessing)
+    if not preprocessing.resize:
+        del settings["resize"]  # models made before it was known keep their identity
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())

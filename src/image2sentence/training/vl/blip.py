@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import BlipForImageTextRetrieval
 
-from image2sentence.config import Preprocessing
+from image2sentence.encoders.config import Preprocessing
 from image2sentence.training.vl.base import ImageFeatures, TextTower, VisionLanguageModel, Words
 from image2sentence.training.vl.lean_text import LeanTextTower
 

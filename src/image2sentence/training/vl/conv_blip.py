@@ -2,7 +2,7 @@
 
 Everything but `vision_model` is transformers' own `BlipForImageTextRetrieval`: the projections, the text encoder, its
 cross-attention to patch features and the match head. A convolutional tower learns from tens of thousands of pictures
-on a CPU what a vision transformer of the same cost does not (figures in docs/model.md). A head may stand beside it that
+on a CPU what a vision transformer of the same cost does not (recipes/LOG.md). A head may stand beside it that
 says where in the picture things are, and a branch that finds more of the shapes it reads; `vision_config.layout` and
 `vision_config.shapes` name their widths, 0 or nothing leaves them out.
 """

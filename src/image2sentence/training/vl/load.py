@@ -16,15 +16,21 @@ from transformers import (
     SiglipModel,
 )
 
-from image2sentence.config import Preprocessing
+from image2sentence.encoders.config import Preprocessing
 from image2sentence.errors import ModelError
 from image2sentence.training.hub import commit_of, find_file, load_pretrained, read_json, reading
+from image2sentence.training.vl import conv_blip, mobile_blip
 from image2sentence.training.vl.base import VisionLanguageModel
 from image2sentence.training.vl.blip import BlipVL
 from image2sentence.training.vl.clip import ClipVL
-from image2sentence.training.vl.conv_blip import ARCHITECTURE, ConvBlipForImageTextRetrieval
+from image2sentence.training.vl.conv_blip import ConvBlipForImageTextRetrieval
+from image2sentence.training.vl.mobile_blip import MobileBlipForImageTextRetrieval
 from image2sentence.training.vl.siglip import SiglipVL
 
+_OWN_BLIPS: dict[str, Any] = {
+    conv_blip.ARCHITECTURE: ConvBlipForImageTextRetrieval,
+    mobile_blip.ARCHITECTURE: MobileBlipForImageTextRetrieval,
+}
 _RESAMPLE = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 
@@ -102,8 +108,8 @@ def load_preprocessing(name: str, revision: str | None) -> Preprocessing:
 
 
 def _blip(source: _Source) -> BlipVL:
-    own = ARCHITECTURE in (source.config.architectures or ())
-    return BlipVL(*source.load(ConvBlipForImageTextRetrieval if own else BlipForImageTextRetrieval))
+    own = [_OWN_BLIPS[name] for name in source.config.architectures or () if name in _OWN_BLIPS]
+    return BlipVL(*source.load(own[0] if own else BlipForImageTextRetrieval))
 
 
 def _clip(source: _Source) -> ClipVL:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import SiglipModel
 
-from image2sentence.config import Preprocessing
+from image2sentence.encoders.config import Preprocessing
 from image2sentence.training.vl.base import ABSENT, ImageFeatures, VisionLanguageModel, Words
 
 

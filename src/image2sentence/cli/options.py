@@ -1,0 +1,111 @@
+"""What several commands share: options, the default gallery, progress bars, output."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from image2sentence.errors import GalleryError
+
+GALLERY_VARIABLE = "IMAGE2SENTENCE_GALLERY"
+GALLERY_NAME = ".image2sentence"
+TRAINING_PACKAGES = frozenset(
+    {"accelerate", "onnx", "onnxscript", "safetensors", "tensorboard", "torch", "transformers"}
+)
+
+
+class PlaceType(click.Path):
+    """A path, or what looks like a URL, which is passed on as it is."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The URL as text; all else as a Path, checked as asked for."""
+        return value if isinstance(value, str) and "://" in value else super().convert(value, param, ctx)
+
+
+gallery_option = click.option(
+    "--gallery",
+    type=PlaceType(file_okay=False, path_type=Path),
+    metavar="DIR|ADDRESS",
+    help="The gallery: a folder, or milvus://HOST:PORT/COLLECTION. "
+    f"Default: ${GALLERY_VARIABLE}, else {GALLERY_NAME} here or in a folder above.",
+)
+model_option = click.option(
+    "--model",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="MODEL",
+    help="A folder, or a name on the Hub. Default: $IMAGE2SENTENCE_MODEL, else the model "
+    "that comes with the package.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+def find_gallery(given: Path | str | None) -> Path | str | None:
+    """The gallery's folder or address: as given, else $IMAGE2SENTENCE_GALLERY, else the nearest .image2sentence."""
+    named = given or os.environ.get(GALLERY_VARIABLE)
+    if named:
+        return str(named) if "://" in str(named) else Path(named)
+    here = Path.cwd()
+    return next(
+        (place / GALLERY_NAME for place in (here, *here.parents) if (place / GALLERY_NAME).is_dir()), None
+    )
+
+
+def require_gallery(given: Path | str | None) -> Path | str:
+    """As `find_gallery`. Raises GalleryError, saying what to do, where there is none."""
+    found = find_gallery(given)
+    if found is None:
+        raise GalleryError(
+            f"no gallery: there is no {GALLERY_NAME} in {Path.cwd()} or above it. Make one with "
+            f"`image2sentence index PICTURES`, or name one with --gallery DIR or ${GALLERY_VARIABLE}"
+        )
+    return found
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A function of (done, total) that moves a bar on standard error; silent where that is no terminal."""
+    from tqdm import tqdm
+
+    with tqdm(desc=label, unit=" pictures", disable=None, leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
+
+
+@contextmanager
+def optional_extra(name: str, packages: Collection[str]) -> Iterator[None]:
+    """Around imports that need the extra `name`: says how to install what is missing of its packages."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in packages:
+            raise
+        raise click.ClickException(
+            f"this command needs {error.name}, which searching does not: pip install 'image2sentence[{name}]'"
+        ) from error
+
+
+def training_extra() -> AbstractContextManager[None]:
+    """Around imports of `image2sentence.training`."""
+    return optional_extra("train", TRAINING_PACKAGES)
+
+
+def print_json(value: Any) -> None:
+    """Write a value to standard output as indented JSON."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def print_table(rows: dict[str, Any]) -> None:
+    """Write names and values in two columns."""
+    width = max(len(name) for name in rows)
+    for name, value in rows.items():
+        click.echo(f"  {name.ljust(width)}  {value}")

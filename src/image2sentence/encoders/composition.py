@@ -1,0 +1,88 @@
+"""Composition of a picture's vector and its modifier's without training.
+
+With v the picture's vector, t that of the words and w the words' weight, both of length 1:
+
+    sum:    unit((1 - w) v + w t)
+    slerp:  (sin((1 - w) a) v + sin(w a) t) / sin(a), a being the angle between v and t
+            (Shoemake, SIGGRAPH 1985; for composed retrieval Jang et al., ECCV 2024)
+
+Either is one query vector, and a picture's own vector stands where a sentence does: one row of the vectors' width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from image2sentence.encoders.config import CompositionConfig
+from image2sentence.encoders.onnx_encoder import OnnxEncoder
+from image2sentence.encoders.protocols import Vectors
+from image2sentence.errors import QueryError
+
+_PARALLEL = 1e-4
+
+
+class TrainingFreeEncoder(OnnxEncoder):
+    """A model folder without a light side as an `Encoder`: a reference's sentence is its gallery vector, (1, d)."""
+
+    @property
+    def composition(self) -> CompositionConfig:
+        """How pictures and words are composed."""
+        assert self.config.composition is not None
+        return self.config.composition
+
+    def encode_sentences(self, images: Sequence[Image.Image]) -> Vectors:
+        """n RGB pictures -> (n, 1, d) float32 unit rows, through the visual encoder of the gallery side."""
+        return self.encode_images(images)[:, None, :]
+
+    def encode_queries(self, sentences: Vectors | None, texts: Sequence[str]) -> Vectors:
+        """Sentences (n, 1, d) and n modifiers -> (n, d) float32 unit rows; an empty modifier leaves the picture alone.
+
+        `sentences=None` is text-to-image search. Raises QueryError as `OnnxEncoder.encode_queries` does.
+        """
+        if sentences is None:
+            return super().encode_queries(None, texts)
+        if sentences.shape != (len(texts), 1, self.width):
+            raise QueryError(
+                f"expected sentences of shape ({len(texts)}, 1, {self.width}) for {len(texts)} texts, got "
+                f"{sentences.shape}"
+            )
+        queries = np.array(sentences[:, 0], np.float32)
+        rows = [row for row, text in enumerate(texts) if text.strip()]
+        if rows:
+            words = super().encode_queries(None, [texts[row] for row in rows])
+            queries[rows] = compose_vectors(self.composition, queries[rows], words)
+        return queries
+
+    explain = None  # type: ignore[assignment]  # there are no pseudo-words: it is not one of those that `Explains`
+
+
+def compose_vectors(how: CompositionConfig, pictures: Vectors, words: Vectors) -> Vectors:
+    """Unit rows (n, d) of pictures and of words -> (n, d) float32 unit rows.
+
+    Where both are opposite and cancel out, the words alone.
+    """
+    if how.kind == "slerp":
+        return slerp(pictures, words, how.weight)
+    return weighted_sum(pictures, words, how.weight)
+
+
+def weighted_sum(pictures: Vectors, words: Vectors, weight: float) -> Vectors:
+    """unit((1 - weight) pictures + weight words), rows (n, d)."""
+    rows = (1 - weight) * pictures + weight * words
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    safe = np.where(lengths > _PARALLEL, rows, words)
+    return np.asarray(safe / np.linalg.norm(safe, axis=1, keepdims=True), np.float32)
+
+
+def slerp(pictures: Vectors, words: Vectors, weight: float) -> Vectors:
+    """Spherical interpolation of unit rows (n, d), `weight` of the way from pictures to words."""
+    cosine = np.clip(np.sum(pictures * words, axis=1, keepdims=True), -1, 1)
+    angle = np.arccos(cosine)
+    sine = np.sin(angle)
+    flat = sine < _PARALLEL  # parallel: the sum is the same; opposite: any way is as short
+    shares = [np.sin(share * angle) / np.where(flat, 1, sine) for share in (1 - weight, weight)]
+    rows = np.asarray(shares[0] * pictures + shares[1] * words, np.float32)
+    return np.where(flat, weighted_sum(pictures, words, weight), rows)

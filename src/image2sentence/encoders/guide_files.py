@@ -1,0 +1,110 @@
+"""Files of a model folder's guiding phrases."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from image2sentence.encoders.config import GuideConfig
+from image2sentence.encoders.model_folder import (
+    ModelFolder,
+    check_replaceable,
+    listed,
+    replace_folder,
+    write_config,
+)
+from image2sentence.encoders.phrase_guide import _BLOCK, MAX_PHRASES, PHRASES, VECTORS, Guide
+from image2sentence.encoders.protocols import Vectors
+from image2sentence.errors import DataError, ModelError
+
+if TYPE_CHECKING:
+    from image2sentence.encoders.onnx_encoder import OnnxEncoder
+
+
+def read_lines(path: Path) -> list[str]:
+    """The non-empty lines of a UTF-8 text file, once each, in order; runs of blanks as one.
+
+    Raises DataError if there are none, or the file cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path} as UTF-8 text, one phrase a line: {error}") from error
+    kept = list(dict.fromkeys(" ".join(line.split()) for line in lines if line.strip()))
+    if not kept:
+        raise DataError(f"{path} holds no phrases; expected one a line")
+    return kept
+
+
+def read_phrases(path: Path) -> list[str]:
+    """A file's phrases, one a line. Raises DataError where there are none, or more than `MAX_PHRASES`."""
+    phrases = read_lines(path)
+    if len(phrases) > MAX_PHRASES:
+        raise DataError(f"{path} holds {len(phrases)} phrases; expected at most {MAX_PHRASES}")
+    return phrases
+
+
+def add_guide(encoder: OnnxEncoder, phrases: Sequence[str], settings: GuideConfig, out: Path) -> None:
+    """Writes a copy of the encoder's model folder with guiding phrases, in the place of any it had.
+
+    `out` may be the folder itself. Raises QueryError for a phrase that is too long for the text encoder, and
+    ModelError where the folder cannot be written, or holds something else than a model; what was at `out` then stays
+    as it was.
+    """
+    check_replaceable(out.resolve())
+    for phrase in phrases:
+        encoder.check_phrase(phrase)
+    content = ("\n".join(phrases) + "\n").encode()
+    _write(encoder.folder, settings, content, _quantised(_encode_phrases(encoder, phrases)), out.resolve())
+
+
+def hand_on_guide(source: ModelFolder, target: ModelFolder) -> None:
+    """Gives a folder of the same VL model the guide of another, if that has one. Raises ModelError as `add_guide`."""
+    guide = Guide.read(source)
+    if guide is not None:
+        vectors = np.load(io.BytesIO(source.read(VECTORS)), allow_pickle=False)
+        _write(target, guide.settings, source.read(PHRASES), vectors, target.path)
+
+
+def _write(
+    folder: ModelFolder, settings: GuideConfig, phrases: bytes, vectors: NDArray[np.int8], out: Path
+) -> None:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            dir=out.parent, prefix=f".{out.name}.", ignore_cleanup_errors=True
+        ) as name:
+            draft = Path(name, out.name)
+            shutil.copytree(folder.path, draft)
+            (draft / PHRASES).parent.mkdir(exist_ok=True)
+            (draft / PHRASES).write_bytes(phrases)
+            np.save(draft / VECTORS, vectors, allow_pickle=False)
+            files = {*folder.config.files, PHRASES, VECTORS}
+            write_config(draft, listed(replace(folder.config, guide=settings), draft, files))
+            replace_folder(draft, out)
+    except OSError as error:
+        raise ModelError(
+            f"could not write the model folder {out}: {error}; what was there before is untouched"
+        ) from error
+
+
+def _encode_phrases(encoder: OnnxEncoder, phrases: Sequence[str]) -> Vectors:
+    from tqdm import tqdm  # not needed to ask
+
+    starts = tqdm(range(0, len(phrases), _BLOCK), desc="reading phrases", unit="block")
+    return np.concatenate([encoder.encode_queries(None, phrases[start : start + _BLOCK]) for start in starts])
+
+
+def _quantised(vectors: Vectors) -> NDArray[np.int8]:
+    """Rows in int8, each scaled by its own largest value; their lengths mean nothing."""
+    scaled = 127 * vectors / np.abs(vectors).max(axis=1, keepdims=True)
+    whole: NDArray[np.int8] = np.rint(scaled).astype(np.int8)
+    return whole

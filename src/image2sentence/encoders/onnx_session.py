@@ -1,0 +1,47 @@
+"""ONNX Runtime sessions of a model folder's graphs."""
+
+from __future__ import annotations
+
+import mmap
+import re
+from pathlib import Path
+from typing import Any
+
+from image2sentence.errors import ModelError
+
+_EXTERNAL = re.compile(rb"(?:\x0a|\x8a\x80*\x00)(?:\x08|\x88\x80*\x00)location")
+"""The key of a tensor's external file in a graph's protocol buffer: field 1 of 8 bytes, in any varint."""
+
+
+def require_self_contained(path: Path, content: bytes | None) -> None:
+    """Raises ModelError for a graph that names other files to read its weights from: a checksum does not cover them.
+
+    `content` None: the graph is read from `path`.
+    """
+    if content is not None:
+        found = _EXTERNAL.search(content)
+    else:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            found = _EXTERNAL.search(mapped)
+    if found:
+        raise ModelError(
+            f"{path} reads weights from other files (ONNX external data), which no checksum covers: save the graph "
+            "with its weights in it, or let image2sentence make a folder of the model"
+        )
+
+
+def load_session(path: Path, content: bytes | None, threads: int, spin: bool = True) -> Any:
+    """A session of a graph. Raises ModelError where ONNX Runtime refuses it, or it names other files."""
+    require_self_contained(path, content)
+    import onnxruntime  # the heaviest import of a query: only when a graph is really needed
+    from onnxruntime.capi import onnxruntime_pybind11_state as engine
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
+    refusals = (engine.Fail, engine.InvalidProtobuf, engine.InvalidGraph, engine.InvalidArgument)
+    try:
+        given = str(path) if content is None else content
+        return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+    except (*refusals, engine.NotImplemented, engine.RuntimeException) as error:
+        raise ModelError(f"ONNX Runtime cannot load {path}: {error}") from error

@@ -1,0 +1,192 @@
+"""What a gallery is to everything that uses one, wherever it keeps its pictures."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from image2sentence.encoders.protocols import Vectors
+from image2sentence.gallery.filters.language import ColumnType, Filter, Value
+from image2sentence.gallery.locations import Place
+from image2sentence.gallery.records import Content, Entry, Known, Picture
+from image2sentence.gallery.search.base import VectorSearch
+
+Self = TypeVar("Self", bound="GalleryStore")
+
+
+class GalleryStore(Protocol):
+    """A gallery: `Gallery` in a folder, `MilvusGallery` in a database.
+
+    Every method may raise GalleryError: the store is damaged, gone, or cannot be reached. What each promises
+    beyond its line here is said where `Gallery` has it.
+    """
+
+    @property
+    def name(self) -> str:
+        """The folder or address, without secrets, ready to be shown."""
+        ...
+
+    @property
+    def own_folder(self) -> Path | None:
+        """The folder or file that it takes up on this machine, which holds no pictures to index."""
+        ...
+
+    @property
+    def keeps_contents(self) -> bool:
+        """Whether contents stay, without a picture too, until the next `delete`."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the vector space."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Width d of the vectors."""
+        ...
+
+    @property
+    def created(self) -> str:
+        """Time of creation, ISO 8601."""
+        ...
+
+    @property
+    def id(self) -> str:
+        """Tells it from a gallery that was in the same place before; empty for folders of format 1."""
+        ...
+
+    @property
+    def readonly(self) -> bool:
+        """Whether it was opened for reading only."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __enter__(self: Self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def close(self) -> None:
+        """Let another writer in; calling again does nothing."""
+        ...
+
+    def require(self, fingerprint: str, width: int | None = None) -> None:
+        """Raise GalleryError unless the gallery was made with this encoder."""
+        ...
+
+    # What is there
+
+    def roots(self) -> dict[int, Place]:
+        """The places that were indexed, by number."""
+        ...
+
+    def pictures(self, state: str | None = None) -> list[Picture]:
+        """All pictures by id, or those in one state."""
+        ...
+
+    def picture(self, number: int) -> Picture:
+        """The picture with this id. Raises QueryError when there is none."""
+        ...
+
+    def pictures_of(self, numbers: Sequence[int]) -> list[Picture | None]:
+        """The pictures with these ids, in their order; None for those that are not there (any more)."""
+        ...
+
+    def find_content(self, sha256: bytes) -> int | None:
+        """Number of the content with this SHA-256, None when the gallery does not hold it."""
+        ...
+
+    def with_content(self, content: int) -> list[int]:
+        """Ids of the ready pictures that have this content, ascending."""
+        ...
+
+    def hashes_of(self, numbers: Sequence[int]) -> list[bytes | None]:
+        """SHA-256 of the content of each of these pictures."""
+        ...
+
+    def verify(self) -> None:
+        """Check everything that can be checked; raises GalleryError at the first damage."""
+        ...
+
+    def generation(self) -> int:
+        """A number that grows with every change."""
+        ...
+
+    # Searching
+
+    def searcher(self) -> VectorSearch:
+        """What ranks the ready pictures; its ids are the pictures' ids."""
+        ...
+
+    def vectors(self) -> tuple[NDArray[np.int64], Vectors]:
+        """Ids (n,) and vectors (n, d) float32 of the ready pictures, by id."""
+        ...
+
+    def columns(self) -> dict[str, ColumnType]:
+        """The metadata columns and their types."""
+        ...
+
+    def select(self, where: str | Filter) -> NDArray[np.int64]:
+        """Ascending ids of the ready pictures that a filter holds for. Raises QueryError."""
+        ...
+
+    def metadata(self, numbers: Sequence[int]) -> list[dict[str, Value]]:
+        """For each picture's id, the values that are there by column."""
+        ...
+
+    # Writing
+
+    def known(self, root: int) -> dict[str, Known]:
+        """What is known of the files below a root, by path relative to it."""
+        ...
+
+    def gone(self, root: int) -> dict[int, deque[int]]:
+        """Ready pictures of other roots that no longer exist: content number -> picture ids."""
+        ...
+
+    def add_root(self, folder: Place) -> int:
+        """The number of an indexed place, new or known."""
+        ...
+
+    def commit(self, root: int, contents: Sequence[Content], entries: Sequence[Entry]) -> None:
+        """Write contents and the entries that refer to them."""
+        ...
+
+    def delete(self, pictures: Sequence[int]) -> None:
+        """Forget pictures."""
+        ...
+
+    def add_columns(self, columns: Mapping[str, ColumnType]) -> None:
+        """Make the metadata columns that are not there yet. Raises DataError."""
+        ...
+
+    def set_metadata(self, rows: Iterable[tuple[int, Mapping[str, Value | None]]]) -> int:
+        """Set metadata of pictures (None takes a value away); gives how many changed. Raises DataError."""
+        ...
+
+
+def duplicates(gallery: GalleryStore) -> list[list[Picture]]:
+    """Groups of pictures whose files have the same content, each by id; those that waste most bytes first.
+
+    Raises:
+        GalleryError: the gallery is damaged or cannot be reached.
+    """
+    groups: dict[int | None, list[Picture]] = {}
+    for picture in gallery.pictures("ready"):
+        groups.setdefault(picture.content_id, []).append(picture)
+    repeated = [group for group in groups.values() if len(group) > 1]
+    return sorted(repeated, key=lambda group: (-wasted(group), group[0].id))
+
+
+def wasted(group: list[Picture]) -> int:
+    """Bytes that the copies take beside the first."""
+    return sum(max(picture.size, 0) for picture in group[1:])

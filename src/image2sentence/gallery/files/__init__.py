@@ -1,0 +1,1 @@
+"""Vector and metadata files that a gallery reads or writes."""

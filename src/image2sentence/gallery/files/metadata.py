@@ -1,0 +1,433 @@
+"""Metadata from a file: CSV, JSONL or Parquet with a `file` column, joined to the pictures of a gallery.
+
+The file is read twice, row by row: for the types of its columns, and for the values. It may be larger than memory.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date, datetime, timezone
+from decimal import Decimal
+from pathlib import Path, PurePath
+from typing import Any, TypeAlias, TypeVar, cast
+
+from image2sentence.errors import DataError
+from image2sentence.gallery.base import GalleryStore
+from image2sentence.gallery.filters.language import ColumnType, Value, canonical_date
+from image2sentence.gallery.locations import Place, as_place
+from image2sentence.gallery.metadata import is_new_column, text_problem
+from image2sentence.images import display_path, printable
+
+FILE_COLUMN = "file"
+"""The column with the picture's path relative to the indexed folder, or its bare name."""
+
+LONGEST_PATH = 4_096
+"""Bytes of a path in a file of metadata or vectors; no system has longer ones."""
+
+ENDINGS = (".csv", ".jsonl", ".ndjson", ".parquet")
+
+_WIDEST: ColumnType = "text"
+_BOOLEANS = {"true": True, "false": False}
+_LISTED = 5
+
+_Given = TypeVar("_Given")
+
+Row: TypeAlias = tuple[int, dict[str, Any]]
+"""A line (or row) number from 1, and its cells by column."""
+
+
+@dataclass(frozen=True)
+class MetadataReport:
+    """What a metadata file gave a gallery.
+
+    Attributes:
+        columns: The file's columns and their types.
+        matched: Rows whose picture the gallery holds.
+        changed: Pictures that have other values than before.
+        unmatched: Rows whose picture is not there, and the first of their names in `examples`.
+        examples: A few names of pictures that are not there.
+        kept_as_text: Columns that the gallery keeps as text although every value in the file has a narrower type.
+    """
+
+    columns: dict[str, ColumnType]
+    matched: int
+    changed: int
+    unmatched: int
+    examples: list[str] = field(default_factory=list)
+    kept_as_text: list[str] = field(default_factory=list)
+
+
+class MetadataFile:
+    """A file of metadata whose columns and types are known and whose every row has been looked at.
+
+    Args:
+        path: The file; its ending says the format: .csv (UTF-8), .jsonl or .ndjson, .parquet.
+        known: Columns that have a type already.
+
+    Raises:
+        DataError: the file is missing or damaged, has no `file` column, names a picture twice, has a column that
+            a gallery cannot have, or holds a value that is of no type, too long, or of another type than the
+            column has; with the line.
+
+    Attributes:
+        columns: Columns of the file and their types.
+        kept_as_text: Those that are text in `known` and of a narrower type in this file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], known: Mapping[str, ColumnType] | None = None) -> None:
+        self.path = Path(path)
+        self._rows = _reader(self.path)
+        self._textual = self.path.suffix.lower() == ".csv"
+        guesses = self._guesses(known or {})
+        self.columns = {column: guess.type for column, guess in guesses.items()}
+        self.kept_as_text = [column for column, guess in guesses.items() if guess.kept_as_text]
+
+    def rows(self) -> Iterator[tuple[str, dict[str, Value | None]]]:
+        """(name of the file, values by column) of each row; None for a cell that is empty."""
+        with self._errors():
+            for line, cells in self._rows(self.path):
+                name = str(cells.pop(FILE_COLUMN))
+                yield name, {column: self._value(line, column, cell) for column, cell in cells.items()}
+
+    def _guesses(self, known: Mapping[str, ColumnType]) -> dict[str, _Guess]:
+        seen: dict[str, int] = {}
+        guesses: dict[str, _Guess] = {}
+        with self._errors():
+            for line, cells in self._rows(self.path):
+                self._check_name(line, cells.get(FILE_COLUMN), seen)
+                for column, cell in cells.items():
+                    if column == FILE_COLUMN:
+                        continue
+                    if column not in guesses:
+                        self._check_column(line, column, {**known, **dict.fromkeys(guesses, _WIDEST)})
+                        guesses[column] = _Guess(self._textual, known.get(column))
+                    self._explain(line, column, cell, guesses[column].look)
+        return guesses
+
+    def _check_column(self, line: int, column: str, known: Mapping[str, ColumnType]) -> None:
+        try:
+            is_new_column(known, column, known.get(column, _WIDEST))
+        except DataError as error:
+            raise DataError(f"{display_path(self.path)}, line {line}: {error}") from error
+
+    def _check_name(self, line: int, name: Any, seen: dict[str, int]) -> None:
+        where = f"{display_path(self.path)}, line {line}"
+        if not isinstance(name, str) or not is_path(name):
+            raise DataError(
+                f"{where}: expected the path or name of a picture in the column `file`, got {name!r:.80}"
+            )
+        if name in seen:
+            raise DataError(f"{where}: {printable(name)!r} is there already, in line {seen[name]}")
+        seen[name] = line
+
+    def _value(self, line: int, column: str, cell: Any) -> Value | None:
+        kind = self.columns.get(column)
+        if kind is None:
+            raise DataError(f"{display_path(self.path)}, line {line}: the file has changed while it was read")
+        read = _from_text if self._textual else _from_native
+        return self._explain(line, column, cell, lambda given: read(kind, given))
+
+    def _explain(self, line: int, column: str, cell: Any, use: Callable[[Any], Value | None]) -> Value | None:
+        try:
+            return use(cell)
+        except (ValueError, OverflowError) as error:
+            raise DataError(
+                f"{display_path(self.path)}, line {line}, column {printable(column)!r}: {error}"
+            ) from error
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, UnicodeError, csv.Error) as error:
+            raise DataError(f"{display_path(self.path)} cannot be read: {error}") from error
+
+
+def apply_metadata(gallery: GalleryStore, root: str | os.PathLike[str], file: MetadataFile) -> MetadataReport:
+    """Give the pictures below an indexed folder the values of a file.
+
+    A row names a picture by its path relative to the folder, or by its bare name where only one picture has it.
+    Pictures without a row, and columns that the file does not have, keep their values; an empty cell takes the
+    value away.
+
+    Raises:
+        DataError: a column has another type in the gallery, or a bare name means several pictures.
+        GalleryError: the gallery cannot be written or is damaged.
+    """
+    gallery.add_columns(file.columns)
+    names = _Names(gallery, as_place(root))
+    counts = _Counts()
+    changed = gallery.set_metadata(_joined(file, names, counts))
+    return MetadataReport(
+        dict(file.columns), counts.matched, changed, counts.unmatched, counts.examples, file.kept_as_text
+    )
+
+
+@dataclass
+class _Counts:
+    matched: int = 0
+    unmatched: int = 0
+    examples: list[str] = field(default_factory=list)
+
+
+def _joined(
+    file: MetadataFile, names: _Names, counts: _Counts
+) -> Iterator[tuple[int, dict[str, Value | None]]]:
+    for name, values in file.rows():
+        number = names.find(name)
+        if number is not None:
+            counts.matched += 1
+            yield number, values
+            continue
+        counts.unmatched += 1
+        if len(counts.examples) < _LISTED:
+            counts.examples.append(name)
+
+
+class _Names:
+    """The pictures below one root by relative path, and by bare name."""
+
+    def __init__(self, gallery: GalleryStore, folder: Place) -> None:
+        root = next((number for number, path in gallery.roots().items() if path == folder), None)
+        known = gallery.known(root) if root is not None else {}
+        self._paths = {PurePath(path).as_posix(): entry.id for path, entry in known.items()}
+        self._bare: dict[str, list[str]] = {}
+        for path in self._paths:
+            self._bare.setdefault(path.rpartition("/")[2], []).append(path)
+
+    def find(self, name: str) -> int | None:
+        """The picture's id, None where there is none. Raises DataError on a bare name of several."""
+        path = PurePath(name).as_posix()
+        if path in self._paths:
+            return self._paths[path]
+        several = self._bare.get(path, [])
+        if len(several) > 1:
+            shown = ", ".join(display_path(one) for one in several[:_LISTED])
+            raise DataError(
+                f"the name {printable(name)!r} means several pictures ({shown}): give their paths"
+            )
+        return self._paths[several[0]] if several else None
+
+
+class _Guess:
+    """The narrowest type that all cells of a column have had."""
+
+    def __init__(self, textual: bool, known: ColumnType | None) -> None:
+        self._textual = textual
+        self._known = known
+        self._possible: list[ColumnType] = ["boolean", "number", "date", _WIDEST]
+        self._told = False
+        self._if_empty: ColumnType = _WIDEST
+
+    @property
+    def type(self) -> ColumnType:
+        """The type that is known, else the narrowest; where every cell is empty, number after NaN, else text."""
+        if self._known is not None:
+            return self._known
+        return self._possible[0] if self._told else self._if_empty
+
+    @property
+    def kept_as_text(self) -> bool:
+        """Whether the column is known as text, but would be something else by its cells."""
+        return self._known == _WIDEST and self._told and self._possible[0] != _WIDEST
+
+    def look(self, cell: Any) -> None:
+        """Take one cell. Raises ValueError where no type is left."""
+        problem = text_problem(cell) if isinstance(cell, str) else None
+        if problem is not None:
+            raise ValueError(problem)
+        read = _from_text if self._textual else _from_native
+        left = [kind for kind in self._possible if _fits(read, kind, cell)]
+        wanted = self._possible if self._known is None else [self._known]
+        fitting = [kind for kind in wanted if kind in left]
+        if not fitting:
+            raise ValueError(f"expected the type {' or '.join(wanted)}, got {cell!r:.80}")
+        if read(fitting[0], cell) is not None:
+            self._told, self._possible = True, left
+        elif isinstance(cell, float):
+            self._if_empty = "number"
+
+
+def _fits(read: Callable[[ColumnType, Any], Value | None], kind: ColumnType, cell: Any) -> bool:
+    try:
+        read(kind, cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _from_text(kind: ColumnType, cell: Any) -> Value | None:
+    """A cell of a CSV file. Raises ValueError."""
+    text = str(cell).strip()
+    if not text or kind == "text":
+        return text or None
+    if kind == "boolean":
+        return _expect(_BOOLEANS.get(text.lower()), "true or false", text)
+    if kind == "date":
+        return _expect(canonical_date(text), "a date such as 2026-11-21", text)
+    return _expect(_number(text), "a number", text)
+
+
+def _number(text: str) -> int | float | None:
+    digits = text.lstrip("+-")
+    if (digits[:1] == "0" and digits[1:2].isdigit()) or "_" in text:
+        return None  # 00123 is a name made of digits
+    for kind in (int, float):
+        try:
+            number = kind(text)
+        except ValueError:
+            continue
+        return number if abs(number) < 2**63 else None
+    return None
+
+
+def _from_native(kind: ColumnType, cell: Any) -> Value | None:
+    """A value of JSON or Parquet. Raises ValueError."""
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return None
+    if isinstance(cell, datetime | date):
+        cell = _as_iso(cell)
+    if isinstance(cell, Decimal):
+        cell = float(cell)
+    if kind == "date" and isinstance(cell, str):
+        return _expect(canonical_date(cell), "a date such as 2026-11-21", cell)
+    fits: dict[ColumnType, bool] = {
+        "boolean": isinstance(cell, bool),
+        "date": False,
+        "text": isinstance(cell, str),
+    }
+    number = isinstance(cell, int | float) and not isinstance(cell, bool) and abs(cell) < 2**63
+    value: Any = cell if fits.get(kind, number) else None
+    return cast("Value", _expect(value, f"the type {kind}", cell))
+
+
+def _as_iso(moment: datetime | date) -> str:
+    if not isinstance(moment, datetime):
+        return f"{moment.isoformat()}T00:00:00"
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(timezone.utc).replace(tzinfo=None)
+    return moment.isoformat(timespec="seconds")
+
+
+def _expect(value: _Given | None, what: str, came: Any) -> _Given:
+    if value is None:
+        raise ValueError(f"expected {what}, got {came!r:.80}")
+    return value
+
+
+def _reader(path: Path) -> Callable[[Path], Iterator[Row]]:
+    ending = path.suffix.lower()
+    if ending not in ENDINGS:
+        raise DataError(f"{display_path(path)}: expected a file that ends in {', '.join(ENDINGS)}")
+    return {".csv": _csv_rows, ".parquet": _parquet_rows}.get(ending, _json_rows)
+
+
+def _csv_rows(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        header = next(reader, [])
+        _check_header(path, header)
+        for cells in filter(None, reader):
+            if len(cells) != len(header):
+                raise DataError(
+                    f"{display_path(path)}, line {reader.line_num}: expected {len(header)} cells, got {len(cells)}"
+                )
+            yield reader.line_num, dict(zip(header, cells, strict=True))
+
+
+def _json_rows(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig") as file:
+        for line, text in enumerate(file, 1):
+            if text.strip():
+                row = parse_line(path, line, text)
+                if not isinstance(row, dict):
+                    raise DataError(
+                        f"{display_path(path)}, line {line}: expected an object, got {text[:60]!r}"
+                    )
+                yield line, row
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    parquet = import_parquet("a Parquet file")
+    import pyarrow
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            _check_header(path, file.schema_arrow.names)
+            line = 0
+            for batch in file.iter_batches():
+                for row in batch_rows(path, batch, line):
+                    line += 1
+                    yield line, row
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{display_path(path)} is not a Parquet file that can be read: {error}") from error
+
+
+def is_path(text: str) -> bool:
+    """Whether a file can have this path: up to `LONGEST_PATH` bytes, none of them zero, as its system writes it."""
+    try:
+        return 0 < len(os.fsencode(text)) <= LONGEST_PATH and "\0" not in text
+    except UnicodeEncodeError:
+        return False
+
+
+def parse_line(path: Path, line: int, text: str) -> Any:
+    """A line of a file as JSON. Raises DataError, naming the line."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        reason = f"{error.msg} at character {error.colno}"
+    except RecursionError:
+        reason = "too many brackets inside one another"
+    except ValueError:
+        reason = "a number has too many digits"
+    raise DataError(f"{display_path(path)}, line {line} cannot be read as JSON: {reason}")
+
+
+def batch_rows(path: Path, batch: Any, before: int) -> list[dict[str, Any]]:
+    """The rows of a pyarrow.RecordBatch that follows `before` rows, as Python's values.
+
+    Raises:
+        DataError: one of them is none, such as a time after the year 9999; with the row.
+    """
+    rows: list[dict[str, Any]] = []
+    try:
+        rows = batch.to_pylist()
+    except (ValueError, OverflowError):
+        # The whole at once is many times faster, but does not say which row it was.
+        for place in range(batch.num_rows):
+            rows += _one_row(path, batch.slice(place, 1), before + place + 1)
+    return rows
+
+
+def _one_row(path: Path, batch: Any, row: int) -> list[dict[str, Any]]:
+    try:
+        return list(batch.to_pylist())
+    except (ValueError, OverflowError) as error:
+        raise DataError(f"{display_path(path)}, row {row}: a value cannot be read ({error})") from error
+
+
+def import_parquet(what: str) -> Any:
+    """The module pyarrow.parquet. Raises DataError, saying how to install it, where it is missing."""
+    try:
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        raise DataError(f"{what} needs pyarrow: pip install 'image2sentence[parquet]'") from error
+    return pyarrow.parquet
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if repeated:
+        raise DataError(f"{display_path(path)}: the column {printable(repeated[0])!r} is there twice")
+    if FILE_COLUMN not in header:
+        raise DataError(
+            f"{display_path(path)}: expected a column `{FILE_COLUMN}` with the paths or names of the pictures; "
+            f"it has {', '.join(map(printable, header[:20])) or 'no columns'}"
+        )

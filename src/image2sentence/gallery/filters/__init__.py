@@ -1,0 +1,1 @@
+"""Filter conditions on metadata: language and evaluation in each backend."""

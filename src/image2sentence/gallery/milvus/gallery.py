@@ -1,0 +1,540 @@
+"""The gallery in a Milvus collection."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from image2sentence.encoders.protocols import Vectors
+from image2sentence.errors import GalleryError, QueryError
+from image2sentence.gallery.filters.language import ColumnType, Filter, Value, as_filter
+from image2sentence.gallery.filters.milvus import any_of, compile_filter
+from image2sentence.gallery.locations import Place, joined, may_exist
+from image2sentence.gallery.metadata import checked_value, is_new_column
+from image2sentence.gallery.milvus import layout
+from image2sentence.gallery.milvus.address import MilvusAddress
+from image2sentence.gallery.milvus.bookkeeping import Claim, Failed, Ids, Ledger
+from image2sentence.gallery.milvus.database import Database, Fields
+from image2sentence.gallery.milvus.known_keys import Hints
+from image2sentence.gallery.milvus.searcher import MAX_RESULTS, MilvusSearcher
+from image2sentence.gallery.records import Content, Entry, Known, Picture
+
+_KEYS_AT_ONCE = 500
+_METADATA_AT_ONCE = 1_000
+_EVERYTHING = ("*",)
+
+
+class MilvusGallery:
+    """A gallery in a database; make one with `create`, `open` or `open_or_create`, and close it (`with` does).
+
+    It keeps the promises of `Gallery` with three differences, which come from Milvus: a commit is not one
+    transaction (a run that is killed inside one is put right by the next run), two writers are told apart by a
+    note and not by a lock, and Milvus Lite lets one process in at a time.
+    """
+
+    def __init__(self, address: MilvusAddress, database: Database, *, readonly: bool) -> None:
+        self.address = address
+        self.readonly = readonly
+        self._database = database
+        self._collection = address.collection
+        self._ledger = Ledger(database, address.collection)
+        self._turn = threading.RLock()
+        self._changed = False
+        about = layout.checked_about(self._ledger.open(), self.name)
+        self.fingerprint = str(about["fingerprint"])
+        self.width = int(about["width"])
+        self.created = str(about["created"])
+        self.id = str(about["id"])
+        database.load(self._collection)
+        self._claim = None if readonly else Claim(self._ledger, self.name)
+        self._ids = Ids(self._ledger) if self._claim is not None else None
+        self._hints = Hints(database, self._collection) if self._claim is not None else None
+
+    @classmethod
+    def create(cls, address: str, fingerprint: str, width: int) -> MilvusGallery:
+        """Make a gallery and open it for writing.
+
+        Args:
+            address: Where; see `image2sentence.gallery.milvus.address`.
+            fingerprint: Identity of the vector space (`Encoder.fingerprint`).
+            width: Width d of the vectors, at least 1.
+
+        Raises:
+            GalleryError: the collection is there already, or the database cannot be reached or written.
+        """
+        place = MilvusAddress.parse(address)
+        if width < 1:
+            raise GalleryError(f"the width of vectors must be at least 1, got {width}")
+        with ExitStack() as undo:
+            database = Database(place)
+            undo.callback(database.close)
+            if database.has(place.collection):
+                raise GalleryError(f"{place} is there already: open it, or choose another collection")
+            _make(database, place, fingerprint, width)
+            gallery = cls(place, database, readonly=False)
+            undo.pop_all()
+        return gallery
+
+    @classmethod
+    def open(cls, address: str, *, readonly: bool = True, fingerprint: str | None = None) -> MilvusGallery:
+        """Open a gallery.
+
+        Args:
+            address: Where it is.
+            readonly: False to write; one writer at a time.
+            fingerprint: Identity of the encoder it will be used with; None to take any.
+
+        Raises:
+            GalleryError: there is none, it is no gallery, of another format version or another model, another
+                process is writing, or the database cannot be reached.
+        """
+        place = MilvusAddress.parse(address)
+        with ExitStack() as undo:
+            if place.file is not None and not place.file.exists():
+                raise _no_gallery(place)
+            database = Database(place)
+            undo.callback(database.close)
+            if not database.has(place.collection):
+                raise _no_gallery(place)
+            gallery = cls(place, database, readonly=readonly)
+            undo.callback(gallery.close)
+            if fingerprint is not None:
+                gallery.require(fingerprint)
+            undo.pop_all()
+        return gallery
+
+    @classmethod
+    def open_or_create(cls, address: str, fingerprint: str, width: int) -> MilvusGallery:
+        """Open for writing; make it first where there is none. Raises GalleryError as both."""
+        place = MilvusAddress.parse(address)
+        if place.file is None or place.file.exists():
+            database = Database(place)
+            try:
+                there = database.has(place.collection)
+            finally:
+                database.close()
+            if there:
+                gallery = cls.open(address, readonly=False)
+                try:
+                    gallery.require(fingerprint, width)
+                except GalleryError:
+                    gallery.close()
+                    raise
+                return gallery
+        return cls.create(address, fingerprint, width)
+
+    @property
+    def name(self) -> str:
+        """The address, without secrets."""
+        return str(self.address)
+
+    @property
+    def keeps_contents(self) -> bool:
+        """See `GalleryStore.keeps_contents`: here a vector lies in its picture's row."""
+        return False
+
+    @property
+    def own_folder(self) -> Path | None:
+        """Milvus Lite's file (a folder), which holds no pictures to index; None on a server."""
+        return self.address.file
+
+    def require(self, fingerprint: str, width: int | None = None) -> None:
+        """Raise GalleryError unless the gallery was made with this encoder."""
+        if fingerprint != self.fingerprint or (width is not None and width != self.width):
+            raise GalleryError(
+                f"the gallery {self.name} was made with the encoder {self.fingerprint} (vectors of width "
+                f"{self.width}), not with {fingerprint}{'' if width is None else f' (width {width})'}: "
+                "use that model, or index the pictures into another collection"
+            )
+
+    def __enter__(self) -> MilvusGallery:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Seal what was written, let another writer in, and hang up; calling again does nothing."""
+        with self._turn:
+            claim, self._claim = self._claim, None
+            try:
+                if claim is not None:
+                    self._seal()
+                    if self._ids is not None:
+                        self._ids.give_back()
+                    claim.release()
+            finally:
+                self._database.close()
+
+    def __len__(self) -> int:
+        """Number of pictures that can be found."""
+        return self._database.count(self._collection)
+
+    def roots(self) -> dict[int, Place]:
+        """The places that were indexed, by their number."""
+        return self._ledger.roots()
+
+    def generation(self) -> int:
+        """A number that grows with every change of pictures, vectors or metadata."""
+        return self._ledger.counters()[1]
+
+    def pictures(self, state: str | None = None) -> list[Picture]:
+        """All pictures in gallery order (by id), or those in one state."""
+        roots = self.roots()
+        found: list[Picture] = []
+        if state in (None, "ready"):
+            found += (layout.as_picture(row, roots) for row in self._rows("", layout.PICTURE_FIELDS))
+        if state in (None, "failed"):
+            found += (_as_failed_picture(failed, roots) for failed in self._ledger.failed())
+        return sorted(found, key=lambda picture: picture.id)
+
+    def picture(self, number: int) -> Picture:
+        """The picture with this id. Raises QueryError when there is none."""
+        (found,) = self.pictures_of([number])
+        if found is None:
+            failed = (one for one in self._ledger.failed() if one.id == number)
+            found = next((_as_failed_picture(one, self.roots()) for one in failed), None)
+        if found is None:
+            raise QueryError(f"the gallery {self.name} has no picture {number}")
+        return found
+
+    def pictures_of(self, numbers: Sequence[int]) -> list[Picture | None]:
+        """The ready pictures with these ids, in their order; None for an id that is not there (any more)."""
+        roots = self.roots()
+        wanted = [int(number) for number in numbers if 0 <= number < 2**63]  # Milvus takes no others
+        rows = self._rows_with("id", wanted, layout.PICTURE_FIELDS)
+        found = {int(row["id"]): layout.as_picture(row, roots) for row in rows}
+        return [found.get(int(number)) for number in numbers]
+
+    def hashes_of(self, numbers: Sequence[int]) -> list[bytes | None]:
+        """SHA-256 (32 bytes) of the content of each of these pictures; None for one that is not there."""
+        rows = self._rows_with("id", [int(number) for number in numbers], ("id", "content"))
+        found = {int(row["id"]): bytes.fromhex(row["content"]) for row in rows}
+        return [found.get(int(number)) for number in numbers]
+
+    def columns(self) -> dict[str, ColumnType]:
+        """The metadata columns and their types, in the order in which they came."""
+        return self._ledger.columns()
+
+    def metadata(self, numbers: Sequence[int]) -> list[dict[str, Value]]:
+        """For each picture's id, its metadata: the values that are there by column."""
+        rows = self._rows_with("id", [int(number) for number in numbers], ("id", "$meta"))
+        found = {int(row["id"]): layout.metadata_of(row) for row in rows}
+        return [found.get(int(number), {}) for number in numbers]
+
+    def select(self, where: str | Filter) -> NDArray[np.int64]:
+        """Ascending ids of the ready pictures that a filter holds for. Raises QueryError."""
+        condition = compile_filter(self._checked(as_filter(where)).condition)
+        return np.sort(np.fromiter((row["id"] for row in self._rows(condition, ("id",))), np.int64))
+
+    def vectors(self) -> tuple[NDArray[np.int64], Vectors]:
+        """Ids (n,) int64 and vectors (n, d) float32 of the ready pictures, in gallery order."""
+        rows = [
+            (row["id"], np.asarray(row["vector"], np.float32)) for row in self._rows("", ("id", "vector"))
+        ]
+        rows.sort(key=lambda row: row[0])
+        vectors = np.stack([vector for _, vector in rows]) if rows else np.empty((0, self.width), np.float32)
+        return np.asarray([number for number, _ in rows], np.int64), vectors
+
+    def searcher(self) -> MilvusSearcher:
+        """What ranks the ready pictures, in the database, as they are at each search."""
+        self._seal()
+        index = self._database.index_type(self._collection, "vector")
+        return MilvusSearcher(self._database, self._collection, self.width, index, self._checked)
+
+    def known(self, root: int) -> dict[str, Known]:
+        """What is known of the files below a root, by path relative to it."""
+        known = {
+            failed.path: Known(failed.id, failed.size, failed.mtime_ns, failed.reason, None)
+            for failed in self._ledger.failed(root)
+        }
+        fields = ("id", "path", "size", "mtime_ns", "content")
+        stale = []
+        for row in self._rows(f"root == {root}", fields):
+            path = layout.read_path(row["path"])
+            stale += [(root, path)] if path in known else []
+            number = layout.content_number(row["content"])
+            known[path] = Known(int(row["id"]), int(row["size"]), int(row["mtime_ns"]), None, number)
+        if not self.readonly:
+            self._ledger.drop_failed(stale)  # left by a run that was killed within a commit
+        return known
+
+    def find_content(self, sha256: bytes) -> int | None:
+        """Number of the content with this SHA-256, None when the gallery does not hold it."""
+        if self._hints is not None and not self._hints.content(sha256.hex()):
+            return None
+        found = self._database.find(self._collection, any_of("content", [sha256.hex()]), ("id",), 1)
+        return layout.content_number(sha256.hex()) if found else None
+
+    def with_content(self, content: int) -> list[int]:
+        """Ids of the ready pictures that have this content, in gallery order."""
+        condition = f'content like "{layout.content_prefix(content)}%"'
+        return sorted(int(row["id"]) for row in self._rows(condition, ("id",)))
+
+    def gone(self, root: int) -> dict[int, deque[int]]:
+        """Ready pictures of other roots that no longer exist: content number -> picture ids."""
+        gone: dict[int, deque[int]] = {}
+        for number, place in self.roots().items():
+            if number == root or may_exist(place):
+                continue
+            rows = sorted(
+                (row["id"], row["content"]) for row in self._rows(f"root == {number}", ("id", "content"))
+            )
+            for picture, content in rows:
+                gone.setdefault(layout.content_number(content), deque()).append(int(picture))
+        return gone
+
+    def add_root(self, folder: Place) -> int:
+        """The number of an indexed place (an absolute path or a URL), new or known."""
+        with self._writing(0):
+            return self._ledger.add_root(folder)
+
+    def commit(self, root: int, contents: Sequence[Content], entries: Sequence[Entry]) -> None:
+        """Write contents and the entries that refer to them.
+
+        What can be found is written before what failed, and both before anything is forgotten, so that a run
+        killed in between loses nothing that was there.
+        """
+        last = _last_of_each(entries)
+        ready = [entry for entry in last if entry.sha256 is not None]
+        failed = [entry for entry in last if entry.sha256 is None]
+        with self._writing(len(last)) as ids:
+            before = {
+                layout.read_path(row["path"]): row for row in self._rows_at(root, [e.path for e in last])
+            }
+            known = self._ledger.failed_at(root, [entry.path for entry in last])
+            moved = self._rows_by_id([e.moved_from for e in ready if e.moved_from is not None])
+            by_content = self._by_content(contents, ready)
+            rows, replaced = [], []
+            for entry in ready:
+                old = before.get(entry.path)
+                kept = old if entry.moved_from is None else moved[entry.moved_from]
+                if old is not None and kept is not old:
+                    replaced.append(int(old["id"]))
+                number = _number(entry, kept, known, ids)
+                rows.append(_row(number, root, entry, by_content, kept))
+            self._check_metadata(rows)
+            self._write(rows)
+            self._ledger.put_failed([_as_failed(entry, root, before, known, ids) for entry in failed])
+            gone = [int(before[entry.path]["id"]) for entry in failed if entry.path in before]
+            self._database.delete(self._collection, replaced + gone)
+            self._ledger.drop_failed([(root, entry.path) for entry in ready if entry.path in known])
+
+    def delete(self, pictures: Sequence[int]) -> None:
+        """Forget pictures, ready or failed."""
+        numbers = set(pictures)
+        if not numbers:
+            return
+        with self._writing(0):
+            self._database.delete(self._collection, sorted(numbers))
+            failed = [(one.root, one.path) for one in self._ledger.failed() if one.id in numbers]
+            self._ledger.drop_failed(failed)
+
+    def add_columns(self, columns: Mapping[str, ColumnType]) -> None:
+        """Make the metadata columns that are not there yet. Raises DataError."""
+        known = self.columns()
+        new: dict[str, ColumnType] = {}
+        for name, kind in columns.items():
+            if is_new_column({**known, **new}, name, kind):
+                new[name] = kind
+        if new:
+            with self._writing(0):
+                self._ledger.add_columns(new)
+
+    def set_metadata(self, rows: Iterable[tuple[int, Mapping[str, Value | None]]]) -> int:
+        """Set metadata of pictures: (id, values by column; None takes a value away).
+
+        Returns:
+            How many pictures have other values than before.
+
+        Raises:
+            DataError: a value does not fit its column; rows before it may have been written.
+        """
+        changed = 0
+        waiting = iter(rows)
+        while batch := dict(islice(waiting, _METADATA_AT_ONCE)):
+            with self._writing(0):
+                changed += self._set_metadata(batch)
+        return changed
+
+    def verify(self) -> None:
+        """Check what can be checked from here: every row readable, every root known. Raises GalleryError."""
+        roots = self.roots()
+        for row in self._rows("", layout.PICTURE_FIELDS):
+            if int(row["root"]) not in roots:
+                raise GalleryError(
+                    f"{self.name} is damaged (picture {row['id']} has an unknown root): index again"
+                )
+            layout.as_picture(row, roots)
+
+    def _set_metadata(self, values: Mapping[int, Mapping[str, Value | None]]) -> int:
+        columns = self.columns()
+        rows = []
+        for row in self._rows_by_id(list(values)).values():
+            given = {
+                name: checked_value(name, columns[name], value)
+                for name, value in values[int(row["id"])].items()
+            }
+            before = layout.metadata_of(row)
+            # A null takes a value away; leaving it out would not, because Milvus Lite merges what it is given.
+            if any(before.get(name) != value for name, value in given.items()):
+                rows.append(row | layout.as_fields(given))
+        self._write(rows)
+        return len(rows)
+
+    def _write(self, rows: Sequence[Fields]) -> None:
+        if self._hints is not None:
+            self._hints.add(rows)
+        self._database.upsert(self._collection, rows)
+
+    def _checked(self, where: Filter) -> Filter:
+        return where.checked(self.columns())
+
+    def _check_metadata(self, rows: Sequence[Fields]) -> None:
+        columns = self.columns() if any(layout.metadata_of(row) for row in rows) else {}
+        for row in rows:
+            for name, value in layout.metadata_of(row).items():
+                checked_value(name, columns[name], value)
+
+    def _by_content(self, contents: Sequence[Content], ready: Sequence[Entry]) -> dict[str, Fields]:
+        """Content, size and vector of every content that the entries refer to, new or stored."""
+        found = {content.sha256.hex(): _content_fields(content) for content in contents}
+        wanted = {entry.sha256.hex() for entry in ready if entry.sha256 is not None} - found.keys()
+        fields = ("content", "width", "height", "vector")
+        for sha256 in wanted:
+            for row in self._database.find(self._collection, any_of("content", [sha256]), fields, 1):
+                found[sha256] = {name: row[name] for name in fields}
+        return found
+
+    def _rows(self, condition: str, fields: Sequence[str]) -> Iterator[Fields]:
+        return self._database.rows(self._collection, condition, fields)
+
+    def _rows_with(self, field: str, values: Sequence[Value], fields: Sequence[str]) -> Iterator[Fields]:
+        """Rows with one of these ids, or of these paths (each once below each root)."""
+        for start in range(0, len(values), _KEYS_AT_ONCE):
+            condition = any_of(field, values[start : start + _KEYS_AT_ONCE])
+            yield from self._database.find(self._collection, condition, fields, MAX_RESULTS)
+
+    def _rows_at(self, root: int, paths: Sequence[str]) -> Iterator[Fields]:
+        stored = [layout.stored_path(path) for path in paths]
+        if self._hints is not None:
+            stored = [path for path in stored if self._hints.path(root, path)]
+        for row in self._rows_with("path", stored, _EVERYTHING):
+            if int(row["root"]) == root:
+                yield row
+
+    def _rows_by_id(self, numbers: Sequence[int]) -> dict[int, Fields]:
+        return {int(row["id"]): row for row in self._rows_with("id", numbers, _EVERYTHING)}
+
+    def _seal(self) -> None:
+        """Have what was written indexed; searching it before takes Milvus Lite 40 times as long."""
+        if self._changed:
+            self._database.flush(self._collection)
+            self._changed = False
+
+    @contextmanager
+    def _writing(self, new_ids: int) -> Iterator[Ids]:
+        with self._turn:
+            if self._claim is None or self._ids is None:
+                raise GalleryError(f"the gallery {self.name} was opened for reading only")
+            self._claim.renew()
+            self._ids.reserve(new_ids)
+            self._changed = True
+            yield self._ids
+
+
+def _make(database: Database, place: MilvusAddress, fingerprint: str, width: int) -> None:
+    """Make both collections; the one that says that there is a gallery comes last."""
+    ledger = place.collection + layout.LEDGER
+    if database.has(ledger):
+        database.drop(ledger)  # left by a creation that was interrupted
+    database.create(ledger, *layout.ledger_schema())
+    Ledger(database, place.collection).set_about(layout.new_about(fingerprint, width))
+    index = place.index or ("AUTOINDEX" if place.file is None else "FLAT")
+    database.create(place.collection, *layout.pictures_schema(width, index))
+
+
+def _no_gallery(place: MilvusAddress) -> GalleryError:
+    return GalleryError(
+        f"there is no gallery {place}: make one with `image2sentence index PICTURES --gallery ...`, or check "
+        "the address"
+    )
+
+
+def _last_of_each(entries: Sequence[Entry]) -> list[Entry]:
+    """One entry for each path: the last one, which keeps the id that an earlier one was to keep."""
+    last: dict[str, Entry] = {}
+    for entry in entries:
+        earlier = last.get(entry.path)
+        if earlier is not None and earlier.moved_from is not None and entry.moved_from is None:
+            entry = replace(entry, moved_from=earlier.moved_from)
+        last[entry.path] = entry
+    return list(last.values())
+
+
+def _content_fields(content: Content) -> Fields:
+    return {
+        "content": content.sha256.hex(),
+        "width": content.width,
+        "height": content.height,
+        "vector": content.vector,
+    }
+
+
+def _number(entry: Entry, row: Fields | None, failed: Mapping[str, Failed], ids: Ids) -> int:
+    """The id that a file has, or a new one."""
+    if row is not None:
+        return int(row["id"])
+    return failed[entry.path].id if entry.path in failed else ids.take()
+
+
+def _row(number: int, root: int, entry: Entry, contents: Mapping[str, Fields], kept: Fields | None) -> Fields:
+    """A picture's row: its content, its file, and its metadata, those it had and those it is given."""
+    assert entry.sha256 is not None
+    metadata: dict[str, Any] = {} if kept is None else {**layout.metadata_of(kept)}
+    metadata |= entry.metadata
+    return {
+        **contents[entry.sha256.hex()],
+        "id": number,
+        "root": root,
+        "path": layout.stored_path(entry.path),
+        "size": entry.size,
+        "mtime_ns": entry.mtime_ns,
+        "offset": layout.NO_OFFSET if entry.offset is None else entry.offset,
+        **layout.as_fields(metadata),
+    }
+
+
+def _as_failed(
+    entry: Entry, root: int, ready: Mapping[str, Fields], known: Mapping[str, Failed], ids: Ids
+) -> Failed:
+    """A failure with the id that the file has, if it has one."""
+    number = _number(entry, ready.get(entry.path), known, ids)
+    return Failed(number, root, entry.path, entry.size, entry.mtime_ns, entry.reason or "", entry.offset)
+
+
+def _as_failed_picture(failed: Failed, roots: Mapping[int, Place]) -> Picture:
+    return Picture(
+        id=failed.id,
+        path=joined(roots[failed.root], failed.path),
+        state="failed",
+        reason=failed.reason,
+        size=failed.size,
+        mtime_ns=failed.mtime_ns,
+        content_id=None,
+        width=None,
+        height=None,
+        offset=failed.offset,
+    )

@@ -1,0 +1,1 @@
+"""Vector search in a gallery."""

@@ -1,0 +1,149 @@
+"""The metadata tables of the gallery file: which columns there are, and each picture's values.
+
+`columns` names them; `metadata` has a column c1, c2, ... for each, so that a name of the user never becomes SQL.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from image2sentence.gallery.filters.language import ColumnType, Value
+from image2sentence.gallery.metadata import checked_value, is_new_column
+from image2sentence.gallery.sqlite.schema import Field, checksum, read_version
+
+_IDS_AT_ONCE = 10_000
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metadata column: `place` is its name in the table `metadata`."""
+
+    id: int
+    name: str
+    type: ColumnType
+
+    @property
+    def place(self) -> str:
+        """The column's name in the table `metadata`."""
+        return f"c{self.id}"
+
+
+class DamagedRow(Exception):
+    """A row of the metadata tables that is not the one that was written."""
+
+    def __init__(self, kind: str, number: int) -> None:
+        super().__init__(kind, number)
+        self.kind, self.number = kind, number
+
+
+def read_columns(connection: sqlite3.Connection) -> dict[str, Column]:
+    """The columns by name, in the order in which they came. Raises DamagedRow."""
+    if read_version(connection) == 1:
+        return {}
+    columns = {}
+    for number, name, kind, stored in connection.execute(
+        "SELECT id, name, type, checksum FROM columns ORDER BY id"
+    ):
+        if stored != checksum(name, kind):
+            raise DamagedRow("column", number)
+        columns[name] = Column(number, name, kind)
+    return columns
+
+
+def add_columns(connection: sqlite3.Connection, wanted: Mapping[str, ColumnType]) -> None:
+    """Make the columns that are not there. Raises DataError on another type, a bad name, or too many."""
+    known = read_columns(connection)
+    for name, kind in wanted.items():
+        if not is_new_column({column.name: column.type for column in known.values()}, name, kind):
+            continue
+        connection.execute(
+            "INSERT INTO columns (name, type, checksum) VALUES (?, ?, ?)", (name, kind, checksum(name, kind))
+        )
+        number = int(connection.execute("SELECT last_insert_rowid()").fetchone()[0])
+        known[name] = Column(number, name, kind)
+        connection.execute(f"ALTER TABLE metadata ADD COLUMN {known[name].place}")
+
+
+def write_metadata(
+    connection: sqlite3.Connection, rows: Iterable[tuple[int, Mapping[str, Value | None]]]
+) -> int:
+    """Set values of pictures (id, values by column; None takes a value away); gives how many pictures changed.
+
+    Columns that a row does not name keep their values. Raises DataError on a value of another type.
+    """
+    columns = read_columns(connection)
+    changed = 0
+    for number, values in rows:
+        (before,) = read_metadata(connection, [number], columns)
+        given = {name: checked_value(name, columns[name].type, value) for name, value in values.items()}
+        after = {name: value for name, value in {**before, **given}.items() if value is not None}
+        if after != before or any(type(after[name]) is not type(before[name]) for name in after):
+            _write_row(connection, number, columns, after)
+            changed += 1
+    return changed
+
+
+def read_metadata(
+    connection: sqlite3.Connection, numbers: Sequence[int], columns: Mapping[str, Column] | None = None
+) -> list[dict[str, Value]]:
+    """For each picture's id, the values that are there by column. Raises DamagedRow."""
+    columns = read_columns(connection) if columns is None else columns
+    if not columns:
+        return [{} for _ in numbers]
+    places = ", ".join(column.place for column in columns.values())
+    found: dict[int, dict[str, Value]] = {}
+    for start in range(0, len(numbers), _IDS_AT_ONCE):
+        wanted = numbers[start : start + _IDS_AT_ONCE]
+        query = f"SELECT picture_id, checksum, {places} FROM metadata WHERE picture_id IN"
+        rows = connection.execute(f"{query} ({', '.join('?' * len(wanted))})", tuple(map(int, wanted)))
+        found |= {row[0]: _read_row(columns, row) for row in rows}
+    return [found.get(int(number), {}) for number in numbers]
+
+
+def check_metadata(connection: sqlite3.Connection) -> None:
+    """Check every row. Raises DamagedRow."""
+    columns = read_columns(connection)
+    if columns:
+        places = ", ".join(column.place for column in columns.values())
+        for row in connection.execute(f"SELECT picture_id, checksum, {places} FROM metadata"):
+            _read_row(columns, row)
+
+
+def _read_row(columns: Mapping[str, Column], row: Sequence[Any]) -> dict[str, Value]:
+    number, stored, *values = row
+    pairs = [
+        (column, value) for column, value in zip(columns.values(), values, strict=True) if value is not None
+    ]
+    if stored != _row_checksum(number, pairs):
+        raise DamagedRow("metadata of picture", number)
+    return {column.name: bool(value) if column.type == "boolean" else value for column, value in pairs}
+
+
+def _write_row(
+    connection: sqlite3.Connection, number: int, columns: Mapping[str, Column], values: Mapping[str, Value]
+) -> None:
+    pairs = [(column, _stored(values[name])) for name, column in columns.items() if name in values]
+    connection.execute("DELETE FROM metadata WHERE picture_id = ?", (number,))
+    places = "".join(f", {column.place}" for column, _ in pairs)
+    connection.execute(
+        f"INSERT INTO metadata (picture_id, checksum{places}) VALUES (?, ?{', ?' * len(pairs)})",
+        (number, _row_checksum(number, pairs), *(value for _, value in pairs)),
+    )
+
+
+def _row_checksum(number: int, pairs: Iterable[tuple[Column, Field]]) -> int:
+    """Over the values that are there only, so that a new column leaves the other rows as they are."""
+    return checksum(number, *(part for column, value in pairs for part in (column.id, value)))
+
+
+def _stored(value: Value) -> Field:
+    return int(value) if isinstance(value, bool) else value
+
+
+def column_values(connection: sqlite3.Connection, column: Column) -> Iterator[tuple[int, Any]]:
+    """(picture id, value) of the values that are there, by ascending id."""
+    query = f"SELECT picture_id, {column.place} FROM metadata WHERE {column.place} IS NOT NULL ORDER BY 1"
+    yield from connection.execute(query)

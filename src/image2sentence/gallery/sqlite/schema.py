@@ -1,0 +1,261 @@
+"""The gallery file: tables, format version, checksums, and the translation of SQLite's errors.
+
+The format is documented in `docs/formats.md`; a change here is a new `FORMAT_VERSION` and a change there.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+import struct
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TypeAlias
+
+from image2sentence.errors import GalleryError
+from image2sentence.images import display_path, printable
+
+APPLICATION_ID = 0x69327347
+"""Marks the SQLite file as a gallery (the letters `i2sG`)."""
+
+FORMAT_VERSION = 2
+
+READABLE_VERSIONS = (1, 2)
+"""Formats that are read; opening for writing makes the newest of an older one."""
+
+Field: TypeAlias = bytes | str | int | float | None
+
+_SCHEMA = """
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+);
+CREATE TABLE roots (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    path     BLOB NOT NULL UNIQUE,
+    checksum INTEGER NOT NULL
+);
+CREATE TABLE contents (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    sha256   BLOB NOT NULL UNIQUE,
+    width    INTEGER NOT NULL,
+    height   INTEGER NOT NULL,
+    vector   BLOB NOT NULL,
+    checksum INTEGER NOT NULL
+);
+CREATE TABLE pictures (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    root_id    INTEGER NOT NULL REFERENCES roots (id),
+    path       BLOB NOT NULL,
+    size       INTEGER NOT NULL,
+    mtime_ns   INTEGER NOT NULL,
+    state      TEXT NOT NULL CHECK (state IN ('ready', 'failed')),
+    reason     TEXT,
+    content_id INTEGER REFERENCES contents (id),
+    checksum   INTEGER NOT NULL,
+    UNIQUE (root_id, path),
+    CHECK ((state = 'ready') = (content_id IS NOT NULL)),
+    CHECK ((state = 'failed') = (reason IS NOT NULL))
+);
+CREATE INDEX pictures_by_content ON pictures (content_id);
+"""
+
+# What format 2 added. The table `metadata` gets a column c1, c2, ... for each row of `columns`.
+_SCHEMA_2 = """
+ALTER TABLE pictures ADD COLUMN data_offset INTEGER;
+CREATE TABLE state (
+    id         INTEGER PRIMARY KEY CHECK (id = 1),
+    generation INTEGER NOT NULL,
+    checksum   INTEGER NOT NULL
+);
+CREATE TABLE columns (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    name     TEXT NOT NULL UNIQUE,
+    type     TEXT NOT NULL CHECK (type IN ('number', 'text', 'boolean', 'date')),
+    checksum INTEGER NOT NULL
+);
+CREATE TABLE metadata (
+    picture_id INTEGER PRIMARY KEY REFERENCES pictures (id) ON DELETE CASCADE,
+    checksum   INTEGER NOT NULL
+);
+CREATE TABLE derived (
+    name     TEXT PRIMARY KEY,
+    token    BLOB NOT NULL,
+    checksum INTEGER NOT NULL
+);
+"""
+
+_KEYS = {1: {"created", "fingerprint", "width"}, 2: {"created", "fingerprint", "id", "width"}}
+
+
+def checksum(*fields: Field) -> int:
+    """CRC-32 of the fields, joined by zero bytes, each as a letter for its type and its bytes.
+
+    b and the bytes; t and the text in UTF-8; i and the whole number in decimal; f and the number as 8 bytes, IEEE
+    754, little-endian; n alone for NULL.
+    """
+    return zlib.crc32(b"\0".join(_field_bytes(field) for field in fields))
+
+
+def _field_bytes(field: Field) -> bytes:
+    if isinstance(field, bytes):
+        return b"b" + field
+    if isinstance(field, str):
+        return b"t" + field.encode()
+    if isinstance(field, float):
+        return b"f" + struct.pack("<d", field)
+    return b"n" if field is None else b"i%d" % field
+
+
+@contextmanager
+def sqlite_errors(file: Path) -> Iterator[None]:
+    """Turn what SQLite raises about this file into a GalleryError that says what to do."""
+    try:
+        yield
+    except (sqlite3.Error, sqlite3.Warning, UnicodeDecodeError, OverflowError) as error:
+        raise GalleryError(f"{display_path(file)}: {error}. {_advice(str(error))}") from error
+
+
+def _advice(message: str) -> str:
+    if "full" in message:
+        return "Nothing committed is lost; make room on the disk and run again."
+    if "disk I/O error" in message:
+        return "Nothing committed is lost; see whether the disk is full, gone or failing, and run again."
+    if "locked" in message:
+        return "Another program holds the file; try again when it has ended."
+    if "readonly" in message or "unable to open" in message:
+        return "Check the permissions of the folder and the file."
+    return "The file is damaged: restore it from a copy, or delete the gallery folder and index again."
+
+
+def connect(file: Path, *, readonly: bool) -> sqlite3.Connection:
+    """Open the file; threads may share the connection when they take turns."""
+    uri = file.absolute().as_uri() + ("?mode=ro" if readonly else "?mode=rw")
+    # In a read-only folder no writer can be at work, and SQLite cannot make its shared-memory file.
+    log = file.with_name(file.name + "-wal")
+    if readonly and not os.access(file.parent, os.W_OK) and not log.exists():
+        uri += "&immutable=1"
+    connection = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None, timeout=30)
+    _harden(connection)
+    if not readonly:
+        connection.execute("PRAGMA foreign_keys = ON")
+        # In WAL mode, NORMAL survives every death of the process; a power cut can undo only the last commits.
+        connection.execute("PRAGMA synchronous = NORMAL")
+    return connection
+
+
+def _harden(connection: sqlite3.Connection) -> None:
+    """Have SQLite distrust the file: whoever made it may have written more into it than rows."""
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA cell_size_check = ON")
+    if sys.version_info >= (3, 12):
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_TRIGGER, False)
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_VIEW, False)
+
+
+def _check_schema(connection: sqlite3.Connection, name: str) -> None:
+    """Raise GalleryError where the file holds anything but plain tables and their indexes."""
+    odd = connection.execute(
+        "SELECT type, name FROM sqlite_master WHERE type NOT IN ('table', 'index') OR sql LIKE '%VIRTUAL%'"
+    ).fetchone()
+    if odd is not None:
+        raise GalleryError(
+            f"{name} holds the {printable(str(odd[0]))} {printable(str(odd[1]))}, which no gallery has: "
+            "it was changed by somebody; use a copy that you trust, or index the pictures again"
+        )
+
+
+def create_file(file: Path, fingerprint: str, width: int) -> None:
+    """Write an empty gallery; it appears under its name complete or not at all."""
+    unfinished = file.with_name(file.name + ".new")
+    for ending in ("", "-wal", "-shm"):
+        unfinished.with_name(unfinished.name + ending).unlink(missing_ok=True)
+    meta: dict[str, str] = {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "fingerprint": fingerprint,
+        "id": secrets.token_hex(16),
+        "width": str(width),
+    }
+    with sqlite_errors(file), closing(sqlite3.connect(unfinished, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+        connection.executescript(f"BEGIN; {_SCHEMA} {_SCHEMA_2} COMMIT;")
+        write_generation(connection, 0)
+        _write_meta(connection, meta)
+    os.replace(unfinished, file)
+
+
+def migrate(connection: sqlite3.Connection, file: Path) -> None:
+    """Bring a file of an older format to this one, in one transaction; one of this format is left alone."""
+    with sqlite_errors(file):
+        meta = read_meta(connection, file)
+        if read_version(connection) == FORMAT_VERSION:
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in _SCHEMA_2.split(";"):
+                connection.execute(statement)
+            write_generation(connection, 0)
+            _write_meta(connection, {**meta, "id": secrets.token_hex(16)})
+            connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+
+def _write_meta(connection: sqlite3.Connection, meta: dict[str, str]) -> None:
+    rows = {**meta, "checksum": str(meta_checksum(meta))}
+    connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", sorted(rows.items()))
+
+
+def write_generation(connection: sqlite3.Connection, generation: int) -> None:
+    """Set the number that grows with every change."""
+    row = (generation, checksum(generation))
+    connection.execute("INSERT OR REPLACE INTO state (id, generation, checksum) VALUES (1, ?, ?)", row)
+
+
+def read_generation(connection: sqlite3.Connection, file: Path) -> int:
+    """The number that grows with every change; 0 for a file of format 1."""
+    if read_version(connection) == 1:
+        return 0
+    row = connection.execute("SELECT generation, checksum FROM state").fetchone()
+    if row is None or row[1] != checksum(row[0]):
+        raise GalleryError(f"{display_path(file)}: the table `state` is damaged. {_advice('')}")
+    return int(row[0])
+
+
+def read_version(connection: sqlite3.Connection) -> int:
+    """The file's format version."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def meta_checksum(meta: dict[str, str]) -> int:
+    """Checksum of the `meta` table's own keys and values, in the order of the keys."""
+    return checksum(*(part for item in sorted(meta.items()) for part in item))
+
+
+def read_meta(connection: sqlite3.Connection, file: Path) -> dict[str, str]:
+    """The `meta` table, after checking that the file is a gallery of a known format and undamaged there."""
+    name = display_path(file)
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise GalleryError(f"{name} is not a gallery of image2sentence: choose another folder")
+    version = read_version(connection)
+    if version not in READABLE_VERSIONS:
+        raise GalleryError(
+            f"{name} has gallery format {version}, this version of image2sentence reads formats up to "
+            f"{FORMAT_VERSION}: install the version that wrote it, or index into a new folder"
+        )
+    _check_schema(connection, name)
+    meta: dict[str, str] = dict(connection.execute("SELECT key, value FROM meta"))
+    stored = meta.pop("checksum", None)
+    if meta.keys() != _KEYS[version] or stored != str(meta_checksum(meta)):
+        raise GalleryError(f"{name}: the table `meta` is damaged. {_advice('')}")
+    return meta

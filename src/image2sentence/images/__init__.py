@@ -1,0 +1,52 @@
+"""Picture files to pixels: formats, limits, colours, dates, decoding in processes of its own."""
+
+from image2sentence.images.decode import (
+    MAX_PIXELS,
+    MIN_DECODE_SIDE,
+    Decoded,
+    DecodeLimits,
+    date_taken,
+    decode_image,
+    load_image,
+)
+from image2sentence.images.files import (
+    MAX_BYTES,
+    PathLike,
+    content_hash,
+    display_path,
+    open_regular,
+    printable,
+    read_regular,
+)
+from image2sentence.images.formats import EXTENSIONS, FORMATS
+from image2sentence.images.pool import (
+    DecodePool,
+    DecodersBusyError,
+    DecodingStoppedError,
+    own_pool,
+    untrusted_pool,
+)
+
+__all__ = [
+    "EXTENSIONS",
+    "FORMATS",
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "MIN_DECODE_SIDE",
+    "DecodeLimits",
+    "DecodePool",
+    "Decoded",
+    "DecodersBusyError",
+    "DecodingStoppedError",
+    "PathLike",
+    "content_hash",
+    "date_taken",
+    "decode_image",
+    "display_path",
+    "load_image",
+    "open_regular",
+    "own_pool",
+    "printable",
+    "read_regular",
+    "untrusted_pool",
+]

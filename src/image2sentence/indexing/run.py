@@ -1,0 +1,424 @@
+"""One indexing run: what the gallery knew, what became of each file, and what is written."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, deque
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+
+from image2sentence.encoders.protocols import Vectors
+from image2sentence.errors import GalleryError
+from image2sentence.gallery.base import GalleryStore
+from image2sentence.gallery.filters.language import Value
+from image2sentence.gallery.locations import SHARD, Place, joined
+from image2sentence.gallery.metadata import MOST_COLUMNS
+from image2sentence.gallery.records import Content, Entry, Known
+from image2sentence.images import display_path
+from image2sentence.indexing.pipeline import EncodeAndWrite
+from image2sentence.indexing.reader import BATCH_BYTES, Decoded, Input, Inputs, Outcome, ShardEnd
+from image2sentence.indexing.sources import shard_path
+from image2sentence.indexing.walk import UNSEEN, FoundFile, Walk
+
+TAKEN = "taken"
+"""The metadata column that holds a picture's date."""
+
+_ENTRIES_AT_ONCE = 1_024
+
+MAX_FORGOTTEN_SHARE = 0.5
+"""Share of a root's files that a run forgets without being told that they are gone for good."""
+
+_MIN_REFUSED = (
+    10  # files; where fewer are missing, and others are there, they are forgotten whatever their share
+)
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """What an indexing run found and did. found = encoded + unchanged + moved + duplicates + len(failed).
+
+    Attributes:
+        found: Files with a picture's ending below the folder, and members of shards.
+        encoded: Pictures encoded and committed.
+        unchanged: Known pictures with the same content as before; not opened unless time or size changed.
+        moved: Pictures known under a name that is gone; they keep their id.
+        duplicates: New or changed files whose content the gallery holds already; they share its vector.
+        deleted: Pictures forgotten because their file is gone.
+        failed: Files that cannot be read as pictures, with the reason, including those that failed before.
+        unreadable_folders: Folders that cannot be listed, with the reason; what is known below them is kept.
+        skipped_other: Files without a picture's ending.
+        seconds: Time from start to end.
+        undated: Pictures read in this run that have no date, neither in the file nor in its name.
+        passed_over: The files counted as `skipped_other` by their ending, the most frequent first.
+    """
+
+    found: int
+    encoded: int
+    unchanged: int
+    moved: int
+    duplicates: int
+    deleted: int
+    failed: list[tuple[Place, str]]
+    unreadable_folders: list[tuple[Place, str]]
+    skipped_other: int
+    seconds: float
+    undated: int = 0
+    passed_over: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def rate(self) -> float:
+        """Pictures encoded per second of the whole run."""
+        return self.encoded / self.seconds if self.seconds > 0 else 0.0
+
+    def as_dict(self) -> dict[str, object]:
+        """All fields and the rate, ready for JSON; paths as `display_path` shows them."""
+        shown = {
+            "failed": _shown(self.failed),
+            "unreadable_folders": _shown(self.unreadable_folders),
+            "rate": self.rate,
+        }
+        return {**vars(self), **shown}
+
+
+def _shown(reasons: list[tuple[Place, str]]) -> list[list[str]]:
+    return [[display_path(path), reason] for path, reason in reasons]
+
+
+class DateColumn:
+    """The metadata column of EXIF dates, made when the first date comes.
+
+    There is none where the user has a column of that name and another type, or every column that a gallery may have.
+    """
+
+    def __init__(self, gallery: GalleryStore) -> None:
+        self._gallery = gallery
+        columns = gallery.columns()
+        self._type = columns.get(TAKEN)
+        self._has_room = len(columns) < MOST_COLUMNS
+
+    def takes(self, taken: str | None) -> bool:
+        """Whether a picture's date, or that it has none, can be written."""
+        if taken is not None and self._type is None and self._has_room:
+            self._gallery.add_columns({TAKEN: "date"})
+            self._type = "date"
+        return self._type == "date"
+
+
+@dataclass
+class _Batch:
+    """Outcomes that wait to be encoded and committed."""
+
+    entries: list[Entry] = field(default_factory=list)
+    contents: dict[bytes, Decoded | Content] = field(default_factory=dict)
+    bytes: int = 0
+
+    def inputs(self) -> list[Input]:
+        """The inputs of those that have yet to be encoded."""
+        return [one.input for one in self.contents.values() if isinstance(one, Decoded)]
+
+
+@dataclass
+class _Shard:
+    """What is known of a shard's members, and how far it has been taken in this run.
+
+    Until all of it has been taken, its first member is kept without the shard's time: so a run that is killed
+    leaves a shard that looks changed, and the next one reads it again.
+    """
+
+    file: FoundFile
+    known: dict[str, Known]
+    seen: set[str] = field(default_factory=set)
+    first: Outcome | None = None
+    end: ShardEnd | None = None
+
+    def taken(self, outcome: Outcome) -> Outcome:
+        """Note a member; gives it as it is to be written."""
+        self.seen.add(outcome.file.path)
+        if self.first is not None:
+            return outcome
+        self.first = outcome
+        return replace(outcome, file=replace(outcome.file, mtime_ns=UNSEEN))
+
+
+class Run:
+    """One indexing run: what the gallery knew, what waits, and what has been done."""
+
+    def __init__(
+        self,
+        place: Place,
+        gallery: GalleryStore,
+        inputs: Inputs,
+        batch_size: int,
+        found: Walk,
+        line: EncodeAndWrite,
+        *,
+        shards: bool,
+        allow_empty: bool = False,
+    ) -> None:
+        self._place = place
+        self._allow_empty = allow_empty
+        self._gallery = gallery
+        self._inputs = inputs
+        self._line = line
+        self._batch_size = batch_size
+        self._found = found
+        self._root = gallery.add_root(place)
+        self._known = gallery.known(self._root)
+        members = _by_shard(self._known, found)
+        only = [shard.path for shard in found.shards] == [""]
+        self.shards = found.shards if shards or members or only else []
+        self._shards = {shard.path: _Shard(shard, members.get(shard.path, {})) for shard in self.shards}
+        missing = _missing(
+            self._known, found, {path for shard in self._shards.values() for path in shard.known}
+        )
+        self._missing = {known.id for known in missing}
+        self._left_shards: set[int] = set()  # pictures that a shard which was read to its end no longer has
+        self._movable = gallery.gone(self._root)
+        for known in missing:
+            if known.content_id is not None:
+                self._movable.setdefault(known.content_id, deque()).append(known.id)
+        self._changed: set[int] = set()  # contents of known files that have another size or time now
+        self._aside: list[tuple[Outcome, bytes, str]] = []
+        self._batch = _Batch()
+        self._under_way: deque[set[bytes]] = deque(maxlen=inputs.parallel + 2)
+        self._dates = DateColumn(gallery)
+        self._counts: Counter[str] = Counter()
+        self._failed: list[tuple[Place, str]] = []
+        self._relinked = False
+
+    def is_changed(self, file: FoundFile, retry_failed: bool) -> bool:
+        """Whether a file must be read; counts it as unchanged or failed where not."""
+        known = self._known.get(file.path)
+        if known is None or file.size == UNSEEN or (file.size, file.mtime_ns) != (known.size, known.mtime_ns):
+            if known is not None and known.content_id is not None:
+                self._changed.add(known.content_id)
+            return True
+        if known.reason is None:
+            self._counts["unchanged"] += 1
+            return False
+        if not retry_failed:
+            self._failed.append((joined(self._place, file.path), known.reason))
+        return retry_failed
+
+    def is_changed_shard(self, file: FoundFile, retry_failed: bool) -> bool:
+        """Whether a shard must be read; counts what is known of its members where not."""
+        shard = self._shards[file.path]
+        reasons = {path: known.reason for path, known in shard.known.items() if known.reason is not None}
+        complete = bool(shard.known) and all(k.mtime_ns == file.mtime_ns for k in shard.known.values())
+        if not complete or file.size == UNSEEN or (retry_failed and reasons):
+            return True
+        self._counts["unchanged"] += len(shard.known) - len(reasons)
+        self._counts["members"] += len(shard.known)
+        self._failed += [(joined(self._place, path), reason) for path, reason in reasons.items()]
+        return False
+
+    def take(self, outcome: Outcome | ShardEnd) -> None:
+        """Sort one file in; encode and commit when enough wait."""
+        if isinstance(outcome, ShardEnd):
+            self._shards[outcome.shard.path].end = outcome
+            self._finish_shard(outcome.shard)
+            return
+        if outcome.shard is not None:
+            self._counts["members"] += 1
+            outcome = self._shards[outcome.shard.path].taken(outcome)
+        if outcome.sha256 is None:
+            self._add(outcome)
+            self._failed.append((joined(self._place, outcome.file.path), outcome.reason or ""))
+        else:
+            self._take_content(outcome, outcome.sha256)
+        if outcome.shard is not None:
+            self._finish_shard(outcome.shard)
+        self._commit_when_full()
+
+    def _finish_shard(self, file: FoundFile) -> None:
+        """Where all of a shard has been taken: forget what it no longer has, and note that it is complete."""
+        shard = self._shards[file.path]
+        if shard.end is None or len(shard.seen) < shard.end.members:
+            return
+        if shard.end.reason is not None:
+            self._counts["broken"] += 1
+            self._failed.append((joined(self._place, file.path), shard.end.reason))
+            return
+        left = {known.id for path, known in shard.known.items() if path not in shard.seen}
+        self._missing |= left
+        self._left_shards |= left
+        if shard.first is not None:
+            self._add(replace(shard.first, decoded=None), fresh=False)
+            self._commit_when_full()
+
+    def _commit_when_full(self) -> None:
+        batch = self._batch
+        full = len(batch.contents) == self._batch_size or batch.bytes > BATCH_BYTES
+        if full or len(batch.entries) >= _ENTRIES_AT_ONCE:
+            self._commit()
+
+    def finish(self) -> None:
+        """Commit what waits, settle which file is which picture, and forget the pictures whose files are gone."""
+        self._commit()
+        self._line.wait()
+        self._settle()
+        self._refuse_to_forget_most()
+        if self._missing or self._relinked:
+            self._gallery.delete(sorted(self._missing))
+        self._counts["deleted"] = len(self._missing)
+
+    def _refuse_to_forget_most(self) -> None:
+        """Raise GalleryError where so much is missing that its disk is more likely away than its files deleted."""
+        missing, known = len(self._missing - self._left_shards), len(self._known)
+        most = missing >= _MIN_REFUSED and missing > MAX_FORGOTTEN_SHARE * known
+        nothing_left = missing > 0 and missing == known
+        if self._allow_empty or not (most or nothing_left):
+            return
+        raise GalleryError(
+            f"{missing:,} of {known:,} pictures known below {display_path(self._place)} are not there: nothing was "
+            "forgotten. If their disk is away, connect it and index again; if they are gone for good, index with "
+            "--allow-empty (allow_empty=True)"
+        )
+
+    def report(self, seconds: float) -> IndexReport:
+        """The run in numbers."""
+        return IndexReport(
+            found=len(self._found.files) + self._counts["members"] + self._counts["broken"],
+            encoded=self._counts["encoded"],
+            unchanged=self._counts["unchanged"],
+            moved=self._counts["moved"],
+            duplicates=self._counts["duplicates"],
+            deleted=self._counts["deleted"],
+            failed=sorted(self._failed, key=lambda reason: str(reason[0])),
+            unreadable_folders=[
+                (joined(self._place, path), reason) for path, reason in self._found.unreadable
+            ],
+            skipped_other=self._found.others.total() + len(self._found.shards) - len(self.shards),
+            seconds=seconds,
+            undated=self._counts["undated"],
+            passed_over=self._passed_over(),
+        )
+
+    def _passed_over(self) -> dict[str, int]:
+        shards = Counter({SHARD: len(self._found.shards) - len(self.shards)})
+        return dict(sorted((self._found.others + shards).items(), key=lambda one: (-one[1], one[0])))
+
+    def _take_content(self, outcome: Outcome, sha256: bytes) -> None:
+        content = self._gallery.find_content(sha256)
+        before = self._known.get(outcome.file.path)
+        waiting = sha256 in self._batch.contents or any(sha256 in batch for batch in self._under_way)
+        if content is None and outcome.decoded is not None and not waiting:
+            self._batch.contents[sha256] = outcome.decoded
+            self._batch.bytes += outcome.bytes()
+            kind = "encoded"
+        elif content is not None and before is not None and before.content_id == content:
+            kind = "unchanged"
+        else:
+            kind = "duplicates"
+        if self._is_for_later(outcome, before, content, kind):
+            self._aside.append((replace(outcome, decoded=None), sha256, kind))
+            return
+        moved_from = self._moved(content) if kind == "duplicates" else None
+        kind = kind if moved_from is None else "moved"
+        self._counts[kind] += 1
+        self._counts["undated"] += outcome.taken is None and kind == "encoded"
+        self._add(outcome, moved_from, fresh=kind not in ("unchanged", "moved"))
+
+    def _moved(self, content: int | None) -> int | None:
+        """The picture with this content whose file is gone, which is then no longer missing; None: there is none."""
+        if content is None or not self._movable.get(content):
+            return None
+        picture = self._movable[content].popleft()
+        self._missing.discard(picture)
+        return picture
+
+    def _is_for_later(self, outcome: Outcome, before: Known | None, content: int | None, kind: str) -> bool:
+        """Whether only the end of the run can tell which picture this file is.
+
+        A known file that shows something else now has been edited, or another file was given its name; what it
+        showed may turn up under any name, before it or after it.
+        """
+        if not self._gallery.keeps_contents or outcome.shard is not None or kind == "unchanged":
+            return False
+        if before is not None and before.content_id is not None:
+            return True
+        return content is not None and content in self._changed and not self._movable.get(content)
+
+    def _settle(self) -> None:
+        """Write what was put aside: a picture goes where its content went, and stays where that is nowhere."""
+        for outcome, *_ in self._aside:
+            before = self._known.get(outcome.file.path)
+            if before is not None and before.content_id is not None:
+                self._movable.setdefault(before.content_id, deque()).append(before.id)
+        settled = []
+        for outcome, sha256, kind in self._aside:
+            moved_from = self._moved(self._gallery.find_content(sha256)) if kind == "duplicates" else None
+            self._counts[kind if moved_from is None else "moved"] += 1
+            settled.append((outcome, moved_from))
+        for outcome, moved_from in settled:
+            self._add(outcome, moved_from, fresh=moved_from is None)
+        if self._batch.entries:
+            self._gallery.commit(self._root, [], self._batch.entries)
+
+    def _add(self, outcome: Outcome, moved_from: int | None = None, fresh: bool = True) -> None:
+        """Have a file's state written; `fresh`: its picture did not show this content before."""
+        file = outcome.file
+        before = self._known.get(file.path)
+        self._relinked |= before is not None and before.content_id is not None
+        self._batch.entries.append(
+            Entry(
+                file.path,
+                file.size,
+                file.mtime_ns,
+                outcome.sha256,
+                outcome.reason,
+                moved_from,
+                self._metadata(outcome, known=before is not None) if fresh else {},
+                outcome.offset,
+            )
+        )
+
+    def _metadata(self, outcome: Outcome, known: bool) -> dict[str, Value | None]:
+        """The date of a content that its picture did not show before; a known one's may have been corrected by hand."""
+        changes = outcome.taken is not None or (known and outcome.sha256 is not None)
+        return {TAKEN: outcome.taken} if changes and self._dates.takes(outcome.taken) else {}
+
+    def _commit(self) -> None:
+        batch, self._batch = self._batch, _Batch()
+        if batch.entries or batch.contents:
+            self._line.submit(
+                lambda: self._inputs.encoded(batch.inputs()),
+                lambda vectors: self._write(batch, vectors),
+            )
+            self._under_way.append(set(batch.contents))
+
+    def _write(self, batch: _Batch, vectors: Vectors) -> None:
+        rows = iter(vectors)
+        contents = [
+            given if isinstance(given, Content) else Content(sha256, given.width, given.height, next(rows))
+            for sha256, given in batch.contents.items()
+        ]
+        self._gallery.commit(self._root, contents, batch.entries)
+
+
+def _by_shard(known: Mapping[str, Known], found: Walk) -> dict[str, dict[str, Known]]:
+    """Known members by the shard that they lie in."""
+    members: dict[str, dict[str, Known]] = {}
+    whole = [shard.path for shard in found.shards] == [""]
+    for path, entry in known.items():
+        shard = "" if whole else shard_path(path)
+        if shard is not None:
+            members.setdefault(shard, {})[path] = entry
+    return members
+
+
+def _missing(known: Mapping[str, Known], found: Walk, members: Collection[str]) -> list[Known]:
+    """Known files that are no longer there; those below a folder that cannot be listed may well be.
+
+    So may those below a link that leads nowhere: what it led to may be on a disk that is away.
+
+    What a shard that is there still has, only reading it can tell: `members` are left out.
+    """
+    present = {file.path for file in found.files}
+    folders = [*(path for path, _ in found.unreadable), *found.dangling]
+    hidden = tuple("" if path == "." else os.path.join(path, "") for path in folders)
+    return [
+        entry
+        for path, entry in known.items()
+        if path not in present and path not in members and not path.startswith(hidden)
+    ]

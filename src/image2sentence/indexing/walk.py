@@ -1,0 +1,101 @@
+"""Finding the picture files below a folder."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from image2sentence.gallery.locations import SHARD
+from image2sentence.images import EXTENSIONS
+
+UNSEEN = -1
+"""Size and time of a file that could not be looked at: equal to no real file's, so it is retried."""
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A file with a picture's ending: path relative to the folder, bytes, modification time in ns."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass
+class Walk:
+    """What lies below a place: picture files, tar shards, others by ending, folders that cannot be listed.
+
+    `dangling` are the links that lead nowhere; what they led to may have been folders.
+    """
+
+    files: list[FoundFile] = field(default_factory=list)
+    shards: list[FoundFile] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    dangling: list[str] = field(default_factory=list)
+
+
+def walk(folder: Path, skip: Path | None) -> Walk:
+    """List the picture files below `folder`, sorted within each folder, without opening any.
+
+    Names that begin with a dot and the folder `skip` are passed over. Links to folders are followed, but each
+    real folder is entered once, so loops end. Paths keep names that are not UTF-8 (surrogateescape).
+    """
+    found = Walk()
+    entered = {_identity(skip)} if skip is not None and skip.is_dir() else set()
+    waiting = [""]
+    while waiting:
+        relative = waiting.pop()
+        try:
+            identity = _identity(folder / relative)
+            if identity in entered:
+                continue
+            entered.add(identity)
+            subfolders = list(_list_folder(folder, relative, found))
+        except OSError as error:
+            found.unreadable.append((relative or ".", error.strerror or str(error)))
+            continue
+        waiting += reversed(subfolders)
+    return found
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _list_folder(folder: Path, relative: str, found: Walk) -> Iterator[str]:
+    """Add one folder's files to `found`; give its subfolders."""
+    with os.scandir(folder / relative) as entries:
+        visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+    for entry in visible:
+        path = os.path.join(relative, entry.name)
+        if _is_folder(entry):
+            yield path
+            continue
+        if entry.is_symlink() and not os.path.exists(entry.path):
+            found.dangling.append(path)
+        if (ending := os.path.splitext(entry.name)[1].lower()) in EXTENSIONS:
+            found.files.append(_found_file(path, entry))
+        elif ending == SHARD:
+            found.shards.append(_found_file(path, entry))
+        else:
+            found.others[ending] += 1
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a link that leads in a circle: reading it as a file gives the reason
+
+
+def _found_file(path: str, entry: os.DirEntry[str]) -> FoundFile:
+    try:
+        status = entry.stat()
+    except OSError:
+        return FoundFile(path, UNSEEN, UNSEEN)
+    return FoundFile(path, status.st_size, status.st_mtime_ns)

@@ -1,0 +1,101 @@
+"""One opened gallery with its engine and caches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from image2sentence.encoders.protocols import Encoder, Vectors
+from image2sentence.errors import GalleryError, QueryError
+from image2sentence.gallery.base import GalleryStore
+from image2sentence.gallery.sqlite.gallery import DATABASE, Gallery
+from image2sentence.query import QueryEngine, Reference
+from image2sentence.server.facets import Facet
+from image2sentence.server.lru_cache import LruCache
+
+SENTENCES_KEPT = 1_024
+
+
+JPEG_BYTES_KEPT = 64 << 20
+
+
+FileId: TypeAlias = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ReadPicture:
+    """A picture as the model has read it.
+
+    Attributes:
+        name: SHA-256 of the file's content, 64 hexadecimal digits.
+        sentence: (1, L, w) float32.
+        attention: (L, H, W) float32 maps that sum to 1; None where the encoder cannot tell.
+        gates: (L,) float32, 0 to 1; None where the encoder cannot tell.
+        region: Left, top, width and height of what the maps cover, in parts (0 to 1) of the upright picture.
+    """
+
+    name: str
+    sentence: Vectors
+    attention: Vectors | None
+    gates: Vectors | None
+    region: tuple[float, float, float, float]
+
+    def reference(self, item: int | None = None, muted: Collection[int] = ()) -> Reference | None:
+        """Its sentence without the pseudo-words of these numbers (from 1), to ask with; None where none is left.
+
+        Raises QueryError where it has no pseudo-word of such a number.
+        """
+        words = len(self.sentence[0])
+        if any(number > words for number in muted):
+            raise QueryError(f"muted: the sentence has {words} pseudo-words, numbered from 1")
+        kept = [row for row in range(words) if row + 1 not in muted]
+        if not kept:
+            return None
+        return Reference(sentence=self.sentence[0, kept], item=item, sha256=bytes.fromhex(self.name))
+
+
+class GallerySession:
+    """A gallery and what is remembered of it: left as a whole where another gallery has come to its place.
+
+    Args:
+        encoder: The model.
+        gallery: Open.
+        file: Which file the gallery was opened from, as `_file_of` tells.
+
+    Raises:
+        GalleryError: the gallery is of another model, or damaged.
+    """
+
+    def __init__(self, encoder: Encoder, gallery: GalleryStore, file: FileId | None) -> None:
+        self.engine = QueryEngine(encoder, gallery)
+        self.gallery = gallery
+        self.file = file
+        self.read_items: LruCache[ReadPicture] = LruCache(SENTENCES_KEPT)
+        self.jpegs: LruCache[bytes] = LruCache(JPEG_BYTES_KEPT, len)
+        self.facets: dict[str, Facet] | None = None
+
+    def refresh(self) -> None:
+        """Notice what an indexing run has changed in this gallery."""
+        if self.engine.refresh():
+            self.facets = None
+            self.read_items.clear()
+            self.jpegs.clear()
+
+
+def _file_of(gallery: GalleryStore) -> FileId | None:
+    """Device and inode of the file where a gallery in a folder lies; None for other galleries.
+
+    Another file cannot have the same as long as the gallery is open. Raises GalleryError where there is none.
+    """
+    if not isinstance(gallery, Gallery):
+        return None
+    try:
+        status = os.stat(gallery.folder / DATABASE)
+    except OSError as error:
+        raise GalleryError(
+            f"the gallery in {gallery.name} cannot be reached any more ({error.strerror}): put it back, or index the "
+            "pictures again"
+        ) from error
+    return status.st_dev, status.st_ino

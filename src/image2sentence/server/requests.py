@@ -1,0 +1,260 @@
+"""A request's fields to an answer: threads, queues and counts around the service. Still without HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from image2sentence.errors import QueryError
+from image2sentence.gallery.filters.language import Value
+from image2sentence.gallery.records import Picture
+from image2sentence.query import Answer, Query, Reference
+from image2sentence.query import Result as Ranked
+from image2sentence.server.admission import Admission, Rates
+from image2sentence.server.batching import Batcher
+from image2sentence.server.forms import UploadLimits
+from image2sentence.server.gallery_session import ReadPicture
+from image2sentence.server.metrics import Metrics
+from image2sentence.server.schemas import (
+    About,
+    Column,
+    Item,
+    Items,
+    Near,
+    NotUnderstood,
+    PseudoWord,
+    ReferenceFields,
+    Result,
+    SearchAnswer,
+    SearchFields,
+    SentenceAnswer,
+)
+from image2sentence.server.service import Asked, SearchService, vector_of
+from image2sentence.server.thread_pool import Workers
+
+READERS = 2
+"""Threads that read references. The image graph gains nothing from batches, so each picture is read by itself."""
+
+WAITING_FOR_PICTURES = 512
+
+
+@dataclass(frozen=True)
+class Load:
+    """How much at once, and how fast.
+
+    Attributes:
+        waiting: Queries that may be inside beside the one being answered, from before their body is read; one more
+            is answered 429.
+        bodies: Bytes that their bodies may hold together.
+        batch: Most queries answered in one call of the model; 1 answers each alone.
+        rate: Queries a second from one client; 0 counts nobody.
+    """
+
+    waiting: int = 32
+    bodies: int = 100 << 20
+    batch: int = 32
+    rate: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """An answer with the values of its results' columns, in their order."""
+
+    answer: Answer
+    metadata: Sequence[dict[str, Value]]
+
+
+class Serving:
+    """A service behind its queues. Used from one event loop.
+
+    Args:
+        service: The model and the gallery; its owner prepares and closes them.
+        limits: Largest and slowest request body.
+        load: How much at once, and how fast.
+        runtime: Folder of the ONNX runtime for browsers; None where they are not to encode queries themselves.
+    """
+
+    def __init__(
+        self, service: SearchService, limits: UploadLimits, load: Load, runtime: Path | None = None
+    ) -> None:
+        self.service = service
+        self.limits = limits
+        self.runtime = runtime
+        self.admission = Admission(1 + load.waiting, load.bodies)
+        self.rates = Rates(load.rate)
+        self.metrics = Metrics()
+        self.pictures = Workers(2, WAITING_FOR_PICTURES)
+        self._readers = Workers(READERS, load.waiting + 1)
+        self._queries: Batcher[Query, Ranking] = Batcher(
+            self._ranked_many, load.batch, self.metrics.batches.observe
+        )
+        gauge = self.metrics.gauge
+        gauge("queries_inside", "Queries waiting or being answered.", lambda: self.admission.inside)
+        gauge("body_bytes_held", "Bytes of requests held in memory.", lambda: self.admission.held)
+        gauge("gallery_pictures", "Pictures that can be found.", lambda: len(service))
+
+    def start(self) -> None:
+        """Get ready what is not needed at once: words that pseudo-words are compared with."""
+        self._learning = asyncio.ensure_future(self._readers.run(self.service.learn_words))
+
+    def close(self) -> None:
+        """Let running calls finish, but for what is being decoded, and drop those that wait."""
+        self._readers.drop()
+        self.pictures.drop()
+        self.service.interrupt()
+        self._queries.close()
+        self._readers.close()
+        self.pictures.close()
+
+    async def search(self, fields: SearchFields, picture: bytes | None) -> SearchAnswer:
+        """Rank the gallery. Raises QueryError, ImageError, NotThere, Busy."""
+        start = time.perf_counter()
+        asked = Asked(picture, fields.item, fields.sentence)
+        read = None if asked == Asked() else await self._read(asked)
+        for item in fields.exclude:
+            await self.pictures.run(self.service.item, item)  # raises where there is none
+        against = [(await self._read(Asked(item=item))).reference(item) for item in fields.not_item]
+        excluded = [*fields.exclude, *self.service.copies(fields.exclude_content)]
+        query = _query(fields, read, [one for one in against if one is not None], excluded)
+        read_ms = 1000 * (time.perf_counter() - start)
+        ranking = await self._queries.ask(query)
+        spent = ranking.answer.milliseconds | {"read_ms": read_ms}
+        self.metrics.query(spent)
+        return _answer(ranking, read, spent)
+
+    async def sentence(self, fields: ReferenceFields, picture: bytes | None) -> SentenceAnswer:
+        """Where each pseudo-word of a reference looks, and which words it is near. Raises as `search`."""
+        read = await self._read(Asked(picture, fields.item, fields.sentence))
+        words = await self._readers.run(self._pseudo_words, read)
+        return SentenceAnswer(sentence=read.name, pseudo_words=words, region=read.region)
+
+    async def items(self, k: int, offset: int, where: str | None) -> Items:
+        """A page of the gallery, or of what meets a condition. Raises QueryError."""
+        return await self.pictures.run(self._items, k, offset, where)
+
+    async def item(self, number: int) -> Item:
+        """One picture. Raises NotThere."""
+        return await self.pictures.run(self._item, number)
+
+    async def about(self) -> About:
+        """The gallery, and what can be asked of it."""
+        return await self.pictures.run(self._about)
+
+    async def jpeg(self, number: int, side: int) -> bytes:
+        """A picture to look at. Raises NotThere."""
+        made = self.service.jpeg_made(number, side)
+        return made if made is not None else await self.pictures.run(self.service.jpeg, number, side)
+
+    async def _read(self, asked: Asked) -> ReadPicture:
+        known = self.service.known(asked)
+        return known if known is not None else await self._readers.run(self.service.read, asked)
+
+    def _ranked_many(self, queries: list[Query]) -> list[Ranking | Exception]:
+        """Runs in the queries' thread. What all the answers say of their pictures is looked up at once."""
+        with self.service.unchanged():
+            answers = self.service.rank_many(queries)
+            found = [result.id for one in answers if isinstance(one, Answer) for result in one.results]
+            metadata = iter(self.service.metadata(found))
+        return [
+            Ranking(one, [next(metadata) for _ in one.results]) if isinstance(one, Answer) else one
+            for one in answers
+        ]
+
+    def _pseudo_words(self, read: ReadPicture) -> list[PseudoWord]:
+        """Empty where the encoder cannot tell where it looks."""
+        if read.attention is None or read.gates is None:
+            return []
+        near = self.service.near_words(read) or [[] for _ in read.gates]
+        return [
+            PseudoWord(
+                attention=attention.astype(float).round(6).tolist(),
+                gate=round(float(gate), 4),
+                near=[Near(word=one.word, nearness=round(one.nearness, 3)) for one in words],
+            )
+            for attention, gate, words in zip(read.attention, read.gates, near, strict=True)
+        ]
+
+    def _items(self, k: int, offset: int, where: str | None) -> Items:
+        page, total = self.service.items(k, offset, where)
+        metadata = self.service.metadata([picture.id for picture in page])
+        return Items(total=total, items=[_item(*pair) for pair in zip(page, metadata, strict=True)])
+
+    def _item(self, number: int) -> Item:
+        return _item(self.service.item(number), self.service.metadata([number])[0])
+
+    def _about(self) -> About:
+        columns = [
+            Column(name=name, type=one.type, least=one.least, greatest=one.greatest, values=list(one.values))
+            for name, one in self.service.facets().items()
+        ]
+        on_device = self.runtime is not None and self.service.has_light_side
+        return About(pictures=len(self.service), columns=columns, device=on_device)
+
+
+def _query(
+    fields: SearchFields, read: ReadPicture | None, against: Sequence[Reference], exclude: Sequence[int]
+) -> Query:
+    words = fields.text.strip()
+    reference = None if read is None else read.reference(fields.item, fields.muted)
+    if read is not None and reference is None and not words:
+        raise QueryError("every pseudo-word is switched off and there are no words: nothing is asked")
+    return Query(
+        references=() if reference is None else (reference,),
+        words=words,
+        not_references=tuple(against),
+        not_words=tuple(fields.not_text),
+        balance=fields.balance,
+        vector=_vector(fields.vector),
+        k=fields.k,
+        offset=fields.offset,
+        where=fields.where or None,
+        exclude=tuple(exclude),
+        min_fit=fields.min_fit,
+        near_duplicates=fields.near_duplicates,
+        diversity=fields.diversity,
+    )
+
+
+def _vector(given: bytes | list[float] | None) -> np.ndarray[tuple[int], np.dtype[np.float32]] | None:
+    if given is None:
+        return None
+    if isinstance(given, bytes):
+        return vector_of(given)
+    with np.errstate(over="ignore"):  # to infinity, which `vector_of` refuses
+        return vector_of(np.array(given, "<f4").tobytes())
+
+
+def _answer(ranking: Ranking, read: ReadPicture | None, milliseconds: dict[str, float]) -> SearchAnswer:
+    answer = ranking.answer
+    return SearchAnswer(
+        sentence=None if read is None else read.name,
+        total=answer.total,
+        offset=answer.query.offset,
+        more=answer.more,
+        fits=answer.fits,
+        results=[_result(*pair) for pair in zip(answer.results, ranking.metadata, strict=True)],
+        not_understood=[NotUnderstood(word=u.word, near=list(u.near)) for u in answer.not_understood],
+        milliseconds={stage: round(spent, 1) for stage, spent in milliseconds.items()},
+    )
+
+
+def _result(found: Ranked, metadata: dict[str, Value]) -> Result:
+    return Result(
+        id=found.id,
+        width=found.width,
+        height=found.height,
+        metadata=metadata,
+        rank=found.rank,
+        score=round(found.score, 5),
+        fit=None if found.fit is None else round(found.fit, 3),
+        alike=list(found.alike),
+    )
+
+
+def _item(picture: Picture, metadata: dict[str, Value]) -> Item:
+    return Item(id=picture.id, width=picture.width, height=picture.height, metadata=metadata)

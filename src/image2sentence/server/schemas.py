@@ -1,0 +1,228 @@
+"""What requests and answers hold; the OpenAPI description is made from this."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from image2sentence.gallery.filters.language import LONGEST_FILTER, ColumnType, Value
+
+MAX_RESULTS = 100
+DEEPEST_OFFSET = 10_000
+LONGEST_TEXT = 1_000
+MAX_NEGATIVES = 8
+WIDEST_VECTOR = 8_192
+
+
+def _decoded(value: object) -> object:
+    """Text -> the bytes that it writes in base64; all else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("expected base64, or a list of numbers") from None
+
+
+Text = Annotated[str, StringConstraints(max_length=LONGEST_TEXT)]
+NegativeText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_TEXT)]
+ItemId = Annotated[int, Field(ge=0)]
+Part = Annotated[float, Field(ge=0, le=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Numbers = Annotated[list[Finite], Field(min_length=1, max_length=WIDEST_VECTOR)]
+Vector = Annotated[
+    Annotated[bytes, Field(max_length=4 * WIDEST_VECTOR)] | Numbers,
+    BeforeValidator(_decoded, str | list[float]),
+]
+
+
+class ReferenceFields(BaseModel):
+    """How a form names its reference, if it does not bring the picture itself."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    item: ItemId | None = Field(None, description="Id of a picture of the gallery.", examples=[12])
+    sentence: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="Name of a sentence from an earlier answer, which saves sending the picture again.",
+    )
+
+
+class SearchFields(ReferenceFields):
+    """The fields of a search."""
+
+    text: Text = Field(
+        "",
+        description="What should be different; without a reference, what to look for.",
+        examples=["but red"],
+    )
+    vector: Vector | None = Field(
+        None,
+        description="A ready query vector in place of reference and text: base64 of its little-endian float32 numbers, "
+        "or in JSON also a list.",
+        examples=[None],
+    )
+    balance: Part = Field(
+        0.5, description="0 the picture alone, 0.5 as the model composes both, 1 the words alone."
+    )
+    not_text: list[NegativeText] = Field(
+        [],
+        max_length=MAX_NEGATIVES,
+        description="What should not be shown; each a wish of its own.",
+        examples=[["dots"]],
+    )
+    not_item: list[ItemId] = Field(
+        [],
+        max_length=MAX_NEGATIVES,
+        description="Ids of pictures that results should not look like.",
+        examples=[[]],
+    )
+    muted: list[Annotated[int, Field(ge=1)]] = Field(
+        [],
+        max_length=64,
+        description="Numbers, from 1, of pseudo-words that are left out of the reference's sentence.",
+        examples=[[]],
+    )
+    where: str | None = Field(
+        None,
+        max_length=LONGEST_FILTER,
+        description="Condition on the gallery's metadata, such as `colour = 'red' and price < 50`.",
+        examples=[None],
+    )
+    exclude: list[ItemId] = Field(
+        [],
+        max_length=MAX_NEGATIVES,
+        description="Ids of pictures to leave out, with their copies.",
+        examples=[[]],
+    )
+    exclude_content: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="SHA-256 of a picture file whose copies in the gallery are to be left out.",
+        examples=[None],
+    )
+    diversity: Part = Field(0.0, description="0 by score alone, 1 as different from each other as can be.")
+    near_duplicates: Part | None = Field(
+        None, description="Hide pictures whose dot product with a better result is at least this."
+    )
+    min_fit: Finite | None = Field(None, description="Show no results of a lower fit.")
+    k: int = Field(24, ge=1, le=MAX_RESULTS, description="Results wanted.")
+    offset: int = Field(0, ge=0, le=DEEPEST_OFFSET, description="Results to pass over, for paging.")
+
+
+class Problem(BaseModel):
+    """Why a request was not answered, and what to do."""
+
+    error: str
+
+
+class Item(BaseModel):
+    """A picture of the gallery: width and height in pixels, upright; the values that its columns have."""
+
+    id: int
+    width: int | None
+    height: int | None
+    metadata: dict[str, Value] = {}
+
+
+class Items(BaseModel):
+    """A page of the gallery; `total` counts all of it, or all that meets the condition."""
+
+    total: int
+    items: list[Item]
+
+
+class Result(Item):
+    """A result: `rank` from 1, `score` the dot product (-1 to 1).
+
+    `fit` is the score in terms of what the query scores in this gallery, None in small ones; `alike` are ids of
+    near-duplicates hidden behind the result.
+    """
+
+    rank: int
+    score: float
+    fit: float | None
+    alike: list[int]
+
+
+class NotUnderstood(BaseModel):
+    """A word that the model does not know, and known words that are spelt alike."""
+
+    word: str
+    near: list[str]
+
+
+class SearchAnswer(BaseModel):
+    """A page of results; `sentence` names what the reference became, None without one.
+
+    `total` counts all pictures that were ranked, and `more` says whether some come after this page. `fits` is False
+    where nothing reaches `min_fit`, None where that was not asked. `milliseconds` has `read_ms` (the reference to a
+    sentence, almost nothing when remembered), `encode_ms` (sentence and words to a query vector) and `search_ms`.
+    """
+
+    sentence: str | None
+    total: int
+    offset: int
+    more: bool
+    fits: bool | None
+    results: list[Result]
+    not_understood: list[NotUnderstood]
+    milliseconds: dict[str, float]
+
+
+class Near(BaseModel):
+    """A real word, and the cosine of its meaning and a pseudo-word's, -1 to 1."""
+
+    word: str
+    nearness: float
+
+
+class PseudoWord(BaseModel):
+    """One pseudo-word: rows of an attention map that sums to 1, its gate (0: silent, 1: fully used), near words."""
+
+    attention: list[list[float]]
+    gate: float
+    near: list[Near]
+
+
+class SentenceAnswer(BaseModel):
+    """A picture's sentence: its name, its pseudo-words, and which part of the picture their maps cover.
+
+    `region` is left, top, width and height in parts (0 to 1) of the upright picture.
+    """
+
+    sentence: str
+    pseudo_words: list[PseudoWord]
+    region: tuple[float, float, float, float]
+
+
+class Health(BaseModel):
+    """That the server answers, and how many pictures it has."""
+
+    status: str
+    pictures: int
+
+
+class Column(BaseModel):
+    """A metadata column: of numbers and dates the least and the greatest value, of others what there is and how often.
+
+    `values` is empty where there are too many different ones to choose among.
+    """
+
+    name: str
+    type: ColumnType
+    least: Value | None
+    greatest: Value | None
+    values: list[tuple[Value, int]]
+
+
+class About(BaseModel):
+    """The gallery and what the server can do: its columns, and whether a browser may encode queries itself."""
+
+    pictures: int
+    columns: list[Column]
+    device: bool

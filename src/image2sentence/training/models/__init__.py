@@ -1,0 +1,1 @@
+"""Trained models: light encoders, token learner, query side."""

@@ -1,0 +1,121 @@
+"""Galleries that somebody else has changed: what they name, hold and carry is refused by name."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from image2sentence.errors import GalleryError, ImageError
+from image2sentence.gallery.locations import joined, read_picture, stored_place
+from image2sentence.gallery.records import Content, Entry, Picture
+from image2sentence.gallery.search.faiss_index import AnnSettings
+from image2sentence.gallery.sqlite import lock
+from image2sentence.gallery.sqlite.gallery import DATABASE, Gallery
+from image2sentence.gallery.sqlite.index import make_index
+from image2sentence.gallery.sqlite.index_file import NAME
+
+WIDTH = 8
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    with Gallery.create(tmp_path / "g", "model", WIDTH) as gallery:
+        vectors = np.random.default_rng(1).normal(size=(64, WIDTH)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        contents = [Content(bytes([n]) * 32, 3, 2, vector) for n, vector in enumerate(vectors)]
+        entries = [Entry(f"{n}.jpg", 9, 9, one.sha256) for n, one in enumerate(contents)]
+        gallery.commit(gallery.add_root(Path("/pictures")), contents, entries)
+    return tmp_path / "g"
+
+
+def change(folder: Path, statement: str, *values: object) -> None:
+    with closing(sqlite3.connect(folder / DATABASE)) as connection, connection:
+        connection.execute(statement, values)
+
+
+@pytest.mark.parametrize("name", ["/pictures", "C:\\pictures", "\\\\host\\pictures", "s3://bucket/a%20b"])
+def test_roots_of_any_system_and_store_come_back(name: str) -> None:
+    assert str(stored_place(name)) == name
+
+
+def test_objects_below_a_slash_keep_their_names() -> None:
+    assert joined("s3://bucket/shop", "/x.jpg") == "s3://bucket/shop//x.jpg"
+
+
+def test_a_picture_whose_name_is_a_chain_is_not_read() -> None:
+    picture = Picture(1, "memory://a/x::file:///etc/passwd", "ready", None, 9, 9, 1, 3, 2)
+    with pytest.raises(ImageError, match="chains"):
+        read_picture(picture)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE VIEW v AS SELECT 1",
+        "CREATE TRIGGER t AFTER DELETE ON pictures BEGIN DELETE FROM contents; END",
+        "CREATE VIRTUAL TABLE f USING fts5(a)",
+    ],
+)
+def test_what_no_gallery_holds_is_refused(folder: Path, statement: str) -> None:
+    change(folder, statement)
+    for readonly in (True, False):
+        with pytest.raises(GalleryError, match="which no gallery has"):
+            Gallery.open(folder, readonly=readonly)
+
+
+def test_the_schema_of_a_file_is_not_trusted(folder: Path) -> None:
+    with Gallery.open(folder) as gallery:
+        assert gallery._connection.execute("PRAGMA trusted_schema").fetchone() == (0,)
+        assert gallery._connection.execute("PRAGMA cell_size_check").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("what", ["faiss", "other", "header"])
+def test_an_index_that_cannot_be_read_means_exact_search(
+    folder: Path, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    faiss = pytest.importorskip("faiss", reason="needs FAISS")
+    with Gallery.open(folder, readonly=False) as gallery:
+        make_index(gallery, AnnSettings(exact_below=10, lists=4, probes=4, rerank=20))
+    flat = faiss.serialize_index(faiss.IndexFlatIP(WIDTH)).tobytes()
+    forge(folder / NAME, {"faiss": b"IwFl" + bytes(40), "other": flat, "header": b""}[what])
+    query = np.eye(WIDTH, dtype=np.float32)[:1]
+    with Gallery.open(folder) as gallery, caplog.at_level(logging.WARNING):
+        assert len(gallery.searcher().search(query, 5)[0]) == 5
+    assert "searching exactly" in caplog.text
+
+
+def forge(file: Path, index: bytes) -> None:
+    """Put other bytes in place of the FAISS index, or nonsense into the header, with checksums that are right."""
+    data = file.read_bytes()
+    length = int.from_bytes(data[16:24], "little")
+    header, rest = json.loads(data[56 : 56 + length]), data[56 + length :]
+    section = header["sections"]["index"]
+    if index:
+        rest = rest[: section["start"]] + index
+        section |= {"bytes": len(index), "sha256": [hashlib.sha256(index).hexdigest()]}
+    else:
+        section["start"] = "0"
+    text = json.dumps(header).encode()
+    text += b" " * (-(len(text) + 56) % 64)
+    front = data[:16] + len(text).to_bytes(8, "little") + hashlib.sha256(text).digest()
+    file.write_bytes(front + text + rest)
+
+
+def test_a_file_system_without_locks_is_not_another_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(descriptor: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock, "_lock", none)
+    with pytest.raises(GalleryError, match="gives no locks") as caught:
+        lock.WriterLock(tmp_path / "writer.lock")
+    assert "written by" not in str(caught.value)

@@ -1,0 +1,179 @@
+"""The recipe of the starter model: words from WordNet, closed-form targets, validation pictures, resumable stages."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="recipes need the [recipes] extra")
+pytest.importorskip("sklearn", reason="recipes need the [recipes] extra")
+
+from PIL import Image
+
+from image2sentence.errors import DataError, ModelError
+from image2sentence.training.phrase_bank import WordLists
+from image2sentence.training.settings import Target
+from image2sentence.training.vl.load import load_vl
+from recipes.bundled import language
+from recipes.default_model import targets, wordnet
+from recipes.default_model.centroids import Additive, caption_vectors
+from recipes.default_model.lsa import analyse
+from recipes.default_model.nouns import Nouns
+from recipes.default_model.pictures import TEST, TRAIN, VALIDATION, Picture
+from recipes.default_model.stages import digest, stage
+from recipes.default_model.tflite import read_imagenet
+from recipes.default_model.varied import write_files
+from tiny_vl import save_tiny_vl
+
+LICENCE = "  1 This software and database is provided to you\n"
+NOUNS = [  # key, lexicographer file, words, broader, gloss
+    ("00000001", 3, ["entity"], [], "what is perceived"),
+    ("00000002", 5, ["animal"], ["00000001"], "a living thing that moves"),
+    ("00000003", 5, ["dog"], ["00000002"], "an animal that barks and guards the house"),
+    ("00000004", 5, ["poodle"], ["00000003"], "a dog with curly hair that barks"),
+    ("00000005", 5, ["terrier"], ["00000003"], "a small dog that barks and digs"),
+    ("00000006", 6, ["car", "auto"], ["00000001"], "a vehicle with wheels and an engine"),
+    ("00000007", 6, ["van"], ["00000006"], "a large vehicle with wheels and an engine"),
+]
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> wordnet.WordNet:
+    folder = tmp_path_factory.mktemp("wordnet")
+    for part in wordnet.PARTS:
+        (folder / f"data.{part}").write_text(LICENCE)
+    lines, index = [], []
+    for key, number, names, broader, gloss in NOUNS:
+        said = " ".join(f"{name} 0" for name in names)
+        above = "".join(f" @ {other} n 0000" for other in broader)
+        lines.append(f"{key} {number:02d} n {len(names):02x} {said} {len(broader):03d}{above} | {gloss}  \n")
+        index += [f"{name} n 1 1 @ 1 1 {key}  \n" for name in names]
+    (folder / "data.noun").write_text(LICENCE + "".join(lines))
+    (folder / "index.noun").write_text(LICENCE + "".join(index))
+    return wordnet.WordNet.read(folder)
+
+
+def test_wordnet_is_read_with_names_senses_and_broader_meanings(words: wordnet.WordNet) -> None:
+    assert words.above("noun/00000004") == ["noun/00000003", "noun/00000002", "noun/00000001"]
+    assert words.senses["auto"] == ("noun/00000006",)
+    assert words.meaning_of(("car", "auto")) == "noun/00000006"
+    assert words.synsets["noun/00000003"].visible
+    assert not words.synsets["noun/00000001"].visible
+
+
+def test_a_folder_without_wordnet_says_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="apt-get install wordnet-base"):
+        wordnet.WordNet.read(tmp_path)
+
+
+def test_a_broader_word_is_the_mean_of_its_kinds_and_a_new_one_is_near_what_it_is_like(
+    words: wordnet.WordNet,
+) -> None:
+    rows = np.eye(5, 8, dtype=np.float32)
+    names = [("poodle",), ("terrier",), ("car", "auto"), ("xx",), ("yy",)]
+    nouns = Nouns.build(words, analyse(words, 4), names, rows)
+    dog, van = nouns.word("dog"), nouns.word("van")
+    assert dog is not None
+    assert van is not None
+    np.testing.assert_allclose(dog, (rows[0] + rows[1]) / np.sqrt(2), atol=1e-6)
+    assert van.argmax() == 2
+    assert nouns.word("xyzzy") is None
+
+
+def test_additive_effects_step_alike_whatever_else_is_there() -> None:
+    rng = np.random.default_rng(0)
+    parts = {name: rng.normal(size=16).astype(np.float32) for name in ("red", "blue", "shirt", "dress")}
+    records = [
+        {"source": "photo", "colour": colour, "type": kind}
+        for colour in ("red", "blue")
+        for kind in ("shirt", "dress")
+    ] * 10
+    vectors = np.stack([parts[r["colour"]] + parts[r["type"]] for r in records])
+    model = Additive.fit(records, vectors)
+    red, blue = (
+        model.expected(language.Caption("", "photo", {"colour": frozenset({colour})}))
+        for colour in ("red", "blue")
+    )
+    np.testing.assert_allclose(red - blue, parts["red"] - parts["blue"], rtol=0.15, atol=0.1)
+    shirts = caption_vectors(
+        [language.Caption("", "photo", {"type": frozenset({"shirt"})})], records, vectors, {}
+    )
+    assert np.linalg.norm(shirts[0]) == pytest.approx(1, abs=1e-5)
+
+
+def _pictures() -> list[Picture]:
+    kinds = [("shirt", "red"), ("shirt", "blue"), ("dress", "red"), ("dress", "blue")]
+    parts = (TRAIN, TRAIN, VALIDATION, TEST)
+    return [
+        Picture(f"{kind}/{colour}/{part}", {"source": "photo", "type": kind, "colour": colour}, part)
+        for part in parts
+        for kind, colour in kinds
+    ]
+
+
+def test_targets_are_chosen_on_validation_pictures_and_no_picture_of_the_table_takes_part(
+    tmp_path: Path,
+) -> None:
+    pictures = _pictures()
+    vectors = np.random.default_rng(0).normal(size=(len(pictures), 32)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    (task,) = targets.tasks(pictures, vectors, "photo")
+    assert len(task.gallery) == sum(p.part != TEST for p in pictures)
+    assert all(query.reference.endswith(VALIDATION) for query in task.queries)
+    answer = [next(iter(query.answers)) for query in task.queries]
+    assert task.recall(task.gallery[[task.rows[name] for name in answer]]) == 100
+    assert task.recall(task.gallery[task.references]) < 100  # the reference itself is left out
+    vl = load_vl(str(save_tiny_vl("blip", tmp_path)))
+    lists = WordLists(["a red shirt", "a blue dress"], ["in red", "in blue"])
+    narrow = targets.Task(
+        task.name, np.zeros((len(task.gallery), vl.width), np.float32), task.queries, task.rows
+    )
+    assert targets.choose_target(vl, "photo", [narrow], lists) in targets.GRID
+    assert targets.choose_target(vl, "photo", [], lists) == Target()
+
+
+def test_files_and_variants_are_the_same_every_time_and_only_of_pictures_to_train_on(tmp_path: Path) -> None:
+    rng, pictures = np.random.default_rng(0), []
+    for source in ("photo", "emoji", "everyday"):
+        for number in range(4):
+            path = tmp_path / f"{source}-{number}.png"
+            Image.fromarray(rng.integers(0, 256, (40, 48, 3), np.uint8)).save(path)
+            part = TEST if number == 3 else TRAIN
+            pictures.append(Picture(f"{source}/{number}", {"source": source}, part, path=path))
+    pictures.append(Picture("drawn/20000000", {"source": "drawn"}, TRAIN))
+    first, again = (write_files(pictures, 5, tmp_path / name) for name in ("a", "b"))
+    assert len(first.paths) == 10
+    assert len(first.varied) == 3 + 3 + 6
+    assert [pictures[row].part for row in first.rows] == [TRAIN] * 10
+    for one, other in zip(first.paths + first.varied, again.paths + again.varied, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_stage_runs_once_and_again_when_what_it_is_made_from_changes(tmp_path: Path) -> None:
+    runs: list[str] = []
+    for made_from in ("a", "a", "b"):
+        stage(tmp_path / "stage", made_from, lambda out: runs.append(made_from))  # noqa: B023
+    assert runs == ["a", "b"]
+    with pytest.raises(ZeroDivisionError):
+        stage(tmp_path / "stage", "c", lambda out: 1 // 0)
+    stage(tmp_path / "stage", "b", lambda out: runs.append("again"))
+    assert runs[-1] == "again"  # what an interruption has left does not count
+    assert digest("x", 1) != digest("x", 2)
+
+
+def test_mobilenet_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="expected MobileNetV2's mobilenet_v2"):
+        read_imagenet(tmp_path)
+
+
+def test_validation_and_test_are_drawn_by_name_alone() -> None:
+    names = [f"x{number}" for number in range(2_000)]
+    from recipes.default_model.pictures import bucket
+
+    first = [bucket(name, 20) for name in names]
+    random.Random(0).shuffle(names)
+    assert sorted(first) == sorted(bucket(name, 20) for name in names)
+    assert np.bincount(first, minlength=20).min() > 50

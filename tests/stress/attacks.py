@@ -1,0 +1,346 @@
+"""Attacks on a running server, with what each costs it: seconds, memory, answers, health meanwhile.
+
+    python -m tests.stress.attacks [--size 10] [--before DIR]
+
+Indexes a few drawn pictures with a text column, starts `image2sentence serve` for each attack, and prints a table. With
+`--before`, the `src` folder of another checkout, every attack meets that version, too. Attackers come from 127.0.0.2,
+the question of `/health` from 127.0.0.1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from image2sentence.encoders import load_encoder
+from image2sentence.gallery import Gallery
+from image2sentence.indexing import index_pictures
+from tests.fakes import encoded, photo
+
+TOKEN = "correct-horse"
+ATTACKER = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+PATIENCE = 60.0
+GRACE = 15.0
+"""Longest that an attack goes on by itself, in seconds."""
+HEAD = f"HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+
+
+class Cost(NamedTuple):
+    """What one attack cost a server.
+
+    Attributes:
+        seconds: Until the attacker was done.
+        memory: Peak resident memory above that before the attack, in MiB.
+        health: The slowest answer of /health meanwhile in seconds; None where one did not come within a minute.
+        answers: Statuses that the attacker got, with their number; 0 for connections without an answer.
+    """
+
+    seconds: float
+    memory: float
+    health: float | None
+    answers: Counter[int]
+
+    def __str__(self) -> str:
+        answers = ", ".join(
+            f"{count} × {status or 'closed'}" for status, count in sorted(self.answers.items())
+        )
+        health = "none" if self.health is None else f"{self.health:.2f} s"
+        return f"{self.seconds:.1f} s, +{self.memory:.0f} MiB, health {health}: {answers}"
+
+
+Attack = Callable[[int, int], list[int]]
+"""From the port and the size to the status that each connection got."""
+
+
+def connect(port: int, source: str = ATTACKER) -> socket.socket:
+    """A connection from one address of the loopback."""
+    return socket.create_connection(("127.0.0.1", port), PATIENCE, (source, 0))
+
+
+def status_of(connection: socket.socket) -> int:
+    """The status of the first answer; 0 where the connection ends or stays silent."""
+    with connection:
+        connection.settimeout(GRACE)
+        try:
+            line = connection.recv(64)
+        except OSError:
+            return 0
+        return int(line.split()[1]) if line.startswith(b"HTTP/") else 0
+
+
+def each(port: int, requests: list[bytes]) -> list[int]:
+    """All requests at once, a connection each."""
+    statuses: list[int] = []
+
+    def ask(request: bytes) -> None:
+        connection = connect(port)
+        connection.sendall(request)
+        statuses.append(status_of(connection))
+
+    threads = [threading.Thread(target=ask, args=(one,)) for one in requests]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    return statuses
+
+
+def trickle(port: int, count: int, beginning: bytes, piece: bytes, pause: float) -> list[int]:
+    """Many connections that send a piece now and then until they are closed, or for GRACE seconds."""
+    open_ones = [connect(port) for _ in range(count)]
+    end = time.monotonic() + GRACE
+    for one in open_ones:
+        one.setblocking(False)
+    statuses = []
+    outgoing = dict.fromkeys(open_ones, beginning)
+    while open_ones and time.monotonic() < end:
+        for one in list(open_ones):
+            try:
+                sent = one.send(outgoing[one] or piece)
+                outgoing[one] = (outgoing[one] or piece)[sent:]
+            except BlockingIOError:
+                continue
+            except OSError:
+                open_ones.remove(one)
+                one.setblocking(True)
+                statuses.append(status_of(one))
+        time.sleep(pause)
+    for one in open_ones:
+        one.close()
+    return statuses + [-1] * len(open_ones)
+
+
+def endless_headers(port: int, size: int) -> list[int]:
+    """Up to 30 MiB of one header for each unit of size, on one connection."""
+    connection = connect(port)
+    connection.sendall(f"GET /health {HEAD}x: ".encode())
+    try:
+        for _ in range(30 * size):
+            connection.sendall(b"y" * (1 << 20))
+    except OSError:
+        return [status_of(connection)]
+    connection.close()
+    return [-1]
+
+
+def idle_connections(port: int, size: int) -> list[int]:
+    """Connections that say nothing, more than one client may have."""
+    taken = [connect(port) for _ in range(40 * size)]
+    time.sleep(1.0)
+    statuses = []
+    for one in taken:
+        one.settimeout(0.01)
+        try:
+            line = one.recv(64)
+            statuses.append(int(line.split()[1]) if line else 0)
+        except TimeoutError:
+            statuses.append(-1)
+        except OSError:
+            statuses.append(0)
+        one.close()
+    return statuses
+
+
+def slow_heads(port: int, size: int) -> list[int]:
+    """Heads that arrive a header a second."""
+    return trickle(port, 10 * size, f"GET /health {HEAD}".encode(), b"x: y\r\n", 1.0)
+
+
+def like_patterns(port: int, size: int) -> list[int]:
+    """Conditions whose pattern a backtracking search would try for minutes."""
+    where = "caption like '" + "%25a" * 12 + "%25z'"
+    request = f"GET /v1/items?where={where.replace(' ', '%20')} {HEAD}Connection: close\r\n\r\n".encode()
+    return each(port, [request] * size)
+
+
+def slow_jpeg(scans: int, side: int) -> bytes:
+    """A small file that keeps a decoder busy for seconds: empty scans over many pixels."""
+    buffer = io.BytesIO()
+    Image.new("L", (side, side)).save(buffer, "JPEG", progressive=True)
+    whole = buffer.getvalue()
+    last = whole.rfind(b"\xff\xda")
+    return whole[:-2] + whole[last:-2] * scans + whole[-2:]
+
+
+def slow_pictures(port: int, size: int) -> list[int]:
+    """Progressive JPEGs of many empty scans."""
+    picture = slow_jpeg(90, 7_900)
+    part = b'--x\r\nContent-Disposition: form-data; name="picture"; filename="a"\r\n\r\n'
+    body = part + picture + b"\r\n--x--\r\n"
+    head = f"POST /v1/search {HEAD}Content-Type: multipart/form-data; boundary=x\r\nContent-Length: {len(body)}\r\n\r\n"
+    return each(port, [head.encode() + body] * size)
+
+
+def _search(header: str) -> bytes:
+    body = b'{"text": "red"}'
+    return (
+        f"POST /v1/search {header}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
+
+
+def other_sites(port: int, size: int) -> list[int]:
+    """Forms that a browser sends for a page of another site."""
+    return each(
+        port, [_search(f"{HEAD}Sec-Fetch-Site: cross-site\r\nOrigin: https://evil.example\r\n")] * size
+    )
+
+
+def rebound_names(port: int, size: int) -> list[int]:
+    """Requests under a name that was pointed at this computer."""
+    return each(port, [_search(HEAD.replace("localhost", "evil.example"))] * size)
+
+
+def guessed_tokens(port: int, size: int) -> list[int]:
+    """Tokens tried one after the other; the last is the right one."""
+    guesses = [*(f"guess-{number}" for number in range(10 * size)), TOKEN]
+    return [status for guess in guesses for status in each(port, [_search(HEAD.replace(TOKEN, guess))])]
+
+
+ATTACKS: tuple[Attack, ...] = (
+    endless_headers,
+    idle_connections,
+    slow_heads,
+    like_patterns,
+    slow_pictures,
+    other_sites,
+    rebound_names,
+    guessed_tokens,
+)
+
+
+def make_gallery(folder: Path) -> Path:
+    """A gallery of four pictures whose captions are long."""
+    pictures = folder / "pictures"
+    pictures.mkdir(parents=True)
+    for seed in range(4):
+        (pictures / f"{seed}.png").write_bytes(encoded(photo(seed), "PNG"))
+    encoder = load_encoder(threads=1)
+    rng = random.Random(1)
+    with Gallery.create(folder / "gallery", encoder.fingerprint, encoder.width) as made:
+        index_pictures(pictures, made, encoder)
+        made.add_columns({"caption": "text"})
+        made.set_metadata((one.id, {"caption": "".join(rng.choices("ab", k=60))}) for one in made.pictures())
+    return folder / "gallery"
+
+
+@contextmanager
+def serving(gallery: Path, source: Path | None = None) -> Iterator[tuple[int, int]]:
+    """Port and process id of a server that is ready; `source`: the `src` folder to run."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "image2sentence",
+        "serve",
+        "--gallery",
+        str(gallery),
+        "--port",
+        str(port),
+    ]
+    environment = os.environ | {"IMAGE2SENTENCE_TOKEN": TOKEN}
+    if source is not None:
+        environment["PYTHONPATH"] = str(source)
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + PATIENCE
+        while health(port) is None:
+            assert time.monotonic() < end, "the server does not start"
+            assert process.poll() is None, "the server has ended"
+            time.sleep(0.1)
+        yield port, process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+def health(port: int) -> float | None:
+    """Seconds that /health takes; None where it does not answer."""
+    start = time.monotonic()
+    try:
+        with connect(port, "127.0.0.1") as connection:
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            return time.monotonic() - start if connection.recv(64).startswith(b"HTTP/1.1 200") else None
+    except OSError:
+        return None
+
+
+def peak(process: int) -> float:
+    """Peak resident memory of a process so far in MiB; 0 where the system does not tell."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def cost_of(attack: Attack, gallery: Path, size: int, source: Path | None = None) -> Cost:
+    """Run one attack against a server of its own."""
+    with serving(gallery, source) as (port, process):
+        before = peak(process)
+        slowest: list[float | None] = []
+        done = threading.Event()
+
+        def watch() -> None:
+            while not done.is_set():
+                slowest.append(health(port))
+                done.wait(0.1)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        start = time.monotonic()
+        answers = Counter(attack(port, size))
+        seconds = time.monotonic() - start
+        done.set()
+        watcher.join()
+        known = [one for one in slowest if one is not None]
+        worst = max(known) if len(known) == len(slowest) else None
+        return Cost(seconds, peak(process) - before, worst, answers)
+
+
+def main() -> None:
+    """Print the table; each row as soon as it is known."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--size", type=int, default=10, help="how large each attack is")
+    parser.add_argument("--before", type=Path, help="the src folder of an earlier checkout")
+    parser.add_argument("--json", action="store_true", help="a line of JSON for each attack")
+    options = parser.parse_args()
+    sources = ([options.before] if options.before else []) + [None]
+    with tempfile.TemporaryDirectory() as folder:
+        gallery = make_gallery(Path(folder))
+        if not options.json:
+            print("| attack | " + " | ".join("before" if one else "now" for one in sources) + " |")
+            print("| --- " * (1 + len(sources)) + "|")
+        for attack in ATTACKS:
+            costs = [cost_of(attack, gallery, options.size, source) for source in sources]
+            if options.json:
+                print(
+                    json.dumps({"attack": attack.__name__, "costs": [one._asdict() for one in costs]}),
+                    flush=True,
+                )
+            else:
+                print(
+                    f"| {attack.__name__.replace('_', ' ')} | " + " | ".join(map(str, costs)) + " |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()

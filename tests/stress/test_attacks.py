@@ -1,0 +1,43 @@
+"""The attacks of `tests.stress.attacks` in a short form: each is refused or answered, and costs little."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fastapi", reason="the server needs the [server] extra")
+
+from tests.stress import attacks
+
+MEMORY = 150.0
+"""MiB that any attack may take; two pictures being decoded are in processes of their own."""
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return attacks.make_gallery(tmp_path_factory.mktemp("attacked"))
+
+
+@pytest.mark.parametrize(
+    ("attack", "size", "expected"),
+    [
+        (attacks.endless_headers, 4, {0, 431}),
+        (attacks.idle_connections, 4, {-1, 0, 503}),
+        (attacks.slow_heads, 1, {0, 408}),
+        (attacks.like_patterns, 2, {200, 422}),
+        (attacks.slow_pictures, 2, {422, 429}),
+        (attacks.other_sites, 2, {403}),
+        (attacks.rebound_names, 2, {400}),
+        (attacks.guessed_tokens, 4, {401, 429}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_an_attack_is_refused_and_others_are_answered(
+    gallery: Path, attack: Callable[[int, int], list[int]], size: int, expected: set[int]
+) -> None:
+    cost = attacks.cost_of(attack, gallery, size)
+    assert set(cost.answers) <= expected, cost
+    assert cost.health is not None, cost
+    assert cost.memory < MEMORY, cost
