@@ -22,8 +22,7 @@ from PIL import Image
 
 from image2sentence.encoders import OnnxEncoder, load_encoder
 from image2sentence.encoders.preprocess import to_pixels
-from image2sentence.gallery.indexing import AT_LEAST
-from image2sentence.images import decode_image
+from image2sentence.images import MIN_DECODE_SIDE, decode_image
 
 SCRIPT = Path(__file__).resolve().parent.parent / "js" / "scripts" / "bench.js"
 WORDS = "in red with long sleeves and white stripes"
@@ -59,17 +58,17 @@ def in_python(folder: Path, threads: int, rounds: int) -> dict[str, float]:
     """Milliseconds of the same stages."""
     encoder = load_encoder(threads=threads)
     photo, large = ((folder / name).read_bytes() for name in ("photo.jpg", "large.jpg"))
-    picture = decode_image(photo, at_least=AT_LEAST).picture
+    picture = decode_image(photo, at_least=MIN_DECODE_SIDE).picture
     sentence = encoder.encode_sentences([picture])
     stages: dict[str, Callable[[], object]] = {
-        "decode_ms": lambda: decode_image(photo, at_least=AT_LEAST),
+        "decode_ms": lambda: decode_image(photo, at_least=MIN_DECODE_SIDE),
         "resize_ms": lambda: to_pixels([picture], encoder.config.query_preprocessing),
         "sentence_ms": lambda: encoder.encode_sentences([picture]),
         "words_ms": lambda: encoder.encode_queries(sentence, [WORDS]),
         "query_ms": lambda: encoder.encode_queries(encoder.encode_sentences([picture]), [WORDS]),
     }
     found = {name: _median(stage, rounds) for name, stage in stages.items()}
-    return found | {"large_decode_ms": _median(lambda: decode_image(large, at_least=AT_LEAST), 5)}
+    return found | {"large_decode_ms": _median(lambda: decode_image(large, at_least=MIN_DECODE_SIDE), 5)}
 
 
 def _median(stage: Callable[[], object], rounds: int) -> float:
@@ -85,7 +84,9 @@ def _median(stage: Callable[[], object], rounds: int) -> float:
 
 def python_vectors(encoder: OnnxEncoder, folder: Path, names: list[str]) -> np.ndarray:
     """(n, d) query vectors."""
-    pictures = (decode_image((folder / name).read_bytes(), at_least=AT_LEAST).picture for name in names)
+    pictures = (
+        decode_image((folder / name).read_bytes(), at_least=MIN_DECODE_SIDE).picture for name in names
+    )
     return np.concatenate(
         [encoder.encode_queries(encoder.encode_sentences([one]), [WORDS]) for one in pictures]
     )

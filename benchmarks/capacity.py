@@ -22,13 +22,12 @@ from pathlib import Path
 import click
 
 from image2sentence.encoders import load_encoder
-from image2sentence.gallery.ann import AnnSettings, Code, build
-from image2sentence.gallery.indexing import AT_LEAST
-from image2sentence.gallery.ray_engine import Task, Worker
-from image2sentence.gallery.sources import open_source
-from image2sentence.gallery.store import Known
-from image2sentence.gallery.walk import FoundFile
-from image2sentence.images import MAX_PIXELS
+from image2sentence.gallery.records import Known
+from image2sentence.gallery.search.faiss_index import AnnSettings, Code, build
+from image2sentence.images import MAX_PIXELS, MIN_DECODE_SIDE
+from image2sentence.indexing.ray import Task, Worker
+from image2sentence.indexing.sources import open_source
+from image2sentence.indexing.walk import FoundFile
 from million_vectors import clusters
 from stores import BATCH, embedded, file_name, measured, milvus_lite
 
@@ -59,7 +58,7 @@ def worker_rate(folder: Path, model: Path | None, count: int) -> float:
     source = open_source(folder)
     files = source.walk(None).files[: count + WARM_UP]
     make = partial(load_encoder, model, threads=1)
-    worker = Worker(Task(source, make, make().fingerprint, BATCH, AT_LEAST, MAX_PIXELS))
+    worker = Worker(Task(source, make, make().fingerprint, BATCH, MIN_DECODE_SIDE, MAX_PIXELS))
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
     try:

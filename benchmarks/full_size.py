@@ -33,7 +33,7 @@ from transformers import (
 )
 
 from image2sentence.catalogue import write_catalogue
-from image2sentence.encoders.folder import bundled
+from image2sentence.encoders.model_folder import bundled
 
 SETTINGS = ("batch=16", "lar_batch=4", "save_every=2", "warmup=1", "validation=8")
 KIBIBYTES = 2**20  # in a GiB: getrusage counts in KiB

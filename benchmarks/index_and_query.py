@@ -23,9 +23,9 @@ import click
 from PIL import Image
 
 from image2sentence.encoders import load_encoder
-from image2sentence.encoders.onnx import OnnxEncoder
-from image2sentence.gallery.walk import walk
+from image2sentence.encoders.onnx_encoder import OnnxEncoder
 from image2sentence.images import load_image
+from image2sentence.indexing.walk import walk
 
 BATCH = 32
 DECODED = 512

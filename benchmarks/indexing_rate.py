@@ -21,16 +21,17 @@ import click
 from PIL import Image
 
 from image2sentence.encoders import OnnxEncoder, load_encoder
-from image2sentence.gallery import Gallery, index_pictures
+from image2sentence.gallery import Gallery
 from image2sentence.images import decode_image
+from image2sentence.indexing import index_pictures
 
 BATCH = 32
-AT_LEAST = 512
+MIN_DECODE_SIDE = 512
 
 
 def decode(path: Path) -> Image.Image:
     """A picture as indexing decodes it."""
-    return decode_image(path.read_bytes(), at_least=AT_LEAST).picture
+    return decode_image(path.read_bytes(), at_least=MIN_DECODE_SIDE).picture
 
 
 def index(folder: Path, encoder: OnnxEncoder) -> None:
@@ -63,13 +64,13 @@ def seconds(work: Callable[[], object]) -> float:
 def steps(paths: list[Path], encoder: OnnxEncoder) -> dict[str, float]:
     """Seconds of each step alone, one picture after the other in one thread; the encoder's graph in batches."""
     data = [path.read_bytes() for path in paths]
-    images = [decode_image(content, at_least=AT_LEAST).picture for content in data]
+    images = [decode_image(content, at_least=MIN_DECODE_SIDE).picture for content in data]
     rows = [encoder.prepare(image) for image in images]
     batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
     return {
         "read": seconds(lambda: [path.read_bytes() for path in paths]),
         "hash": seconds(lambda: [hashlib.sha256(content).digest() for content in data]),
-        "decode": seconds(lambda: [decode_image(content, at_least=AT_LEAST) for content in data]),
+        "decode": seconds(lambda: [decode_image(content, at_least=MIN_DECODE_SIDE) for content in data]),
         "resize and normalise": seconds(lambda: [encoder.prepare(image) for image in images]),
         "encoder's graph (one batch's cores)": seconds(
             lambda: [encoder.encode_prepared(batch) for batch in batches]

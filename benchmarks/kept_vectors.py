@@ -22,11 +22,11 @@ from full_size import KINDS, save_vl
 from image2sentence.catalogue import write_catalogue
 from image2sentence.encoders.preprocess import to_pixels
 from image2sentence.images import load_image
-from image2sentence.training import phrases
-from image2sentence.training.loop import Trainer
-from image2sentence.training.pictures import Collection, collect
-from image2sentence.training.query_model import build_query_model
+from image2sentence.training import phrase_bank as phrases
+from image2sentence.training.dataset import Collection, collect
+from image2sentence.training.models.query_model import build_query_model
 from image2sentence.training.settings import TrainSettings
+from image2sentence.training.trainer import Trainer
 from image2sentence.training.vl.base import VisionLanguageModel
 from image2sentence.training.vl.load import load_vl
 

@@ -33,11 +33,13 @@ import numpy as np
 
 from image2sentence.catalogue import write_catalogue
 from image2sentence.encoders import load_encoder
-from image2sentence.gallery import Gallery, index_pictures
-from image2sentence.gallery.ann import AnnSettings
-from image2sentence.gallery.index_file import NAME as INDEX
-from image2sentence.gallery.large import index_state, make_index
-from image2sentence.gallery.store import DATABASE, Content, Entry
+from image2sentence.gallery import Gallery
+from image2sentence.gallery.records import Content, Entry
+from image2sentence.gallery.search.faiss_index import AnnSettings
+from image2sentence.gallery.sqlite.gallery import DATABASE
+from image2sentence.gallery.sqlite.index import index_state, make_index
+from image2sentence.gallery.sqlite.index_file import NAME as INDEX
+from image2sentence.indexing import index_pictures
 
 COUNT = 40_000
 WIDTH = 128

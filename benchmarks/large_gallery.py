@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 
 from image2sentence.encoders import load_encoder
 from image2sentence.gallery import Filter, Searcher, parse_filter
-from image2sentence.gallery.ann import AnnIndex, AnnParameters, AnnSettings, build
-from image2sentence.gallery.column_cache import SortedColumn, positions
-from image2sentence.gallery.rows import Nearby, Rows
+from image2sentence.gallery.filters.in_memory import SortedColumn, positions
+from image2sentence.gallery.search.faiss_index import AnnIndex, AnnParameters, AnnSettings, build
+from image2sentence.gallery.search.vectors import Nearby, Rows
 from million_vectors import Material, clusters, photos
 
 WIDTH = 256

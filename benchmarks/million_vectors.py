@@ -23,9 +23,9 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from image2sentence.encoders import Encoder
-from image2sentence.encoders.base import Vectors
-from image2sentence.gallery.walk import walk
+from image2sentence.encoders.protocols import Vectors
 from image2sentence.images import load_image
+from image2sentence.indexing.walk import walk
 
 QUERIES = 1_000
 WORDS = ("in red", "in blue", "in black", "striped", "with long sleeves", "a dress", "shoes", "for women")

@@ -28,8 +28,8 @@ from typing import Any
 import click
 import numpy as np
 
-from image2sentence.config import LearnerConfig, Preprocessing
-from image2sentence.encoders.folder import TOKENIZER, bundled
+from image2sentence.encoders.config import LearnerConfig, Preprocessing
+from image2sentence.encoders.model_folder import TOKENIZER, bundled
 
 TOKENS, WORDS = 4, 8
 BLIP_IDS, CLIP_IDS = WORDS + 2, 76  # with start and end; CLIP's query has one pseudo-word among its 77
@@ -53,10 +53,10 @@ def build_blip(work: Path) -> None:
     from tokenizers import Tokenizer
     from transformers import BlipConfig, BlipForImageTextRetrieval
 
-    from image2sentence.training import quantise
-    from image2sentence.training.graphs import QueryImageGraph, QueryTextGraph
-    from image2sentence.training.light_text import LightText, LightTextConfig
-    from image2sentence.training.query_model import build_query_model
+    from image2sentence.training.export.graphs import QueryImageGraph, QueryTextGraph
+    from image2sentence.training.export.model_folder import quantize as quantise
+    from image2sentence.training.models.query_model import build_query_model
+    from image2sentence.training.models.text_student import LightText, LightTextConfig
     from image2sentence.training.vl.blip import BlipVL
 
     torch.manual_seed(0)
@@ -91,7 +91,7 @@ def build_clip(work: Path) -> None:
     from tokenizers import Tokenizer
     from transformers import CLIPConfig, CLIPModel
 
-    from image2sentence.training.graphs import GalleryImageGraph, QueryTextGraph
+    from image2sentence.training.export.graphs import GalleryImageGraph, QueryTextGraph
     from image2sentence.training.vl.clip import ClipVL
 
     torch.manual_seed(0)
@@ -114,7 +114,7 @@ def write_image_graph(graph: Any, size: int, path: Path) -> None:
     """Traces pixels (n, 3, size, size) -> all outputs; ONNX Runtime gives them in the graph's order."""
     import torch
 
-    from image2sentence.training.graphs import trace
+    from image2sentence.training.export.graphs import trace
 
     pixels = torch.rand(1, 3, size, size)
     outputs = ["sentence", "attention", "gates"] if type(graph).__name__ == "QueryImageGraph" else ["vectors"]
@@ -125,7 +125,7 @@ def write_text_graph(graph: Any, width: int, path: Path) -> None:
     """Traces sentence and ids -> vectors."""
     import torch
 
-    from image2sentence.training.graphs import trace
+    from image2sentence.training.export.graphs import trace
 
     inputs = (torch.randn(1, TOKENS, width), torch.ones(1, BLIP_IDS, dtype=torch.long))
     names = ["sentence", "ids"]

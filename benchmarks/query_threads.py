@@ -23,7 +23,7 @@ from typing import Any
 import click
 import numpy as np
 
-from image2sentence.encoders.folder import QUERY_IMAGE, QUERY_TEXT, bundled
+from image2sentence.encoders.model_folder import QUERY_IMAGE, QUERY_TEXT, bundled
 from recipes.charts import markdown
 
 VECTORS, TURNS, QUERIES, WARM_UP = 10_000, 3, 30, 5
@@ -56,7 +56,7 @@ SETTINGS = {
 
 def ask(image: Path, text: Path, setting: Setting) -> dict[str, list[float]]:
     """Milliseconds of every stage in `QUERIES` queries, asked one after another."""
-    from image2sentence.gallery.searcher import Searcher
+    from image2sentence.gallery.search.searcher import Searcher
 
     looking, reading = setting.session(image), setting.session(text)
     rng = np.random.default_rng(0)

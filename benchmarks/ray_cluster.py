@@ -18,8 +18,9 @@ from pathlib import Path
 import click
 
 from image2sentence.encoders import load_encoder
-from image2sentence.gallery import Gallery, IndexReport, index_pictures
-from image2sentence.gallery.ray_engine import index_on_ray
+from image2sentence.gallery import Gallery
+from image2sentence.indexing import IndexReport, index_pictures
+from image2sentence.indexing.ray import index_on_ray
 
 try:
     import ray

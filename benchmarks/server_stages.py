@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.server_load import COLOURS, PATTERNS
 from image2sentence.encoders import load_encoder
-from image2sentence.encoders.base import Encoder
+from image2sentence.encoders.protocols import Encoder
 from image2sentence.gallery.opening import open_gallery
 from image2sentence.query import Query
 from image2sentence.server.service import Asked, SearchService

@@ -24,17 +24,18 @@ from PIL import Image
 
 from image2sentence.encoders import OnnxEncoder, load_encoder
 from image2sentence.encoders.preprocess import to_pixels
-from image2sentence.gallery.indexing import index_pictures
-from image2sentence.gallery.searcher import Searcher
-from image2sentence.gallery.store import Content, Entry, Gallery
-from image2sentence.gallery.walk import walk
+from image2sentence.gallery.records import Content, Entry
+from image2sentence.gallery.search.searcher import Searcher
+from image2sentence.gallery.sqlite.gallery import Gallery
 from image2sentence.images import decode_image, load_image
+from image2sentence.indexing.index_pictures import index_pictures
+from image2sentence.indexing.walk import walk
 from recipes.charts import markdown
 
 WORDS = "but in red with long sleeves"
 BATCH = 32
 ROUNDS = 40
-AT_LEAST = 512
+MIN_DECODE_SIDE = 512
 
 
 def medians(stages: dict[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, float]:
@@ -51,7 +52,7 @@ def medians(stages: dict[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[
 
 def query_side(encoder: OnnxEncoder, content: bytes, vectors: int) -> dict[str, float]:
     """Stages of one query, each with its input ready."""
-    picture = decode_image(content, at_least=AT_LEAST).picture
+    picture = decode_image(content, at_least=MIN_DECODE_SIDE).picture
     light, large = encoder.config.query_preprocessing, encoder.config.gallery_preprocessing
     sentence = encoder.encode_sentences([picture])
     query = encoder.encode_queries(sentence, [WORDS])
@@ -60,7 +61,7 @@ def query_side(encoder: OnnxEncoder, content: bytes, vectors: int) -> dict[str, 
     alone = encoder.without_sentences()
     spent = medians(
         {
-            "decode": lambda: decode_image(content, at_least=AT_LEAST),
+            "decode": lambda: decode_image(content, at_least=MIN_DECODE_SIDE),
             "resize and normalise": lambda: to_pixels([picture], light),
             "light encoder + token learner": lambda: encoder.encode_sentences([picture]),
             "text encoder": lambda: encoder.encode_queries(sentence, [WORDS]),
@@ -121,7 +122,7 @@ def _read(file: Path) -> tuple[bytes, bytes]:
 
 
 def _decoded(data: bytes) -> Image.Image:
-    return decode_image(data, at_least=AT_LEAST).picture
+    return decode_image(data, at_least=MIN_DECODE_SIDE).picture
 
 
 def _rows(

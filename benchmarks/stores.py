@@ -20,11 +20,11 @@ from pathlib import Path
 import click
 import numpy as np
 
-from image2sentence.encoders.base import Vectors
+from image2sentence.encoders.protocols import Vectors
+from image2sentence.gallery.base import GalleryStore
 from image2sentence.gallery.opening import open_gallery, open_or_create_gallery
-from image2sentence.gallery.protocol import GalleryStore
-from image2sentence.gallery.searcher import Hit
-from image2sentence.gallery.store import Content, Entry
+from image2sentence.gallery.records import Content, Entry
+from image2sentence.gallery.search.base import Hit
 from million_vectors import clusters
 
 BATCH = 32

@@ -20,12 +20,12 @@ import click
 from PIL import Image
 
 from image2sentence import Answer, Encoder, Gallery, QueryEngine, index_pictures, load_encoder
-from image2sentence.benchmarks import Query
-from image2sentence.benchmarks.attributes import attribute_queries, load_catalogue
-from image2sentence.benchmarks.evaluation import evaluate_attributes
-from image2sentence.benchmarks.labels import Catalogue
 from image2sentence.catalogue import write_catalogue
-from image2sentence.sheet import stack_sheets
+from image2sentence.evaluation import Query
+from image2sentence.evaluation.datasets.attributes import attribute_queries, load_catalogue
+from image2sentence.evaluation.datasets.labels import Catalogue
+from image2sentence.evaluation.evaluate import evaluate_attributes
+from image2sentence.visualize.contact_sheet import stack_sheets
 
 COUNT, SEED = 720, 1
 SHOWCASE = 3  # draws the six queries

@@ -17,8 +17,8 @@ from pathlib import Path
 import click
 
 from image2sentence import Gallery, QueryEngine, index_pictures, load_encoder
-from image2sentence.training.phrases import from_words
-from image2sentence.training.run import TrainRequest, read_settings, train
+from image2sentence.training.phrase_bank import from_words
+from image2sentence.training.train import TrainRequest, read_settings, train
 
 VL = {"blip": "Salesforce/blip-itm-base-coco", "clip": "openai/clip-vit-large-patch14"}
 FREQUENT = 200

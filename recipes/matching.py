@@ -1,6 +1,6 @@
 """Training a small BLIP's matching encoder, on top of towers that already agree.
 
-Learned from the first step together with the contrastive loss, the match head never left its prior (docs/model.md): it
+Learned from the first step together with the contrastive loss, the match head never left its prior (recipes/LOG.md): it
 had nothing to compare. Here the visual tower and the self-attending text encoder stay as they are, so no vector moves;
 only the cross-attention layers and the head learn. Patches are computed once.
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from image2sentence.training.loop import schedule
+from image2sentence.training.trainer import schedule
 from image2sentence.training.vl.base import Words
 from image2sentence.training.vl.blip import BlipVL
 from recipes.towers import Written, normalise

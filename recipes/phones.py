@@ -24,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from image2sentence.catalogue import draw, sample
-from image2sentence.encoders.folder import ModelFolder
+from image2sentence.encoders.model_folder import ModelFolder
 from image2sentence.encoders.preprocess import to_pixels
 from image2sentence.errors import ConfigError
-from image2sentence.training.fixed import FIXED_TEXT, IMAGE_OUTPUTS, TEXT_INPUTS, FixedEncoder
+from image2sentence.training.export.fixed_shape import FIXED_TEXT, IMAGE_OUTPUTS, TEXT_INPUTS, FixedEncoder
 
 PICTURES = 24
 TEXTS = ("in red", "but with long sleeves", "", "with stripes on a white background")
@@ -143,10 +143,10 @@ def _modules(encoder: FixedEncoder) -> dict[str, tuple[Any, tuple[Any, ...]]]:
     """Both torch modules and inputs of their shapes."""
     import torch
 
-    from image2sentence.training.distill_text import restore_text
-    from image2sentence.training.fixed import text_inputs
-    from image2sentence.training.graphs import FixedTextGraph, QueryImageGraph
-    from image2sentence.training.run import Trained
+    from image2sentence.training.export.fixed_shape import text_inputs
+    from image2sentence.training.export.graphs import FixedTextGraph, QueryImageGraph
+    from image2sentence.training.text_distillation import restore_text
+    from image2sentence.training.trained_model import Trained
 
     trained, config = Trained.open(encoder.folder.path), encoder.config
     light = restore_text(trained.folder, trained.vl)

@@ -1,4 +1,4 @@
-"""The pictures of docs/pictures.md: attention for several L, ranked results, and a map of the vector space.
+"""Pictures of what a model does: attention for several L, ranked results, and a map of the vector space.
 
     python -m recipes.pictures --runs runs/miniature
 
@@ -18,15 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from image2sentence.attention import attention_sheet
-from image2sentence.benchmarks.attributes import load_catalogue
-from image2sentence.benchmarks.evaluation import COMPOSED, Evaluation, evaluate_attributes
-from image2sentence.benchmarks.labels import FILE_COLUMN, Catalogue
-from image2sentence.benchmarks.pictures import draw_cases, result_sheet
 from image2sentence.catalogue import write_catalogue
 from image2sentence.encoders import OnnxEncoder, Vectors, load_encoder
+from image2sentence.evaluation.datasets.attributes import load_catalogue
+from image2sentence.evaluation.datasets.labels import FILE_COLUMN, Catalogue
+from image2sentence.evaluation.evaluate import COMPOSED, Evaluation, evaluate_attributes
+from image2sentence.evaluation.examples import draw_cases, result_sheet
 from image2sentence.images import load_image
-from image2sentence.sheet import stack_sheets
+from image2sentence.visualize.attention_maps import attention_sheet
+from image2sentence.visualize.contact_sheet import stack_sheets
 from recipes.charts import COLOURS, new_figure, save_figure
 
 COUNT, SEED = 2_000, 424_242  # the gallery of docs/results.md: products that no model was trained on
@@ -167,7 +167,7 @@ def _save(sheet: Image.Image, path: Path) -> None:
 
 @click.command()
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs/miniature"))
-@click.option("--out", type=click.Path(path_type=Path), default=Path("docs/images"))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/pictures"))
 @click.option("--attention-only", is_flag=True, help="Draw attention maps and nothing that needs a gallery.")
 def main(runs: Path, out: Path, attention_only: bool) -> None:
     """Draws everything into OUT."""

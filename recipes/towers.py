@@ -22,8 +22,8 @@ from torch.nn import functional
 from tqdm import tqdm
 from transformers import BlipForImageTextRetrieval, BlipImageProcessorPil
 
-from image2sentence.training import state
-from image2sentence.training.loop import schedule
+from image2sentence.training import checkpoint as state
+from image2sentence.training.trainer import schedule
 from image2sentence.training.vl.blip import BlipVL
 from image2sentence.training.vl.load import load_vl
 
@@ -237,10 +237,17 @@ def read_towers(folder: Path) -> BlipVL:
     return vl
 
 
-def save_model(model: BlipForImageTextRetrieval, tokenizer: Tokenizer, folder: Path, side: int) -> None:
+def save_model(
+    model: BlipForImageTextRetrieval,
+    tokenizer: Tokenizer,
+    folder: Path,
+    side: int,
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
+) -> None:
     """The standard transformers folder; float16 weights, so that what is frozen is exactly what ships."""
     model.half().save_pretrained(folder)
-    processor = BlipImageProcessorPil(size={"height": side, "width": side}, image_mean=MEAN, image_std=STD)
+    processor = BlipImageProcessorPil(size={"height": side, "width": side}, image_mean=mean, image_std=std)
     processor.save_pretrained(folder)
     tokenizer.no_padding()
     tokenizer.save(str(folder / "tokenizer.json"))

@@ -1,4 +1,4 @@
-"""Makes the bundled model again, from data and seeds to the files in the package and the table in docs/results.md.
+"""Makes the bundled model again, from data and seeds to the files in the package and the table of results.
 
     python -m recipes.bundled --data ../shared/data
 

@@ -20,8 +20,8 @@ import torch
 from tqdm import tqdm
 
 from image2sentence.encoders import load_encoder
-from image2sentence.encoders.base import Vectors, with_sentences
-from image2sentence.encoders.onnx import OnnxEncoder
+from image2sentence.encoders.onnx_encoder import OnnxEncoder
+from image2sentence.encoders.protocols import Vectors, with_sentences
 from image2sentence.images import load_image
 from recipes.bundled.tasks import Task, tasks
 

@@ -12,15 +12,15 @@ from pathlib import Path
 import click
 
 from image2sentence.encoders import load_encoder
-from image2sentence.encoders.folder import CARD, bundled
-from image2sentence.encoders.guide import add_guide
-from image2sentence.training import run
-from image2sentence.training.export import PARITY, ExportOptions
+from image2sentence.encoders.guide_files import add_guide
+from image2sentence.encoders.model_folder import CARD, bundled, write_sealed
+from image2sentence.training import trained_model
+from image2sentence.training.export.model_folder import PARITY, ExportOptions
 from recipes.bundled.guide import SETTINGS, guiding_phrases
 
 VL_FILES = ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json")
 LIMIT = 30_000_000
-SENTENCE_SHARE = 0.4  # of a gallery vector: docs/model.md, "Both sides see the gallery"
+SENTENCE_SHARE = 0.4  # of a gallery vector: docs/method.md, "Sentence share"
 COMPARED = 400  # drawn products on which the shipped graphs answer beside torch
 SHARES = {"phrases-emoji.txt": 4, "modifiers.txt": 4}  # every fourth of these ships, for size
 
@@ -33,7 +33,7 @@ def main(vl: Path, query: Path, material: Path) -> None:
     """Replaces the package's default model."""
     target = bundled()
     small = ExportOptions(int8_storage=True, benchmark=COMPARED, sentence_share=SENTENCE_SHARE)
-    run.export_and_compare(query / "model", target, material / "pictures" / "drawn", None, small)
+    trained_model.export_and_compare(query / "model", target, material / "pictures" / "drawn", None, small)
     (target / PARITY).unlink()  # config.json holds it, too
     add_guide(load_encoder(target), guiding_phrases(), SETTINGS, target)
     (target / "vl").mkdir()
@@ -45,8 +45,8 @@ def main(vl: Path, query: Path, material: Path) -> None:
         (target / "vl" / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
     config = json.loads((target / "config.json").read_text())
     for record in (config["vl"], config["training"]["vl"]):
-        record["name"] = run.BUNDLED_VL  # no path of the machine that trained it
-    (target / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+        record["name"] = trained_model.BUNDLED_VL  # no path of the machine that trained it
+    write_sealed(target / "config.json", config)
     shutil.copyfile(Path(__file__).with_name("card.md"), target / CARD)
     total = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     if total > LIMIT:

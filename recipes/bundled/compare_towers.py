@@ -16,9 +16,9 @@ import click
 import numpy as np
 import torch
 
-from image2sentence.benchmarks.metrics import Interval, bootstrap_interval
 from image2sentence.catalogue import draw, sample
 from image2sentence.encoders.preprocess import to_pixels
+from image2sentence.evaluation.metrics import Interval, bootstrap_interval
 from image2sentence.training.vl.load import load_vl
 from recipes.bundled import data, language
 from recipes.bundled.train_vl import Settings, train

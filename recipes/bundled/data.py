@@ -1,6 +1,6 @@
 """The pictures that the bundled model learns from, as one array, with what is known of each.
 
-Drawn products (this project's own), garment photographs (CC0) and emoji (Apache-2.0 and MIT): see docs/data.md. Held
+Drawn products (this project's own), garment photographs (CC0) and emoji (Apache-2.0 and MIT): docs/model-card.md. Held
 out, and never seen by any training step: every fifth photograph and every fifth emoji subject, by a hash of its name,
 so that the split does not depend on what else is in the folder.
 """
@@ -110,7 +110,7 @@ def anyone(thing: str) -> str:
 def _rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         raise DataError(
-            f"expected the training data's table at {path}; see docs/data.md for what belongs there"
+            f"expected the training data's table at {path}; see CONTRIBUTING.md for what belongs there"
         )
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))

@@ -1,4 +1,4 @@
-"""Measures the bundled model on data kept out of its training, and writes the table into docs/results.md.
+"""Measures the bundled model on data kept out of its training, and writes the table of results.
 
     python -m recipes.bundled.evaluate --data ../shared/data
 
@@ -19,13 +19,13 @@ import click
 import numpy as np
 
 import image2sentence
-from image2sentence.benchmarks.attributes import attribute_queries, load_catalogue
-from image2sentence.benchmarks.evaluation import Evaluation, evaluate, evaluate_attributes
-from image2sentence.benchmarks.labels import FILE_COLUMN, Catalogue
-from image2sentence.benchmarks.metrics import average_precision_at, bootstrap_interval
 from image2sentence.catalogue import write_catalogue
 from image2sentence.encoders import Encoder, load_encoder
-from image2sentence.gallery.searcher import Searcher
+from image2sentence.evaluation.datasets.attributes import attribute_queries, load_catalogue
+from image2sentence.evaluation.datasets.labels import FILE_COLUMN, Catalogue
+from image2sentence.evaluation.evaluate import Evaluation, evaluate, evaluate_attributes
+from image2sentence.evaluation.metrics import average_precision_at, bootstrap_interval
+from image2sentence.gallery.search.searcher import Searcher
 from image2sentence.images import load_image
 from recipes.bundled import data, words
 from recipes.bundled.material import link
@@ -179,7 +179,7 @@ def table(evaluations: Mapping[str, Evaluation]) -> str:
 @click.option("--data", "folder", type=click.Path(path_type=Path), default=Path("../shared/data"))
 @click.option("--model", type=click.Path(path_type=Path), default=None)
 @click.option("--work", type=click.Path(path_type=Path), default=Path("runs/evaluate"))
-@click.option("--out", type=click.Path(path_type=Path), default=Path("docs/results.md"))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/evaluate/results.md"))
 def main(folder: Path, model: Path | None, work: Path, out: Path) -> None:
     """Writes the results of the bundled model to OUT."""
     encoder = load_encoder(model)

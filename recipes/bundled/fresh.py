@@ -15,12 +15,12 @@ from pathlib import Path
 import click
 import numpy as np
 
-from image2sentence.benchmarks.attributes import attribute_queries, load_catalogue
-from image2sentence.benchmarks.evaluation import COMPOSED, Evaluation, evaluate
 from image2sentence.catalogue import write_catalogue
 from image2sentence.encoders import load_encoder
-from image2sentence.encoders.folder import ModelFolder
-from image2sentence.encoders.onnx import OnnxEncoder
+from image2sentence.encoders.model_folder import ModelFolder
+from image2sentence.encoders.onnx_encoder import OnnxEncoder
+from image2sentence.evaluation.datasets.attributes import attribute_queries, load_catalogue
+from image2sentence.evaluation.evaluate import COMPOSED, Evaluation, evaluate
 from image2sentence.images import load_image
 from recipes.bundled.evaluate import CHANGES, COUNT, DOUBLE
 

@@ -33,7 +33,9 @@ def read_weights(path: Path) -> Weights:
         click.ClickException: there is no such file, or no reader for it is installed.
     """
     if not path.is_file():
-        raise click.ClickException(f"expected MobileNetV2 at {path}; see docs/data.md for what belongs there")
+        raise click.ClickException(
+            f"expected MobileNetV2 at {path}; see CONTRIBUTING.md for what belongs there"
+        )
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:

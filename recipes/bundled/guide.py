@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 
 from image2sentence.catalogue import attributes as drawn
-from image2sentence.config import GuideConfig
+from image2sentence.encoders.config import GuideConfig
 from recipes.bundled.words import PATTERN_ADJECTIVES, SYNONYMS
 
 # How well the nearest phrase fits (dot product): nineteen of twenty drawn products from 0.52 up, half of the
 # photographs below 0.49, nine in ten of fashion's below 0.54, nineteen of twenty emoji below 0.50. Those are left to
-# the sentence (docs/model.md).
+# the sentence (recipes/LOG.md).
 SETTINGS = GuideConfig(neighbours=1, temperature=0.05, low=0.52, high=0.62, residual=0.1)
 
 

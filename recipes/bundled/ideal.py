@@ -18,13 +18,13 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from image2sentence.config import LearnerConfig
-from image2sentence.encoders.folder import bundled
+from image2sentence.encoders.config import LearnerConfig
+from image2sentence.encoders.model_folder import bundled
+from image2sentence.training.distributed import Processes
+from image2sentence.training.models.token_learner import Sentence
 from image2sentence.training.objective import Draws, Objective
-from image2sentence.training.phrases import PhraseBank, WordLists, build_bank
-from image2sentence.training.processes import Processes
+from image2sentence.training.phrase_bank import PhraseBank, WordLists, build_bank
 from image2sentence.training.settings import Target, TrainSettings
-from image2sentence.training.token_learner import Sentence
 from image2sentence.training.vl.base import VisionLanguageModel
 from image2sentence.training.vl.load import load_vl
 from recipes.bundled import material

@@ -7,7 +7,7 @@ caption for a negative.
 
 A caption either describes (a subset of the attributes, negations included) or *edits another description*: "a red
 shirt with short sleeves but blue" is true of blue shirts with short sleeves. The edits teach the text encoder that
-the words that come last have the last word (METHOD: "edits of another description").
+the words that come last have the last word (edits of another description).
 """
 
 from __future__ import annotations

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import click
 
-from image2sentence.benchmarks.attributes import load_catalogue
-from image2sentence.benchmarks.evaluation import COMPOSED, Evaluation, evaluate_attributes
 from image2sentence.catalogue import write_catalogue
 from image2sentence.encoders import OnnxEncoder, load_encoder
-from image2sentence.encoders.folder import bundled
+from image2sentence.encoders.model_folder import bundled
+from image2sentence.evaluation.datasets.attributes import load_catalogue
+from image2sentence.evaluation.evaluate import COMPOSED, Evaluation, evaluate_attributes
 from recipes.bundled.__main__ import step
 from recipes.bundled.evaluate import COUNT, SEED
 from recipes.charts import markdown

@@ -115,7 +115,7 @@ def banks(data_folder: Path) -> dict[str, list[str]]:
     """The phrase banks: every drawn kind in every colour, pattern and sleeve; photographed kinds; names of emoji.
 
     That each product has its own phrase, in plain words, matters more than anything else about a bank, and what its
-    phrases leave unsaid is for the residual to keep: little of a drawn product, much of an emoji (docs/model.md).
+    phrases leave unsaid is for the residual to keep: little of a drawn product, much of an emoji (recipes/LOG.md).
     """
     kinds = itertools.product(language.PHOTO_TYPES, language.VALUES["colour"])
     emoji = (emoji_phrase(record) for _, record in data.emoji_records(data_folder, held=False))

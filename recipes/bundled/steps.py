@@ -5,7 +5,7 @@
 The pictures' step of a change, from value a to value b of an attribute, is the difference of the mean vectors of the
 training emoji that show b and of those that show a, of subjects that have both. The text's is T(c m) - T(c), with c a
 phrase of the bank that says a and m the words for b, averaged over phrases. A composed query can only move as the text
-encoder does, so where the two disagree distillation has nothing good to teach (docs/model.md). A minute on two CPU
+encoder does, so where the two disagree distillation has nothing good to teach (recipes/LOG.md). A minute on two CPU
 cores.
 """
 

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from image2sentence.encoders.folder import bundled
-from image2sentence.training.phrases import WordLists, build_bank
+from image2sentence.encoders.model_folder import bundled
+from image2sentence.training.phrase_bank import WordLists, build_bank
 from image2sentence.training.settings import Target
 from image2sentence.training.vl.base import VisionLanguageModel
 from image2sentence.training.vl.load import load_vl

@@ -15,13 +15,13 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from image2sentence.benchmarks.attributes import attribute_queries
-from image2sentence.benchmarks.labels import FILE_COLUMN, Catalogue, load_catalogue
-from image2sentence.benchmarks.metrics import average_precision_at
-from image2sentence.benchmarks.protocol import Query
 from image2sentence.catalogue import write_catalogue
 from image2sentence.encoders import load_encoder
 from image2sentence.encoders.preprocess import to_pixels
+from image2sentence.evaluation.datasets.attributes import attribute_queries
+from image2sentence.evaluation.datasets.labels import FILE_COLUMN, Catalogue, load_catalogue
+from image2sentence.evaluation.metrics import average_precision_at
+from image2sentence.evaluation.protocol import Query
 from image2sentence.images import load_image
 from image2sentence.training.vl.base import VisionLanguageModel
 from recipes.bundled.evaluate import CHANGES, COUNT, SEED, emoji_files, photograph_folder

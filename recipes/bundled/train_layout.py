@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from image2sentence.training import state
-from image2sentence.training.loop import schedule
+from image2sentence.training import checkpoint as state
+from image2sentence.training.trainer import schedule
 from image2sentence.training.vl.blip import BlipVL
 from image2sentence.training.vl.conv_blip import ConvVisionModel
 from recipes.bundled import data, language, variants

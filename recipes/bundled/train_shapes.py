@@ -4,7 +4,7 @@
 
 The tower knows the shapes that our pictures have taught it. MobileNetV2 (general.py) knows more of them, and where they
 are. A branch of two blocks learns to say what its maps say, on pictures without labels and their variants; train_layout
-then has the head read it. A trial and no stage of the bundled model: docs/model.md has what it gave. The tower itself
+then has the head read it. A trial and no stage of the bundled model: recipes/LOG.md has what it gave. The tower itself
 stands still, so both maps are computed once. Ten minutes on two CPU cores, 5 GB of memory.
 """
 
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from image2sentence.images import load_image
-from image2sentence.training.loop import schedule
+from image2sentence.training.trainer import schedule
 from image2sentence.training.vl.blip import BlipVL
 from image2sentence.training.vl.conv_blip import ConvVisionModel
 from recipes.bundled import general

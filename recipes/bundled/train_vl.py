@@ -90,7 +90,7 @@ SECOND = Settings(
     meanings=1.0,
     shares=(0.38, 0.2, 0.42),
     photo_crop=0.55,
-    early=1_000,  # subjects never seen are best known there, seen products in the end (docs/model.md)
+    early=1_000,  # subjects never seen are best known there, seen products in the end (recipes/LOG.md)
     early_share=0.35,
 )
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from image2sentence.training.loop import schedule
+from image2sentence.training.trainer import schedule
 from image2sentence.training.vl.blip import BlipVL
 from recipes.bundled import data, language
 from recipes.bundled.train_vl import Batches, Settings, picture_vectors

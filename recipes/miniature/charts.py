@@ -9,8 +9,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from image2sentence.training.light import build_light
-from image2sentence.training.light_table import multiply_adds
+from image2sentence.training.models.cost_table import multiply_adds
+from image2sentence.training.models.light_encoders import build_light
 from recipes.miniature.outcomes import Outcome, TaskOutcomes
 from recipes.miniature.variants import ISA, LIGHT
 

@@ -18,14 +18,14 @@ from typing import Any
 import click
 from PIL import Image
 
-from image2sentence.benchmarks.attributes import attribute_queries
-from image2sentence.benchmarks.evaluation import Evaluation, evaluate, evaluate_attributes
-from image2sentence.benchmarks.labels import FILE_COLUMN, Catalogue, load_catalogue
-from image2sentence.benchmarks.report import ModelDescription, write_document
-from image2sentence.config import GuideConfig
 from image2sentence.encoders import Encoder, load_encoder
-from image2sentence.encoders.guide import add_guide, read_phrases
+from image2sentence.encoders.config import GuideConfig
+from image2sentence.encoders.guide_files import add_guide, read_phrases
 from image2sentence.errors import DataError
+from image2sentence.evaluation.datasets.attributes import attribute_queries
+from image2sentence.evaluation.datasets.labels import FILE_COLUMN, Catalogue, load_catalogue
+from image2sentence.evaluation.evaluate import Evaluation, evaluate, evaluate_attributes
+from image2sentence.evaluation.report import ModelDescription, write_document
 from image2sentence.images import load_image
 from recipes.bundled.guide import SETTINGS, guiding_phrases
 from recipes.miniature.product_lines import DETAILS, write_lines

@@ -6,7 +6,7 @@
 Distractors are real first: the other fashion photographs (without those that some query asks for), then photographs of
 clothing, then emoji. When they run out, vectors are drawn from the local Gaussian around real ones (`expand`); how like
 real ones they are is measured and printed. The second command times single queries on the vectors that the first one
-left; run it on a quiet machine. Then the document, docs/gallery_growth.md, is written anew.
+left; run it on a quiet machine. Then RUNS/gallery_growth.md is written anew.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from image2sentence.benchmarks.attributes import attribute_queries, hold_out
-from image2sentence.benchmarks.evaluation import COMPOSED, FULL_TEXT, SUM, Evaluation, evaluate
-from image2sentence.benchmarks.labels import FILE_COLUMN, Catalogue, load_catalogue
-from image2sentence.benchmarks.metrics import (
+from image2sentence.encoders.protocols import Encoder, Vectors
+from image2sentence.evaluation.datasets.attributes import attribute_queries, hold_out
+from image2sentence.evaluation.datasets.labels import FILE_COLUMN, Catalogue, load_catalogue
+from image2sentence.evaluation.evaluate import COMPOSED, FULL_TEXT, SUM, Evaluation, evaluate
+from image2sentence.evaluation.metrics import (
     Interval,
     Scores,
     average_precision_at,
@@ -37,10 +38,10 @@ from image2sentence.benchmarks.metrics import (
     ranks_of_first,
     recall_at,
 )
-from image2sentence.benchmarks.protocol import Benchmark
-from image2sentence.benchmarks.ranking import relevance
-from image2sentence.encoders.base import Encoder, Vectors
-from image2sentence.gallery.searcher import Hit, Searcher
+from image2sentence.evaluation.protocol import Benchmark
+from image2sentence.evaluation.ranking import relevance
+from image2sentence.gallery.search.base import Hit
+from image2sentence.gallery.search.searcher import Searcher
 from image2sentence.images import load_image
 from recipes.charts import draw_line, markdown, new_figure, save_figure, shown
 from recipes.miniature.models import trained
@@ -338,7 +339,7 @@ class Report:
         save_figure(figure, path)
 
     def document(self) -> str:
-        """docs/gallery_growth.md."""
+        """The document: tables, chart and what the drawn vectors are like."""
         own, like = self.accuracy, self.accuracy["likeness"]
         real, gap = own["real distractors"], like["difference"]
         parts = [
@@ -373,7 +374,7 @@ def _cell(times: Mapping[str, float] | None) -> str:
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), default=Path("../shared/data"))
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs/miniature"))
-@click.option("--docs", type=click.Path(path_type=Path), default=Path("docs"))
+@click.option("--docs", type=click.Path(path_type=Path), default=Path("runs/miniature"))
 @click.option("--latency", is_flag=True, help="Time queries, on vectors that are there already.")
 def main(data: Path, runs: Path, docs: Path, latency: bool) -> None:
     """Measures what is missing, then writes the document if both halves are there."""

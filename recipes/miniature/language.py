@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from image2sentence.benchmarks.attributes import FALLBACK_TEMPLATE, TEMPLATES
+from image2sentence.evaluation.datasets.attributes import FALLBACK_TEMPLATE, TEMPLATES
 from recipes.miniature.worlds import Record, World
 
 JOINTS = (" but ", ", ", " ", ", but ", " now ")

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from image2sentence.benchmarks.evaluation import FULL_TEXT, SUM
-from image2sentence.benchmarks.metrics import Interval, bootstrap_interval
+from image2sentence.evaluation.evaluate import FULL_TEXT, SUM
+from image2sentence.evaluation.metrics import Interval, bootstrap_interval
 
 Values = NDArray[np.float64]
 

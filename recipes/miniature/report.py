@@ -1,4 +1,4 @@
-"""Makes docs/experiments.md and its charts out of what `recipes.miniature.evaluate` found.
+"""Makes the tables of all experiments and their charts out of what `recipes.miniature.evaluate` found.
 
 python -m recipes.miniature.report --runs runs/miniature
 """
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import click
 
-from image2sentence.benchmarks.evaluation import FULL_TEXT, IMAGE_ONLY, SUM, TEXT_ONLY
-from image2sentence.benchmarks.metrics import Interval, paired_difference
+from image2sentence.evaluation.evaluate import FULL_TEXT, IMAGE_ONLY, SUM, TEXT_ONLY
+from image2sentence.evaluation.metrics import Interval, paired_difference
 from recipes.miniature import charts
 from recipes.miniature.outcomes import Outcome, TaskOutcomes, ratio, read
 from recipes.miniature.variants import ALL_MSE, GUIDED, ISA, MAPPER, OURS, PAPER, SYMMETRIC
@@ -169,7 +169,7 @@ def document(tasks: dict[tuple[str, str], TaskOutcomes], text: Path) -> str:
 
 @click.command()
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs/miniature"))
-@click.option("--out", type=click.Path(path_type=Path), default=Path("docs/experiments.md"))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/miniature/experiments.md"))
 def main(runs: Path, out: Path) -> None:
     """Writes OUT and the charts beside it, in images/."""
     tasks = load(runs)

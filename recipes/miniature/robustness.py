@@ -2,8 +2,8 @@
 
     python -m recipes.miniature.robustness --data ../shared/data --runs runs/miniature
 
-Measures the bundled model on drawn products (docs/robustness.md) and the fashion models of `train_queries fashion`
-(docs/robustness-fashion.md), both on colour change. `--only drawn` needs no model but the bundled one. The gallery
+Measures the bundled model on drawn products (robustness.md) and the fashion models of `train_queries fashion`
+(robustness-fashion.md), both on colour change. `--only drawn` needs no model but the bundled one. The gallery
 stays clean, and so does the weight of the sum: who asks does not say how bad the picture is. Interrupt it at any time;
 settings that were measured are not measured again.
 """
@@ -25,8 +25,10 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 from tqdm import tqdm
 
-from image2sentence.benchmarks.attributes import attribute_queries, hold_out, load_catalogue
-from image2sentence.benchmarks.evaluation import (
+from image2sentence.catalogue import write_catalogue
+from image2sentence.encoders import Encoder, load_encoder
+from image2sentence.evaluation.datasets.attributes import attribute_queries, hold_out, load_catalogue
+from image2sentence.evaluation.evaluate import (
     COMPOSED,
     IMAGE_ONLY,
     SUM,
@@ -35,10 +37,8 @@ from image2sentence.benchmarks.evaluation import (
     Opener,
     evaluate,
 )
-from image2sentence.benchmarks.metrics import Interval
-from image2sentence.benchmarks.protocol import Benchmark
-from image2sentence.catalogue import write_catalogue
-from image2sentence.encoders import Encoder, load_encoder
+from image2sentence.evaluation.metrics import Interval
+from image2sentence.evaluation.protocol import Benchmark
 from image2sentence.images import load_image
 from recipes.charts import draw_line, markdown, new_figure, save_figure, shown
 from recipes.miniature.models import trained
@@ -283,7 +283,7 @@ def document(name: str, result: dict[str, Any]) -> str:
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), default=Path("../shared/data"))
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs/miniature"))
-@click.option("--docs", type=click.Path(path_type=Path), default=Path("docs"))
+@click.option("--docs", type=click.Path(path_type=Path), default=Path("runs/miniature"))
 @click.option("--only", type=click.Choice(list(DOCUMENTS)), help="Measure this one alone.")
 def main(data: Path, runs: Path, docs: Path, only: str | None) -> None:
     """Measures what is missing, then writes the documents."""

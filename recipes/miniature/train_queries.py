@@ -19,8 +19,8 @@ from pathlib import Path
 
 import click
 
-from image2sentence.benchmarks.labels import FILE_COLUMN
 from image2sentence.catalogue import write_catalogue
+from image2sentence.evaluation.datasets.labels import FILE_COLUMN
 from recipes.miniature.language import modifiers, phrases
 from recipes.miniature.variants import COMMON, LIGHT, OVERRIDES, VARIANTS, Variant
 from recipes.miniature.worlds import WORLDS, World

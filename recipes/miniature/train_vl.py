@@ -3,7 +3,7 @@
     python -m recipes.miniature.train_vl fashion --data ../shared/data --out runs/miniature
 
 Interrupt it at any time; the same command goes on from the last saved step. The weights are for measuring: they are
-not shipped, and the fashion photographs' licence would not allow it (docs/data.md).
+not shipped, and the fashion photographs' licence would not allow it (docs/model-card.md).
 """
 
 from __future__ import annotations

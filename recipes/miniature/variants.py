@@ -142,7 +142,7 @@ LIGHT = {"fashion": "tiny/80@bundled", "emoji": "tiny/64@bundled", "drawn": "tin
 OVERRIDES: dict[str, dict[str, Any]] = {
     # What has to be kept of an emoji is which of 1,300 it is, and every part of it may tell.
     "emoji": {"residual": 0.5, "steps": 400, "smallest_crop": 0.9, "flip": False},
-    # The bundled matching encoder is weak (docs/model.md), and its tower the dearest of the three worlds; of its plain
+    # The bundled matching encoder is weak (recipes/LOG.md), and its tower the dearest of the three worlds; of its plain
     # phrases the second nearest is always wrong in something.
     "drawn": {"lar": "off", "pseudo_captions": 1},
 }

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from image2sentence.benchmarks.labels import FILE_COLUMN, Catalogue, load_catalogue
+from image2sentence.evaluation.datasets.labels import FILE_COLUMN, Catalogue, load_catalogue
 from image2sentence.images import load_image
 from recipes.bundled.data import held_out, subject
 
