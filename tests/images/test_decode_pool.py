@@ -96,6 +96,15 @@ def test_what_takes_too_long_is_ended_and_named(decoders: DecodePool) -> None:
     assert pid_of(decoders) != first
 
 
+@pytest.mark.parametrize("seconds", [0.3, 0.5, 0.7])
+def test_the_deadline_holds_for_the_first_picture_of_a_process(decoders: DecodePool, seconds: float) -> None:
+    for _ in range(2):  # the second finds a process that has to be started, and a watcher that waits already
+        start = time.monotonic()
+        with pytest.raises(ImageError, match=f"it took longer than {seconds} s to decode"):
+            decoders.decode(SLOW, limits=DecodeLimits(seconds=seconds))
+        assert time.monotonic() - start < seconds + 5
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit the address space")
 def test_what_takes_too_much_memory_is_refused_and_named(decoders: DecodePool) -> None:
     content = saved(Image.new("L", (8_000, 5_000)), "PNG")

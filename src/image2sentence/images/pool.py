@@ -118,7 +118,7 @@ class DecodePool:
                 if self._interruptions != began:
                     raise DecodingStoppedError("decoding was stopped")
             self._idle = [one for one in self._idle if one.is_alive]
-            one = self._idle.pop() if self._idle else _Worker()
+            one = self._idle.pop() if self._idle else _Worker(self._changed)
             self._busy.add(one)
             self._held += cost
             if not self._watching:
@@ -156,6 +156,7 @@ class DecodePool:
             with self._changed:
                 if not self._watching:
                     return
+                now = time.monotonic()
                 nearest = [one.deadline - now for one in self._busy]
                 nearest += [one.idle_since + IDLE_SECONDS - now for one in self._idle]
                 self._changed.wait(min(max(min(nearest, default=IDLE_SECONDS), 0.01), IDLE_SECONDS))
@@ -164,6 +165,9 @@ class DecodePool:
 class _Worker:
     """One process; it is started with its first picture.
 
+    Args:
+        changed: The pool's condition; its watcher is woken whenever a deadline is set.
+
     Attributes:
         job: Number of the picture that it works on, or will next: who kills it for one does not hit another.
         deadline: When that has to be done, by the monotonic clock.
@@ -171,7 +175,8 @@ class _Worker:
         idle_since: When the last one was done.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, changed: threading.Condition) -> None:
+        self._changed = changed
         self.job = 0
         self.deadline = float("inf")
         self.seconds = 0.0
@@ -191,8 +196,7 @@ class _Worker:
             process = self._started()
             assert process.stdin is not None
             assert process.stdout is not None
-            self.seconds = request.limits.seconds
-            self.deadline = time.monotonic() + self.seconds
+            self._must_end_within(request.limits.seconds)
             worker.write_request(process.stdin, request)
             return _answer(process.stdout, request.limits)
         except (OSError, EOFError, ValueError) as error:
@@ -225,11 +229,16 @@ class _Worker:
                 with suppress(OSError):
                     stream.close()
 
+    def _must_end_within(self, seconds: float) -> None:
+        with self._changed:
+            self.seconds = seconds
+            self.deadline = time.monotonic() + seconds
+            self._changed.notify_all()
+
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is not None:
             return self._process
-        self.seconds = _START_SECONDS
-        self.deadline = time.monotonic() + _START_SECONDS
+        self._must_end_within(_START_SECONDS)
         process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, *sys.path],
             stdin=subprocess.PIPE,
