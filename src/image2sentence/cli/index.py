@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -165,6 +165,7 @@ def _print_report(report: IndexReport, gallery: str, size: int) -> None:
     click.echo(f"{report.seconds:.1f} s, {report.rate:.0f} pictures/s encoded")
     _print_reasons("could not be read", report.failed)
     _print_reasons("folders that could not be listed", report.unreadable_folders)
+    _print_reasons("passed over, since another indexed folder holds them", report.elsewhere)
     if report.undated:
         click.echo(f"without a date: {report.undated:,} of the pictures encoded")
     if report.skipped_other:
@@ -199,14 +200,15 @@ def _print_metadata(joined: MetadataReport) -> None:
         click.echo(f"  {joined.unmatched:,} rows name no picture here: {shown}")
 
 
-def _print_reasons(title: str, reasons: list[tuple[Place, str]]) -> None:
+def _print_reasons(title: str, reasons: Sequence[tuple[Place, str] | Place]) -> None:
     from image2sentence.images import display_path
 
     if not reasons:
         return
     click.echo(f"{title}:")
-    for path, reason in reasons[:LISTED]:
-        click.echo(f"  {display_path(path)}: {reason}")
+    for one in reasons[:LISTED]:
+        path, reason = one if isinstance(one, tuple) else (one, "")
+        click.echo(f"  {display_path(path)}" + (f": {reason}" if reason else ""))
     if len(reasons) > LISTED:
         click.echo(f"  ... and {len(reasons) - LISTED:,} more; --json lists all")
 

@@ -14,6 +14,7 @@ import os
 import posixpath
 import re
 import tarfile
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeAlias
@@ -24,6 +25,9 @@ from image2sentence.images import MAX_BYTES, open_regular, printable, read_regul
 
 Place: TypeAlias = Path | str
 """A local path, or a URL such as `s3://bucket/folder/cat.jpg`."""
+
+Identity: TypeAlias = tuple[int, int]
+"""Device and inode of a file or folder."""
 
 SHARD = ".tar"
 
@@ -73,12 +77,23 @@ def as_place(name: str | os.PathLike[str]) -> Place:
         GalleryError: a URL that holds a password, several URLs chained, or a protocol that is not allowed.
     """
     if not is_url(name):
-        return Path(os.path.abspath(name))
+        return _absolute(os.fspath(name))
     url = os.fspath(name)
     if url.lower().startswith("file://") and "::" not in url:
-        return Path(os.path.abspath(url[len("file://") :]))
+        return _absolute(url[len("file://") :])
     check_url(url)
     return url.rstrip("/") if url.rstrip("/").partition("://")[2] else url
+
+
+def _absolute(name: str) -> Path:
+    """An absolute path without `..`, which behind a link means the folder above the one that the link leads to."""
+    lexical, parts = Path(os.path.abspath(name)), Path(name).parts
+    if ".." in parts:
+        end = len(parts) - parts[::-1].index("..")
+        real = Path(os.path.realpath(Path(*parts[:end])), *parts[end:])
+        if identity(real) not in (None, identity(lexical)):
+            return real
+    return lexical
 
 
 def check_url(url: str) -> None:
@@ -118,6 +133,38 @@ def stored_place(name: str) -> Place:
 def may_exist(place: Place) -> bool:
     """Whether an indexed place is still there; what is behind a URL is not asked, and taken to be."""
     return not isinstance(place, Path) or place.is_dir() or _is_local_shard(place)
+
+
+def identity(place: Place) -> Identity | None:
+    """What tells files and folders apart whatever they are called; None for URLs and for what is not there."""
+    if not isinstance(place, Path):
+        return None
+    try:
+        status = os.stat(place)
+    except (OSError, ValueError):
+        return None
+    return (status.st_dev, status.st_ino) if status.st_ino else None
+
+
+def known_as(place: Place, roots: Iterable[Place]) -> Place | None:
+    """The root that a place is, under whatever name: through a link, a second mount, in capitals; None: none."""
+    candidates = list(roots)
+    if place in candidates:
+        return place
+    own = identity(place)
+    return next((root for root in candidates if own is not None and identity(root) == own), None)
+
+
+def lies_within(inner: Place, outer: Place) -> bool:
+    """Whether a place is below another one, links and mounts followed where both are there."""
+    if isinstance(inner, Path) and isinstance(outer, Path):
+        own = identity(outer)
+        real = Path(os.path.realpath(inner))
+        return inner != outer and (
+            inner.is_relative_to(outer)
+            or any(own is not None and identity(above) == own for above in real.parents)
+        )
+    return str(inner).startswith(str(outer).rstrip("/") + "/")
 
 
 def joined(root: Place, path: str) -> Place:

@@ -28,7 +28,7 @@ from image2sentence.gallery.locations import Place, is_url
 from image2sentence.gallery.records import Content, Entry, Known, Picture
 from image2sentence.gallery.sqlite.gallery import Gallery
 from image2sentence.images import MIN_DECODE_SIDE, display_path, load_image, own_pool, printable, read_regular
-from image2sentence.indexing.index_pictures import picture_source
+from image2sentence.indexing.overlap import picture_source
 from image2sentence.indexing.pipeline import ReadAhead
 from image2sentence.indexing.run import TAKEN, DateColumn
 

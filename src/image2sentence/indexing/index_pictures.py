@@ -11,20 +11,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from itertools import chain
-from pathlib import Path
 from typing import TypeAlias
 
 from image2sentence.encoders.protocols import Encoder
-from image2sentence.errors import ConfigError, GalleryError
+from image2sentence.errors import ConfigError
 from image2sentence.gallery.base import GalleryStore
-from image2sentence.gallery.locations import Place, may_exist
-from image2sentence.images import MAX_PIXELS, MIN_DECODE_SIDE, display_path, own_pool
+from image2sentence.images import MAX_PIXELS, MIN_DECODE_SIDE, own_pool
+from image2sentence.indexing.overlap import OtherRoots, picture_source
 from image2sentence.indexing.pipeline import EncodeAndWrite
 from image2sentence.indexing.reader import Inputs, Reader, read_ahead, read_shards
-from image2sentence.indexing.run import IndexReport, Run
-from image2sentence.indexing.sources import Source, open_source
+from image2sentence.indexing.report import IndexReport
+from image2sentence.indexing.run import Run
 
-__all__ = ["MIN_DECODE_SIDE", "IndexReport", "Progress", "index_pictures", "picture_source"]
+__all__ = ["MIN_DECODE_SIDE", "IndexReport", "Progress", "index_pictures"]
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (files dealt with, files to deal with) as the run goes on."""
@@ -53,7 +52,8 @@ def index_pictures(
 
     Args:
         pictures: A folder, a URL that fsspec reads, or a .tar file in either. A gallery can hold several, none
-            inside another.
+            inside another. A folder that it holds under another name (a link) is that one; folders below that
+            another one of the gallery holds are passed over.
         gallery: Opened for writing, made with this encoder.
         encoder: Gives the vectors.
         batch_size: Pictures encoded and committed at once; fewer where they are so large that they take more
@@ -83,7 +83,7 @@ def index_pictures(
             raise ConfigError(f"{name} must be at least 1, got {value}")
     gallery.require(encoder.fingerprint, encoder.width)
     source = picture_source(pictures, gallery)
-    found = source.walk(gallery.own_folder)
+    found = source.walk(gallery.own_folder, OtherRoots(gallery, source.place).passed)
     inputs = Inputs(encoder)
     reader = Reader(
         source, inputs, lambda sha256: gallery.find_content(sha256) is not None, at_least, max_pixels
@@ -113,25 +113,3 @@ def _decoding_ends_with_the_run() -> Iterator[None]:
     except BaseException:
         own_pool().interrupt()
         raise
-
-
-def picture_source(pictures: str | os.PathLike[str], gallery: GalleryStore) -> Source:
-    """What PICTURES names, if it overlaps nothing that the gallery holds. Raises GalleryError."""
-    source = open_source(pictures)
-    for root in gallery.roots().values():
-        if (
-            root != source.place
-            and may_exist(root)
-            and (_within(root, source.place) or _within(source.place, root))
-        ):
-            raise GalleryError(
-                f"{display_path(source.place)} overlaps {display_path(root)}, which this gallery holds already: "
-                "index that folder, or make another gallery"
-            )
-    return source
-
-
-def _within(inner: Place, outer: Place) -> bool:
-    if isinstance(inner, Path) and isinstance(outer, Path):
-        return inner.is_relative_to(outer)
-    return str(inner).startswith(str(outer).rstrip("/") + "/")

@@ -24,7 +24,8 @@ from image2sentence.gallery.base import GalleryStore
 from image2sentence.gallery.locations import Place, joined
 from image2sentence.gallery.records import Content
 from image2sentence.images import MAX_PIXELS, MIN_DECODE_SIDE, printable
-from image2sentence.indexing.index_pictures import Progress, picture_source
+from image2sentence.indexing.index_pictures import Progress
+from image2sentence.indexing.overlap import OtherRoots, picture_source
 from image2sentence.indexing.pipeline import EncodeAndWrite
 from image2sentence.indexing.reader import (
     BATCH_BYTES,
@@ -36,7 +37,8 @@ from image2sentence.indexing.reader import (
     read_ahead,
     read_shards,
 )
-from image2sentence.indexing.run import IndexReport, Run
+from image2sentence.indexing.report import IndexReport
+from image2sentence.indexing.run import Run
 from image2sentence.indexing.sources import Source
 from image2sentence.indexing.walk import FoundFile
 
@@ -97,7 +99,7 @@ def index_on_ray(
         raise ConfigError(f"workers and batch_size must be at least 1, got {workers} and {batch_size}")
     gallery.require(encoder.fingerprint, encoder.width)
     source = picture_source(pictures, gallery)
-    found = source.walk(gallery.own_folder)
+    found = source.walk(gallery.own_folder, OtherRoots(gallery, source.place).passed)
     task = Task(source, make_encoder, encoder.fingerprint, batch_size, at_least, max_pixels)
     with closing(EncodeAndWrite(1)) as line:
         run = Run(

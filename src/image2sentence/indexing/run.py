@@ -17,6 +17,7 @@ from image2sentence.gallery.records import Content, Entry, Known
 from image2sentence.images import display_path
 from image2sentence.indexing.pipeline import EncodeAndWrite
 from image2sentence.indexing.reader import BATCH_BYTES, Decoded, Input, Inputs, Outcome, ShardEnd
+from image2sentence.indexing.report import IndexReport
 from image2sentence.indexing.sources import shard_path
 from image2sentence.indexing.walk import UNSEEN, FoundFile, Walk
 
@@ -31,57 +32,6 @@ MAX_FORGOTTEN_SHARE = 0.5
 _MIN_REFUSED = (
     10  # files; where fewer are missing, and others are there, they are forgotten whatever their share
 )
-
-
-@dataclass(frozen=True)
-class IndexReport:
-    """What an indexing run found and did. found = encoded + unchanged + moved + duplicates + len(failed).
-
-    Attributes:
-        found: Files with a picture's ending below the folder, and members of shards.
-        encoded: Pictures encoded and committed.
-        unchanged: Known pictures with the same content as before; not opened unless time or size changed.
-        moved: Pictures known under a name that is gone; they keep their id.
-        duplicates: New or changed files whose content the gallery holds already; they share its vector.
-        deleted: Pictures forgotten because their file is gone.
-        failed: Files that cannot be read as pictures, with the reason, including those that failed before.
-        unreadable_folders: Folders that cannot be listed, with the reason; what is known below them is kept.
-        skipped_other: Files without a picture's ending.
-        seconds: Time from start to end.
-        undated: Pictures read in this run that have no date, neither in the file nor in its name.
-        passed_over: The files counted as `skipped_other` by their ending, the most frequent first.
-    """
-
-    found: int
-    encoded: int
-    unchanged: int
-    moved: int
-    duplicates: int
-    deleted: int
-    failed: list[tuple[Place, str]]
-    unreadable_folders: list[tuple[Place, str]]
-    skipped_other: int
-    seconds: float
-    undated: int = 0
-    passed_over: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def rate(self) -> float:
-        """Pictures encoded per second of the whole run."""
-        return self.encoded / self.seconds if self.seconds > 0 else 0.0
-
-    def as_dict(self) -> dict[str, object]:
-        """All fields and the rate, ready for JSON; paths as `display_path` shows them."""
-        shown = {
-            "failed": _shown(self.failed),
-            "unreadable_folders": _shown(self.unreadable_folders),
-            "rate": self.rate,
-        }
-        return {**vars(self), **shown}
-
-
-def _shown(reasons: list[tuple[Place, str]]) -> list[list[str]]:
-    return [[display_path(path), reason] for path, reason in reasons]
 
 
 class DateColumn:
@@ -292,6 +242,7 @@ class Run:
             seconds=seconds,
             undated=self._counts["undated"],
             passed_over=self._passed_over(),
+            elsewhere=[joined(self._place, path) for path in self._found.elsewhere],
         )
 
     def _passed_over(self) -> dict[str, int]:
@@ -415,7 +366,7 @@ def _missing(known: Mapping[str, Known], found: Walk, members: Collection[str]) 
     What a shard that is there still has, only reading it can tell: `members` are left out.
     """
     present = {file.path for file in found.files}
-    folders = [*(path for path, _ in found.unreadable), *found.dangling]
+    folders = [*(path for path, _ in found.unreadable), *found.dangling, *found.elsewhere]
     hidden = tuple("" if path == "." else os.path.join(path, "") for path in folders)
     return [
         entry

@@ -27,7 +27,7 @@ from image2sentence.gallery.locations import (
     read_url,
 )
 from image2sentence.images import EXTENSIONS, display_path, printable, read_regular
-from image2sentence.indexing.walk import UNSEEN, FoundFile, Walk, walk
+from image2sentence.indexing.walk import UNSEEN, FoundFile, Passed, Walk, walk
 
 LARGEST_MEMBER = 128 << 20
 """Bytes of a shard's member, and of the headers before it."""
@@ -59,11 +59,11 @@ class Source:
     place: Place
     shard: bool
 
-    def walk(self, skip: Path | None) -> Walk:
-        """What lies there, without opening any file. Raises GalleryError where it cannot be listed."""
+    def walk(self, skip: Path | None, passed: Passed | None = None) -> Walk:
+        """What lies there, without opening any file; see `walk`. Raises GalleryError where it cannot be listed."""
         if self.shard:
             return Walk(shards=[self._shard()])
-        return walk(self.place, skip) if isinstance(self.place, Path) else _walk_url(self.place)
+        return walk(self.place, skip, passed) if isinstance(self.place, Path) else _walk_url(self.place)
 
     def read(self, file: FoundFile) -> tuple[bytes, FoundFile]:
         """A file's bytes, and its size and time as they were when it was read. Raises ImageError."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
-from image2sentence.gallery.locations import SHARD
+from image2sentence.gallery.locations import SHARD, Identity
 from image2sentence.images import EXTENSIONS
 
 UNSEEN = -1
@@ -26,9 +27,17 @@ class FoundFile:
 
 @dataclass
 class Walk:
-    """What lies below a place: picture files, tar shards, others by ending, folders that cannot be listed.
+    """What lies below a place, without opening any file; paths are relative to it.
 
-    `dangling` are the links that lead nowhere; what they led to may have been folders.
+    Attributes:
+        files: Picture files.
+        shards: Tar files.
+        others: Other files by ending.
+        unreadable: Folders that cannot be listed, with the reason.
+        dangling: Links that lead nowhere; what they led to may have been folders.
+        elsewhere: Folders passed over because another root of the gallery holds them.
+        mounts: Folders on another device than the folder above, but for links.
+        bare: Folders without a visible file in them or below.
     """
 
     files: list[FoundFile] = field(default_factory=list)
@@ -36,46 +45,70 @@ class Walk:
     others: Counter[str] = field(default_factory=Counter)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     dangling: list[str] = field(default_factory=list)
+    elsewhere: list[str] = field(default_factory=list)
+    mounts: list[str] = field(default_factory=list)
+    bare: set[str] = field(default_factory=set)
 
 
-def walk(folder: Path, skip: Path | None) -> Walk:
+Passed: TypeAlias = Callable[[Identity, bool], bool]
+"""Whether a folder is passed over, by its device and inode and whether it is a link."""
+
+
+def walk(folder: Path, skip: Path | None, passed: Passed | None = None) -> Walk:
     """List the picture files below `folder`, sorted within each folder, without opening any.
 
-    Names that begin with a dot and the folder `skip` are passed over. Links to folders are followed, but each
-    real folder is entered once, so loops end. Paths keep names that are not UTF-8 (surrogateescape).
+    Names that begin with a dot and the folder `skip` are passed over, and so are folders for which `passed` holds.
+    Links to folders are followed, but each real folder is entered once, so loops end. Paths keep names that are not
+    UTF-8 (surrogateescape).
     """
     found = Walk()
     entered = {_identity(skip)} if skip is not None and skip.is_dir() else set()
-    waiting = [""]
+    waiting: list[tuple[str, int | None]] = [("", None)]
     while waiting:
-        relative = waiting.pop()
+        relative, device = waiting.pop()
         try:
-            identity = _identity(folder / relative)
-            if identity in entered:
+            own = _identity(folder / relative)
+            if own in entered:
                 continue
-            entered.add(identity)
+            entered.add(own)
+            is_link = bool(relative) and os.path.islink(folder / relative)
+            if relative and passed is not None and passed(own, is_link):
+                found.elsewhere.append(relative)
+                continue
+            if device not in (None, own[0]) and not is_link:
+                found.mounts.append(relative)
             subfolders = list(_list_folder(folder, relative, found))
         except OSError as error:
             found.unreadable.append((relative or ".", error.strerror or str(error)))
+            _fill(found.bare, relative)
             continue
-        waiting += reversed(subfolders)
+        waiting += [(subfolder, own[0]) for subfolder in reversed(subfolders)]
     return found
 
 
-def _identity(folder: Path) -> tuple[int, int]:
+def _identity(folder: Path) -> Identity:
     status = os.stat(folder)
     return status.st_dev, status.st_ino
+
+
+def _fill(bare: set[str], folder: str) -> None:
+    """Note that there is a file in a folder."""
+    while folder in bare:
+        bare.discard(folder)
+        folder = os.path.dirname(folder)
 
 
 def _list_folder(folder: Path, relative: str, found: Walk) -> Iterator[str]:
     """Add one folder's files to `found`; give its subfolders."""
     with os.scandir(folder / relative) as entries:
         visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+    found.bare.add(relative)
     for entry in visible:
         path = os.path.join(relative, entry.name)
         if _is_folder(entry):
             yield path
             continue
+        _fill(found.bare, relative)
         if entry.is_symlink() and not os.path.exists(entry.path):
             found.dangling.append(path)
         if (ending := os.path.splitext(entry.name)[1].lower()) in EXTENSIONS:

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 from image2sentence.errors import DataError
 from image2sentence.gallery.base import GalleryStore
 from image2sentence.gallery.filters.language import ColumnType, Value, canonical_date
-from image2sentence.gallery.locations import Place, as_place
+from image2sentence.gallery.locations import Place, as_place, known_as
 from image2sentence.gallery.metadata import is_new_column, text_problem
 from image2sentence.images import display_path, printable
 
@@ -194,7 +194,9 @@ class _Names:
     """The pictures below one root by relative path, and by bare name."""
 
     def __init__(self, gallery: GalleryStore, folder: Place) -> None:
-        root = next((number for number, path in gallery.roots().items() if path == folder), None)
+        roots = gallery.roots()
+        name = known_as(folder, roots.values())
+        root = next((number for number, path in roots.items() if path == name), None)
         known = gallery.known(root) if root is not None else {}
         self._paths = {PurePath(path).as_posix(): entry.id for path, entry in known.items()}
         self._bare: dict[str, list[str]] = {}

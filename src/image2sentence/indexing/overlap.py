@@ -1,0 +1,95 @@
+"""Overlap of indexed folders: the same folder under two names, or inside another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from image2sentence.errors import GalleryError
+from image2sentence.gallery.base import GalleryStore
+from image2sentence.gallery.locations import Identity, Place, identity, known_as, lies_within, may_exist
+from image2sentence.images import display_path
+from image2sentence.indexing.sources import Source, open_source
+
+
+class OtherRoots:
+    """The folders that other roots of a gallery hold pictures of; found when they are first asked for.
+
+    A folder of which this root knows pictures too is not among them: galleries that held one folder twice keep it.
+    """
+
+    def __init__(self, gallery: GalleryStore, place: Place) -> None:
+        self._gallery = gallery
+        self._place = place
+        self._is_new = place not in gallery.roots().values()
+
+    def passed(self, folder: Identity, is_link: bool) -> bool:
+        """Whether indexing passes over a folder below: another root has it, under whatever name.
+
+        Once the root has been indexed, only links can lead to what others have, and only they are looked at.
+        """
+        return (is_link or self._is_new) and self.holding(folder) is not None
+
+    def holding(self, folder: Identity) -> Path | None:
+        """The name under which another root holds this folder; None where none does."""
+        return self._folders.get(folder)
+
+    @cached_property
+    def _folders(self) -> dict[Identity, Path]:
+        folders: dict[Identity, Path] = {}
+        own: set[Identity] = set()
+        for number, root in self._gallery.roots().items():
+            if isinstance(root, Path) and root.is_dir():
+                held = _identities(root, self._gallery.known(number))
+                if root == self._place:
+                    own = set(held)
+                else:
+                    folders |= held
+        return {one: path for one, path in folders.items() if one not in own}
+
+
+def picture_source(pictures: str | os.PathLike[str], gallery: GalleryStore) -> Source:
+    """What PICTURES names, under the name that the gallery has for it, if it overlaps nothing else there.
+
+    Raises:
+        GalleryError: there is nothing of the kind, or another root of the gallery overlaps it.
+    """
+    source = open_source(pictures)
+    roots = gallery.roots().values()
+    place = known_as(source.place, roots)
+    if place is not None:
+        source = replace(source, place=place)
+    for root in roots:
+        if (
+            root != source.place
+            and may_exist(root)
+            and (lies_within(root, source.place) or lies_within(source.place, root))
+        ):
+            raise _overlaps(source.place, root)
+    if place is None and (own := identity(source.place)) is not None:
+        held = OtherRoots(gallery, source.place).holding(own)
+        if held is not None:
+            raise _overlaps(source.place, held)
+    return source
+
+
+def _overlaps(place: Place, root: Place) -> GalleryError:
+    return GalleryError(
+        f"{display_path(place)} overlaps {display_path(root)}, which this gallery holds already: "
+        "index that folder, or make another gallery"
+    )
+
+
+def _identities(root: Path, known: Iterable[str]) -> dict[Identity, Path]:
+    """The root and the folders below it that hold known files."""
+    folders = {""}
+    for path in known:
+        folder = os.path.dirname(path)
+        while folder not in folders:
+            folders.add(folder)
+            folder = os.path.dirname(folder)
+    found = ((identity(root / folder), root / folder) for folder in folders)
+    return {one: path for one, path in found if one is not None}

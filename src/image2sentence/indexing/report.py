@@ -1,0 +1,62 @@
+"""The report of an indexing run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from image2sentence.gallery.locations import Place
+from image2sentence.images import display_path
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """What an indexing run found and did. found = encoded + unchanged + moved + duplicates + len(failed).
+
+    Attributes:
+        found: Files with a picture's ending below the folder, and members of shards.
+        encoded: Pictures encoded and committed.
+        unchanged: Known pictures with the same content as before; not opened unless time or size changed.
+        moved: Pictures known under a name that is gone; they keep their id.
+        duplicates: New or changed files whose content the gallery holds already; they share its vector.
+        deleted: Pictures forgotten because their file is gone.
+        failed: Files that cannot be read as pictures, with the reason, including those that failed before.
+        unreadable_folders: Folders that cannot be listed, with the reason; what is known below them is kept.
+        skipped_other: Files without a picture's ending.
+        seconds: Time from start to end.
+        undated: Pictures read in this run that have no date, neither in the file nor in its name.
+        passed_over: The files counted as `skipped_other` by their ending, the most frequent first.
+        elsewhere: Folders passed over because another indexed folder of the gallery holds them.
+    """
+
+    found: int
+    encoded: int
+    unchanged: int
+    moved: int
+    duplicates: int
+    deleted: int
+    failed: list[tuple[Place, str]]
+    unreadable_folders: list[tuple[Place, str]]
+    skipped_other: int
+    seconds: float
+    undated: int = 0
+    passed_over: dict[str, int] = field(default_factory=dict)
+    elsewhere: list[Place] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        """Pictures encoded per second of the whole run."""
+        return self.encoded / self.seconds if self.seconds > 0 else 0.0
+
+    def as_dict(self) -> dict[str, object]:
+        """All fields and the rate, ready for JSON; paths as `display_path` shows them."""
+        shown = {
+            "failed": _shown(self.failed),
+            "unreadable_folders": _shown(self.unreadable_folders),
+            "elsewhere": [display_path(place) for place in self.elsewhere],
+            "rate": self.rate,
+        }
+        return {**vars(self), **shown}
+
+
+def _shown(reasons: list[tuple[Place, str]]) -> list[list[str]]:
+    return [[display_path(path), reason] for path, reason in reasons]
