@@ -381,11 +381,13 @@ def load_encoder(
     as "org/name@revision"; a folder may be in any layout that is known (`image2sentence.hub`). Raises ModelError where
     there is none.
     """
-    name = os.fspath(model or os.environ.get(MODEL_VARIABLE) or bundled())
+    name = model or os.environ.get(MODEL_VARIABLE)
+    if not name:
+        return OnnxEncoder(ModelFolder.open(bundled()), threads)
     from image2sentence.encoders.composition import TrainingFreeEncoder
-    from image2sentence.hub.find import find_model
+    from image2sentence.hub.find import find_model  # reaches for the network's modules
 
-    folder = find_model(name, revision)
+    folder = find_model(os.fspath(name), revision)
     kind = OnnxEncoder if folder.config.composition is None else TrainingFreeEncoder
     return kind(folder, threads)
 
