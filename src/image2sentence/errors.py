@@ -21,6 +21,10 @@ class GalleryError(Image2SentenceError):
     """A gallery that is missing, damaged, locked, of another format version, or of another model."""
 
 
+class StorageAwayError(GalleryError):
+    """Pictures that a gallery knows are not there: their disk, share or network may be away; nothing is forgotten."""
+
+
 class DataError(Image2SentenceError):
     """Benchmark or training data that is missing, inconsistent or damaged; the message names the item."""
 

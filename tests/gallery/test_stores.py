@@ -465,3 +465,15 @@ def exported(gallery: GalleryStore) -> dict[str, tuple[object, ...]]:
     ids, vectors = gallery.vectors()
     rows = zip(gallery.pictures_of(ids.tolist()), vectors, gallery.metadata(ids.tolist()), strict=True)
     return {str(p.path): (p.width, p.height, p.size, v.tobytes(), values) for p, v, values in rows if p}
+
+
+def test_notes_are_kept_by_kind_and_name(place: str) -> None:
+    with filled(place) as gallery:
+        gallery.set_notes("forgotten", {"a": {"values": [1, "größe"]}, "b": [True, None]})
+        gallery.set_notes("mounts", {"a": ["x"]})
+        gallery.set_notes("forgotten", {"b": None, "c": 1.5, "none": None})
+        gallery.verify()
+    with open_gallery(place) as gallery:
+        assert gallery.notes("forgotten") == {"a": {"values": [1, "größe"]}, "c": 1.5}
+        assert gallery.notes("mounts") == {"a": ["x"]}
+        assert gallery.notes("other") == {}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 import shutil
+import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,8 @@ from fakes import FakeEncoder, encoded, photo
 from image2sentence.cli.main import cli
 from image2sentence.errors import GalleryError
 from image2sentence.gallery.sqlite.gallery import Gallery
-from image2sentence.indexing.index_pictures import IndexReport, index_pictures
+from image2sentence.indexing import IndexReport, forgotten, index_pictures
+from image2sentence.indexing.forgotten import remember
 
 
 def write(folder: Path, first: int, count: int) -> None:
@@ -78,8 +82,139 @@ def test_pictures_below_a_link_that_leads_nowhere_are_kept(tmp_path: Path) -> No
     before = known(tmp_path / "g")
     assert len(before) == 11
     (tmp_path / "disk").rename(tmp_path / "away")
-    assert run(tmp_path / "p", tmp_path / "g").deleted == 0
+    report = run(tmp_path / "p", tmp_path / "g")
+    assert (report.deleted, report.kept) == (0, 3)
+    assert report.away == [(tmp_path / "p" / "link", "3 kept: a link that leads nowhere")]
     assert known(tmp_path / "g") == before
+    assert run(tmp_path / "p", tmp_path / "g", allow_empty=True).deleted == 3
+
+
+def test_pictures_of_a_folder_that_is_empty_now_are_kept_and_said(tmp_path: Path) -> None:
+    write(tmp_path / "p", 0, 8)
+    write(tmp_path / "p" / "disk" / "deep", 8, 3)
+    run(tmp_path / "p", tmp_path / "g")
+    before = known(tmp_path / "g")
+    (tmp_path / "p" / "disk").rename(tmp_path / "away")
+    (tmp_path / "p" / "disk" / ".hidden").mkdir(parents=True)
+    for command in range(2):
+        report = run(tmp_path / "p", tmp_path / "g")
+        assert (report.deleted, report.kept, report.unchanged) == (0, 3, 8), command
+        assert [place for place, _ in report.away] == [tmp_path / "p" / "disk"]
+    assert known(tmp_path / "g") == before
+    shutil.rmtree(tmp_path / "p" / "disk")
+    (tmp_path / "away").rename(tmp_path / "p" / "disk")
+    assert run(tmp_path / "p", tmp_path / "g").unchanged == 11
+    shutil.rmtree(tmp_path / "p" / "disk" / "deep")
+    assert run(tmp_path / "p", tmp_path / "g", allow_empty=True).deleted == 3
+    assert len(known(tmp_path / "g")) == 8
+
+
+def test_files_moved_out_of_a_folder_that_is_empty_now_keep_their_ids(tmp_path: Path) -> None:
+    write(tmp_path / "p" / "old", 0, 3)
+    write(tmp_path / "p" / "new", 3, 1)
+    run(tmp_path / "p", tmp_path / "g")
+    before = known(tmp_path / "g")
+    for number in range(3):
+        (tmp_path / "p" / "old" / f"{number}.jpg").rename(tmp_path / "p" / "new" / f"{number}.jpg")
+    report = run(tmp_path / "p", tmp_path / "g")
+    assert (report.moved, report.kept, report.away) == (3, 0, [])
+    assert sorted(known(tmp_path / "g").values()) == sorted(before.values())
+
+
+def test_a_link_to_a_file_that_is_away_keeps_its_picture(tmp_path: Path) -> None:
+    write(tmp_path / "p", 0, 2)
+    write(tmp_path / "disk", 2, 1)
+    (tmp_path / "p" / "2.jpg").symlink_to(tmp_path / "disk" / "2.jpg")
+    run(tmp_path / "p", tmp_path / "g")
+    (tmp_path / "disk").rename(tmp_path / "away")
+    report = run(tmp_path / "p", tmp_path / "g")
+    assert [reason for _, reason in report.failed] == ["a link to a file that does not exist"]
+    with Gallery.open(tmp_path / "g") as opened:
+        assert len(opened.pictures("ready")) == 3
+    (tmp_path / "away").rename(tmp_path / "disk")
+    assert run(tmp_path / "p", tmp_path / "g").encoded == 0
+
+
+@pytest.mark.parametrize("left", ["folder gone", "other files there"])
+def test_pictures_of_a_disk_mounted_below_are_kept(
+    tmp_path: Path, left: str, mount: Callable[..., None]
+) -> None:
+    write(tmp_path / "p", 0, 8)
+    disk = tmp_path / "p" / "disk"
+    disk.mkdir()
+    mount(disk, "-t", "tmpfs", "tmpfs")
+    write(disk, 8, 3)
+    run(tmp_path / "p", tmp_path / "g")
+    before = known(tmp_path / "g")
+    subprocess.run(["umount", str(disk)], check=True)
+    if left == "folder gone":
+        disk.rmdir()
+    else:
+        write(disk, 30, 1)
+    for _ in range(2):
+        report = run(tmp_path / "p", tmp_path / "g")
+        assert (report.deleted, report.kept) == (0, 3)
+        assert report.away == [(disk, "3 kept: no disk is mounted there now")]
+    assert before.items() <= known(tmp_path / "g").items()
+    disk.mkdir(exist_ok=True)
+    mount(disk, "-t", "tmpfs", "tmpfs")
+    write(disk, 8, 3)
+    report = run(tmp_path / "p", tmp_path / "g")
+    assert (report.encoded, report.kept, report.deleted) == (0, 0, int(left != "folder gone"))
+    assert known(tmp_path / "g") == before
+
+
+def test_what_was_set_by_hand_comes_back_with_the_content(tmp_path: Path) -> None:
+    write(tmp_path / "p", 0, 3)
+    (tmp_path / "p" / "copy.jpg").write_bytes((tmp_path / "p" / "2.jpg").read_bytes())
+    run(tmp_path / "p", tmp_path / "g")
+    with Gallery.open(tmp_path / "g", readonly=False) as opened:
+        opened.add_columns({"price": "number", "note": "text"})
+        opened.set_metadata([(1, {"price": 5, "note": "mine"}), (3, {"price": 7}), (4, {"price": 8})])
+    for name in ("0.jpg", "2.jpg", "copy.jpg"):
+        (tmp_path / "p" / name).rename(tmp_path / name)
+    assert run(tmp_path / "p", tmp_path / "g").deleted == 3
+    for name in ("0.jpg", "2.jpg", "copy.jpg"):
+        (tmp_path / name).rename(tmp_path / "p" / f"again {name}")
+    report = run(tmp_path / "p", tmp_path / "g")
+    assert (report.encoded, report.duplicates) == (2, 1)
+    with Gallery.open(tmp_path / "g") as opened:
+        opened.verify()
+        values = {
+            picture.path.name: value  # type: ignore[union-attr]
+            for picture, value in zip(
+                opened.pictures(), opened.metadata([one.id for one in opened.pictures()]), strict=True
+            )
+        }
+        assert opened.notes("forgotten") == {}
+    assert values["again 0.jpg"] == {"price": 5, "note": "mine"}
+    assert sorted(values[f"again {name}"]["price"] for name in ("2.jpg", "copy.jpg")) == [7, 8]  # type: ignore[type-var]
+    assert values["1.jpg"] == {}
+    write(tmp_path / "p", 0, 1)  # a second picture with the content gets nothing
+    run(tmp_path / "p", tmp_path / "g")
+    with Gallery.open(tmp_path / "g") as opened:
+        (new,) = [p.id for p in opened.pictures() if p.path.name == "0.jpg"]  # type: ignore[union-attr]
+        assert opened.metadata([new]) == [{}]
+
+
+def test_what_was_set_by_hand_is_kept_for_a_while_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "p", 0, 4)
+    run(tmp_path / "p", tmp_path / "g")
+    with Gallery.open(tmp_path / "g", readonly=False) as opened:
+        opened.add_columns({"price": "number"})
+        opened.set_metadata([(number, {"price": number}) for number in (1, 2, 3)])
+        now = time.time()
+        monkeypatch.setattr("time.time", lambda: now - 91 * 86_400)
+        remember(opened, [1])
+        monkeypatch.setattr("time.time", lambda: now)
+        remember(opened, [2])
+        assert [note["values"] for note in opened.notes("forgotten").values()] == [[{"price": 2}]]
+        monkeypatch.setattr(forgotten, "MOST_KEPT", 1)
+        monkeypatch.setattr("time.time", lambda: now + 1)
+        remember(opened, [3])
+        assert [note["values"] for note in opened.notes("forgotten").values()] == [[{"price": 3}]]
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -165,6 +165,7 @@ def _print_report(report: IndexReport, gallery: str, size: int) -> None:
     click.echo(f"{report.seconds:.1f} s, {report.rate:.0f} pictures/s encoded")
     _print_reasons("could not be read", report.failed)
     _print_reasons("folders that could not be listed", report.unreadable_folders)
+    _print_reasons("pictures that are not there (--allow-empty forgets them)", report.away)
     _print_reasons("passed over, since another indexed folder holds them", report.elsewhere)
     if report.undated:
         click.echo(f"without a date: {report.undated:,} of the pictures encoded")

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,6 +159,14 @@ class GalleryStore(Protocol):
 
     def commit(self, root: int, contents: Sequence[Content], entries: Sequence[Entry]) -> None:
         """Write contents and the entries that refer to them."""
+        ...
+
+    def notes(self, kind: str) -> dict[str, Any]:
+        """The notes of a kind by name: JSON values that are no pictures' metadata."""
+        ...
+
+    def set_notes(self, kind: str, values: Mapping[str, Any]) -> None:
+        """Set notes of a kind by name; None takes one away."""
         ...
 
     def delete(self, pictures: Sequence[int]) -> None:

@@ -25,6 +25,8 @@ class IndexReport:
         seconds: Time from start to end.
         undated: Pictures read in this run that have no date, neither in the file nor in its name.
         passed_over: The files counted as `skipped_other` by their ending, the most frequent first.
+        kept: Pictures without a file that are kept, since their disk may be away.
+        away: The folders that these lie in, with how many and the reason.
         elsewhere: Folders passed over because another indexed folder of the gallery holds them.
     """
 
@@ -40,6 +42,8 @@ class IndexReport:
     seconds: float
     undated: int = 0
     passed_over: dict[str, int] = field(default_factory=dict)
+    kept: int = 0
+    away: list[tuple[Place, str]] = field(default_factory=list)
     elsewhere: list[Place] = field(default_factory=list)
 
     @property
@@ -52,6 +56,7 @@ class IndexReport:
         shown = {
             "failed": _shown(self.failed),
             "unreadable_folders": _shown(self.unreadable_folders),
+            "away": _shown(self.away),
             "elsewhere": [display_path(place) for place in self.elsewhere],
             "rate": self.rate,
         }

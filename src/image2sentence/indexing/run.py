@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 from collections import Counter, deque
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from image2sentence.encoders.protocols import Vectors
-from image2sentence.errors import GalleryError
 from image2sentence.gallery.base import GalleryStore
 from image2sentence.gallery.filters.language import Value
 from image2sentence.gallery.locations import SHARD, Place, joined
 from image2sentence.gallery.metadata import MOST_COLUMNS
 from image2sentence.gallery.records import Content, Entry, Known
-from image2sentence.images import display_path
+from image2sentence.indexing.absence import (
+    check_forgetting,
+    find_missing,
+    kept_reasons,
+    read_mounts,
+    write_mounts,
+)
+from image2sentence.indexing.forgotten import Forgotten, remember
 from image2sentence.indexing.pipeline import EncodeAndWrite
 from image2sentence.indexing.reader import BATCH_BYTES, Decoded, Input, Inputs, Outcome, ShardEnd
 from image2sentence.indexing.report import IndexReport
@@ -25,13 +32,6 @@ TAKEN = "taken"
 """The metadata column that holds a picture's date."""
 
 _ENTRIES_AT_ONCE = 1_024
-
-MAX_FORGOTTEN_SHARE = 0.5
-"""Share of a root's files that a run forgets without being told that they are gone for good."""
-
-_MIN_REFUSED = (
-    10  # files; where fewer are missing, and others are there, they are forgotten whatever their share
-)
 
 
 class DateColumn:
@@ -118,20 +118,22 @@ class Run:
         only = [shard.path for shard in found.shards] == [""]
         self.shards = found.shards if shards or members or only else []
         self._shards = {shard.path: _Shard(shard, members.get(shard.path, {})) for shard in self.shards}
-        missing = _missing(
-            self._known, found, {path for shard in self._shards.values() for path in shard.known}
-        )
-        self._missing = {known.id for known in missing}
+        self._mounts = read_mounts(gallery, self._root) if isinstance(place, Path) else []
+        there = {path for shard in self._shards.values() for path in shard.known}
+        missing = find_missing(self._known, found, there, self._mounts)
+        self._kept = {one.known.id: one.away for one in missing if one.away is not None and not allow_empty}
+        self._missing = {one.known.id for one in missing} - self._kept.keys()
         self._left_shards: set[int] = set()  # pictures that a shard which was read to its end no longer has
         self._movable = gallery.gone(self._root)
-        for known in missing:
-            if known.content_id is not None:
-                self._movable.setdefault(known.content_id, deque()).append(known.id)
+        for one in sorted(missing, key=lambda one: one.away is not None):
+            if one.known.content_id is not None:
+                self._movable.setdefault(one.known.content_id, deque()).append(one.known.id)
         self._changed: set[int] = set()  # contents of known files that have another size or time now
         self._aside: list[tuple[Outcome, bytes, str]] = []
         self._batch = _Batch()
         self._under_way: deque[set[bytes]] = deque(maxlen=inputs.parallel + 2)
         self._dates = DateColumn(gallery)
+        self._forgotten = Forgotten(gallery)
         self._counts: Counter[str] = Counter()
         self._failed: list[tuple[Place, str]] = []
         self._relinked = False
@@ -172,13 +174,26 @@ class Run:
             self._counts["members"] += 1
             outcome = self._shards[outcome.shard.path].taken(outcome)
         if outcome.sha256 is None:
-            self._add(outcome)
+            if not self._is_away(outcome):
+                self._add(outcome)
             self._failed.append((joined(self._place, outcome.file.path), outcome.reason or ""))
         else:
             self._take_content(outcome, outcome.sha256)
         if outcome.shard is not None:
             self._finish_shard(outcome.shard)
         self._commit_when_full()
+
+    def _is_away(self, outcome: Outcome) -> bool:
+        """Whether a known picture's file cannot be reached, which says nothing about the picture."""
+        known, place = self._known.get(outcome.file.path), joined(self._place, outcome.file.path)
+        return (
+            not self._allow_empty
+            and known is not None
+            and known.content_id is not None
+            and outcome.file.size == UNSEEN
+            and isinstance(place, Path)
+            and not os.path.exists(place)
+        )
 
     def _finish_shard(self, file: FoundFile) -> None:
         """Where all of a shard has been taken: forget what it no longer has, and note that it is complete."""
@@ -207,23 +222,24 @@ class Run:
         self._commit()
         self._line.wait()
         self._settle()
-        self._refuse_to_forget_most()
+        if not self._allow_empty:
+            check_forgetting(len(self._missing - self._left_shards), len(self._known), self._place)
         if self._missing or self._relinked:
+            remember(self._gallery, sorted(self._missing))
             self._gallery.delete(sorted(self._missing))
         self._counts["deleted"] = len(self._missing)
+        self._forgotten.save()
+        if isinstance(self._place, Path):
+            write_mounts(self._gallery, self._root, [*self._found.mounts, *self._mounts_away()])
 
-    def _refuse_to_forget_most(self) -> None:
-        """Raise GalleryError where so much is missing that its disk is more likely away than its files deleted."""
-        missing, known = len(self._missing - self._left_shards), len(self._known)
-        most = missing >= _MIN_REFUSED and missing > MAX_FORGOTTEN_SHARE * known
-        nothing_left = missing > 0 and missing == known
-        if self._allow_empty or not (most or nothing_left):
-            return
-        raise GalleryError(
-            f"{missing:,} of {known:,} pictures known below {display_path(self._place)} are not there: nothing was "
-            "forgotten. If their disk is away, connect it and index again; if they are gone for good, index with "
-            "--allow-empty (allow_empty=True)"
-        )
+    def _mounts_away(self) -> list[str]:
+        """Folders where disks were mounted, with pictures that are kept."""
+        away = {folder for folder, _ in self._kept.values()}
+        return [
+            mount
+            for mount in self._mounts
+            if any(mount == one or mount.startswith(f"{one}/") for one in away)
+        ]
 
     def report(self, seconds: float) -> IndexReport:
         """The run in numbers."""
@@ -242,6 +258,8 @@ class Run:
             seconds=seconds,
             undated=self._counts["undated"],
             passed_over=self._passed_over(),
+            kept=len(self._kept),
+            away=kept_reasons(self._place, self._kept.values()),
             elsewhere=[joined(self._place, path) for path in self._found.elsewhere],
         )
 
@@ -276,6 +294,7 @@ class Run:
             return None
         picture = self._movable[content].popleft()
         self._missing.discard(picture)
+        self._kept.pop(picture, None)
         return picture
 
     def _is_for_later(self, outcome: Outcome, before: Known | None, content: int | None, kind: str) -> bool:
@@ -325,9 +344,14 @@ class Run:
         )
 
     def _metadata(self, outcome: Outcome, known: bool) -> dict[str, Value | None]:
-        """The date of a content that its picture did not show before; a known one's may have been corrected by hand."""
+        """What is known of a content that its picture did not show before: its date, and what a forgotten one had.
+
+        A known one's date may have been corrected by hand.
+        """
         changes = outcome.taken is not None or (known and outcome.sha256 is not None)
-        return {TAKEN: outcome.taken} if changes and self._dates.takes(outcome.taken) else {}
+        dated = {TAKEN: outcome.taken} if changes and self._dates.takes(outcome.taken) else {}
+        before = {} if known or outcome.sha256 is None else self._forgotten.take(outcome.sha256)
+        return {**dated, **before}
 
     def _commit(self) -> None:
         batch, self._batch = self._batch, _Batch()
@@ -356,20 +380,3 @@ def _by_shard(known: Mapping[str, Known], found: Walk) -> dict[str, dict[str, Kn
         if shard is not None:
             members.setdefault(shard, {})[path] = entry
     return members
-
-
-def _missing(known: Mapping[str, Known], found: Walk, members: Collection[str]) -> list[Known]:
-    """Known files that are no longer there; those below a folder that cannot be listed may well be.
-
-    So may those below a link that leads nowhere: what it led to may be on a disk that is away.
-
-    What a shard that is there still has, only reading it can tell: `members` are left out.
-    """
-    present = {file.path for file in found.files}
-    folders = [*(path for path, _ in found.unreadable), *found.dangling, *found.elsewhere]
-    hidden = tuple("" if path == "." else os.path.join(path, "") for path in folders)
-    return [
-        entry
-        for path, entry in known.items()
-        if path not in present and path not in members and not path.startswith(hidden)
-    ]

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from image2sentence.errors import GalleryError, ImageError
+from image2sentence.errors import GalleryError, ImageError, StorageAwayError
 from image2sentence.gallery.locations import (
     REMOTE_ERRORS,
     SHARD,
@@ -95,7 +95,7 @@ def open_source(pictures: str | os.PathLike[str]) -> Source:
     if not isinstance(place, Path):
         return Source(place, named_so)
     if not place.is_dir() and not (named_so and place.is_file()):
-        raise GalleryError(
+        raise StorageAwayError(
             f"there is no folder {display_path(place)}: name the folder, .tar file or URL that holds the pictures"
         )
     return Source(place, not place.is_dir())
@@ -218,7 +218,7 @@ def _listing(url: str) -> dict[str, Mapping[str, Any]]:
     except REMOTE_ERRORS as error:
         raise _unlisted(url, error) from error
     if not there:
-        raise GalleryError(f"there is nothing at {printable(url)}: check the URL")
+        raise StorageAwayError(f"there is nothing at {printable(url)}: check the URL")
     return {path.removeprefix(root.rstrip("/") + "/"): info for path, info in listing.items()}
 
 
@@ -247,6 +247,6 @@ def _stamp(info: Mapping[str, Any]) -> int | None:
 
 
 def _unlisted(url: str, error: Exception) -> GalleryError:
-    return GalleryError(
+    return StorageAwayError(
         f"{printable(url)} cannot be listed ({type(error).__name__}: {printable(str(error))[:300]})"
     )

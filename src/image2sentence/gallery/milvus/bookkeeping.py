@@ -114,6 +114,22 @@ class Ledger:
         if files:
             self._database.delete(self._collection, [_failed_key(*file) for file in files])
 
+    def notes(self, kind: str) -> dict[str, Any]:
+        """The notes of a kind by name."""
+        start = len(_note_key(kind, ""))
+        return {str(row["key"])[start:]: row["value"]["note"] for row in self._rows(f"note {kind}")}
+
+    def set_notes(self, kind: str, values: Mapping[str, Any]) -> None:
+        """Write notes of a kind by name; None takes one away."""
+        gone = [_note_key(kind, name) for name, value in values.items() if value is None]
+        rows = [
+            _row(_note_key(kind, name), f"note {kind}", 0, {"note": value})
+            for name, value in values.items()
+            if value is not None
+        ]
+        self._write(rows)
+        self._database.delete(self._collection, gone)
+
     def counters(self) -> tuple[int, int]:
         """The next free id, and the generation."""
         value = next((row["value"] for row in self._rows("counter")), {"next": 1, "generation": 0})
@@ -246,6 +262,10 @@ def _as_failed(row: Fields) -> Failed:
 
 def _row(key: str, kind: str, root: int, value: Any) -> Fields:
     return {"key": key, "kind": kind, "root": root, "value": value, "nothing": [1.0, 0.0]}
+
+
+def _note_key(kind: str, name: str) -> str:
+    return f"note:{kind}:{name}"
 
 
 def _failed_key(root: int, path: str) -> str:

@@ -332,6 +332,15 @@ class MilvusGallery:
             self._database.delete(self._collection, replaced + gone)
             self._ledger.drop_failed([(root, entry.path) for entry in ready if entry.path in known])
 
+    def notes(self, kind: str) -> dict[str, Any]:
+        """The notes of a kind by name: JSON values."""
+        return self._ledger.notes(kind)
+
+    def set_notes(self, kind: str, values: Mapping[str, Any]) -> None:
+        """Set notes of a kind by name; None takes one away."""
+        with self._writing(0):
+            self._ledger.set_notes(kind, values)
+
     def delete(self, pictures: Sequence[int]) -> None:
         """Forget pictures, ready or failed."""
         numbers = set(pictures)

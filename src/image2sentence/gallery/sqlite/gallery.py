@@ -38,6 +38,7 @@ from image2sentence.gallery.sqlite.metadata_tables import (
     read_metadata,
     write_metadata,
 )
+from image2sentence.gallery.sqlite.notes import check_notes, read_notes, write_notes
 from image2sentence.gallery.sqlite.schema import (
     Field,
     checksum,
@@ -506,6 +507,7 @@ class Gallery:
         with self._reading() as connection:
             read_generation(connection, self._file)
             check_metadata(connection)
+            check_notes(connection)
         if problem != "ok" or dangling is not None:
             detail = f"row {dangling[1]} of {dangling[0]} refers to nothing" if problem == "ok" else problem
             raise GalleryError(f"{display_path(self._file)} is damaged ({detail}): {_DAMAGED}")
@@ -594,6 +596,16 @@ class Gallery:
             with self._transaction() as connection:
                 changed += write_metadata(connection, batch)
         return changed
+
+    def notes(self, kind: str) -> dict[str, Any]:
+        """The notes of a kind by name: JSON values. Raises GalleryError."""
+        with self._reading() as connection:
+            return read_notes(connection, kind)
+
+    def set_notes(self, kind: str, values: Mapping[str, Any]) -> None:
+        """Set notes of a kind by name; None takes one away. Raises GalleryError."""
+        with self._transaction(changes=False) as connection:
+            write_notes(connection, kind, values)
 
     def delete(self, pictures: Sequence[int]) -> None:
         """Forget pictures, and contents that no picture refers to any more. Raises GalleryError."""
