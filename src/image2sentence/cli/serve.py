@@ -13,10 +13,18 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
+from image2sentence.cli.addresses import (
+    address,
+    can_show_qr_code,
+    network_host,
+    path_prefix,
+    qr_code,
+    web_origin,
+)
 from image2sentence.cli.options import gallery_option, model_option, optional_extra, require_gallery
 
 TOKEN_VARIABLE = "IMAGE2SENTENCE_TOKEN"
@@ -30,6 +38,7 @@ SERVER_PACKAGES = frozenset(
         "prometheus_client",
         "pydantic",
         "python_multipart",
+        "segno",
         "starlette",
         "uvicorn",
     }
@@ -59,6 +68,26 @@ _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
     metavar="NAME",
     help="Another name by which browsers may call this server, such as a proxy's; can be repeated. "
     f"Default: ${HOSTS_VARIABLE}, names apart by spaces.",
+)
+@click.option(
+    "--root-path",
+    default="",
+    metavar="PATH",
+    callback=lambda _, __, value: path_prefix(value),
+    help="Path below which a proxy passes requests on, such as /pictures, whether or not it takes the path off.",
+)
+@click.option(
+    "--allow-origin",
+    "origins",
+    multiple=True,
+    metavar="ORIGIN",
+    callback=lambda _, __, value: frozenset(web_origin(one) for one in value),
+    help="An origin whose pages may ask, such as https://shop.example.org; can be repeated. '*' for any needs --token.",
+)
+@click.option(
+    "--access-log",
+    type=click.Choice(["text", "json"]),
+    help="Write a line for each request to standard error. Default: none.",
 )
 @click.option(
     "--forwarded-allow-ips",
@@ -129,6 +158,9 @@ def serve(
     host: str,
     port: int,
     allowed: tuple[str, ...],
+    root_path: str,
+    origins: frozenset[str],
+    access_log: Literal["text", "json"] | None,
     proxies: list[IPv4Network | IPv6Network] | None,
     token: str | None,
     rate: float | None,
@@ -145,6 +177,10 @@ def serve(
     """
     if token == "":
         raise click.BadParameter("it is empty: leave it out to let everyone ask", param_hint="--token")
+    if "*" in origins and not token:
+        raise click.BadParameter(
+            "'*' lets any web page read the pictures: give --token, too", param_hint="--allow-origin"
+        )
     name = require_gallery(gallery)
     _share_cores()
     _return_memory()
@@ -152,7 +188,7 @@ def serve(
     with server_extra():
         import uvicorn
 
-        from image2sentence.server.app import RUNTIME_FILES, create_app
+        from image2sentence.server.app import RUNTIME_FILES, Deployment, create_app
         from image2sentence.server.connections import EndingServer, bounded_protocol
         from image2sentence.server.forms import UploadLimits
         from image2sentence.server.requests import Load
@@ -175,6 +211,7 @@ def serve(
             limits=None if max_upload is None else UploadLimits(int(max_upload * (1 << 20))),
             load=Load(waiting=waiting, batch=batch, rate=per_second),
             runtime=browser_runtime,
+            deployment=Deployment(root_path, origins, access_log),
         )
         if not own_only and not token:
             click.echo(
@@ -183,7 +220,9 @@ def serve(
         with _told(host, port):
             for one in sockets:
                 one.listen()
-        click.echo(f"{len(service):,} pictures at {address(host, port)} (Ctrl-C stops)")
+        _say_where(len(service), host, port, root_path)
+        if access_log is not None:
+            _write_access_log()
         config = uvicorn.Config(
             app,
             http=bounded_protocol(proxies or ()),
@@ -195,6 +234,29 @@ def serve(
         )
         with suppress(KeyboardInterrupt):  # the server has ended by then
             EndingServer(config).run(sockets)
+
+
+def _say_where(pictures: int, host: str, port: int, prefix: str) -> None:
+    """Print the address to open; where the server listens at every address, also one for other devices."""
+    outside = network_host(host)
+    own = host if outside is None else "localhost"
+    click.echo(f"{pictures:,} pictures at {address(own, port)}{prefix and prefix + '/'} (Ctrl-C stops)")
+    if outside is not None:
+        there = f"{address(outside, port)}{prefix}/"
+        click.echo(f"On other devices of this network: {there}")
+        if can_show_qr_code():
+            click.echo(qr_code(there))
+
+
+def _write_access_log() -> None:
+    from image2sentence.server.middleware import ACCESS_LOGGER
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger(ACCESS_LOGGER)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
 
 
 def networks(listed: str | None) -> list[IPv4Network | IPv6Network] | None:
@@ -284,11 +346,6 @@ def _told(host: str, port: int) -> Iterator[None]:
         raise click.ClickException(
             f"cannot listen at {address(host, port)} ({error.strerror}): choose another {other}"
         ) from error
-
-
-def address(host: str, port: int) -> str:
-    """The URL to open; IPv6 addresses stand in brackets."""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def server_extra() -> AbstractContextManager[None]:

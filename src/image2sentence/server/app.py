@@ -5,22 +5,25 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib import resources
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, Response
-from fastapi.staticfiles import StaticFiles
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from image2sentence import __version__
 from image2sentence.errors import GalleryError, Image2SentenceError, ImageError, QueryError
 from image2sentence.gallery.filters.language import LONGEST_FILTER
 from image2sentence.server.admission import Busy, Gone, Rates, client_of, unless_gone
-from image2sentence.server.forms import FORM, JSON, PICTURE, UploadLimits, first_problem, read_form
+from image2sentence.server.forms import JSON, UploadLimits, first_problem, read_form
 from image2sentence.server.metrics import CONTENT_TYPE, Measured
+from image2sentence.server.middleware import REQUEST_ID, HeadRequests, LogFormat, PathPrefix, RequestIds
+from image2sentence.server.openapi import JPEG, describe, describe_form, operation_id
+from image2sentence.server.page_files import PageFiles, StaticFile
 from image2sentence.server.requests import Load, Serving
 from image2sentence.server.schemas import (
     DEEPEST_OFFSET,
@@ -43,10 +46,7 @@ IMAGE_SIDE = 1_280
 PICTURE_COST = 0.05
 """What a picture of the gallery, or a list, costs of a client's rate; a query costs 1."""
 
-RUNTIME_FILES = {
-    "ort.wasm.bundle.min.mjs": "text/javascript",
-    "ort-wasm-simd-threaded.wasm": "application/wasm",
-}
+RUNTIME_FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 """Of onnxruntime-web's `dist` folder: what a browser loads to encode queries itself."""
 
 SEARCHES: dict[str, dict[str, Any]] = {
@@ -61,6 +61,21 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 _log = logging.getLogger("image2sentence.server")
 
 
+@dataclass(frozen=True)
+class Deployment:
+    """Where a server stands.
+
+    Attributes:
+        prefix: Path below which it is reached, such as "/pictures", whether or not a proxy takes it off; "" for none.
+        origins: Origins, such as "https://shop.example.org", whose pages may ask (CORS); "*" for any.
+        access_log: Form of the access log's lines; None for no log.
+    """
+
+    prefix: str = ""
+    origins: frozenset[str] = frozenset()
+    access_log: LogFormat | None = None
+
+
 def create_app(
     service: SearchService,
     *,
@@ -69,6 +84,7 @@ def create_app(
     limits: UploadLimits | None = None,
     load: Load | None = None,
     runtime: Path | None = None,
+    deployment: Deployment | None = None,
 ) -> FastAPI:
     """The server as an ASGI application.
 
@@ -79,7 +95,9 @@ def create_app(
         limits: Largest and slowest request body.
         load: How much at once, and how fast.
         runtime: onnxruntime-web's `dist` folder, so that browsers may encode queries themselves; None if not.
+        deployment: Path prefix, origins and access log; by default none of them.
     """
+    deployed = deployment or Deployment()
     app = FastAPI(
         title="image2sentence",
         version=__version__,
@@ -87,20 +105,35 @@ def create_app(
         docs_url=None,  # FastAPI's pages load scripts from elsewhere
         redoc_url=None,
         lifespan=_running,
+        generate_unique_id_function=operation_id,
     )
+    app.openapi = lambda: describe(app, deployed.prefix, ("/v1/", "/metrics"), token is not None)  # type: ignore[method-assign]
     app.state.token = token
     app.state.wrong_tokens = Rates(WRONG_TOKENS)
     app.state.serving = Serving(service, limits or UploadLimits(), load or Load(), runtime)
+    app.state.files = PageFiles(deployed.prefix)
+    app.state.runtime_files = {}
     for router in (open_routes, guarded_routes, routes):
         app.include_router(router)
-    app.mount("/static/device", StaticFiles(directory=_browser_module()))
-    app.mount("/static", StaticFiles(directory=_page_folder()))
     app.add_exception_handler(Image2SentenceError, _on_own_error)
     app.add_exception_handler(AnyHTTPException, _on_http_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(Exception, _on_any_error)
-    app.add_middleware(Guard, hosts=hosts, headers=security_headers(runs_model=runtime is not None))
+    if deployed.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=sorted(deployed.origins),
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=["Authorization", "Content-Type", REQUEST_ID],
+            expose_headers=["Retry-After", REQUEST_ID],
+        )
+    headers = security_headers(runs_model=runtime is not None)
+    app.add_middleware(Guard, hosts=hosts, headers=headers, origins=deployed.origins)
+    app.add_middleware(HeadRequests)
     app.add_middleware(Measured, metrics=app.state.serving.metrics)
+    if deployed.prefix:
+        app.add_middleware(PathPrefix, prefix=deployed.prefix)
+    app.add_middleware(RequestIds, log=deployed.access_log)
     return app
 
 
@@ -109,16 +142,6 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
     app.state.serving.start()
     yield
     app.state.serving.close()
-
-
-def _page_folder() -> Path:
-    return Path(str(resources.files("image2sentence"))) / "server" / "static"
-
-
-def _browser_module() -> Path:
-    """The scripts of js/src: in the page's folder where the package was built, in js/src of a clone."""
-    built = _page_folder() / "device"
-    return built if built.is_dir() else Path(str(resources.files("image2sentence"))).parents[1] / "js" / "src"
 
 
 def _serving(request: Request) -> Serving:
@@ -146,30 +169,22 @@ guarded_routes = APIRouter(dependencies=[Depends(require_token)])
 routes = APIRouter(prefix="/v1", dependencies=[Depends(require_token)], responses=_PROBLEMS)
 
 
-def _form(fields: type[ReferenceFields], examples: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The OpenAPI description of what `read_form` reads."""
-    schema = fields.model_json_schema()
-    file = {"type": "string", "format": "binary", "description": "A picture file: JPEG, PNG, WebP, GIF ..."}
-    texts = {name: _said_or_left_out(one) for name, one in schema["properties"].items()}
-    form = schema | {"properties": {PICTURE: file, **texts}}
-    shown = {name: {"value": value} for name, value in examples.items()}
-    content = {FORM: {"schema": form}, JSON: {"schema": schema, "examples": shown}}
-    return {"requestBody": {"required": True, "content": content}}
-
-
-def _said_or_left_out(field: dict[str, Any]) -> dict[str, Any]:
-    """A field of a form, which cannot say null, nor write the numbers of a vector."""
-    kinds: list[dict[str, Any]] = [one for one in field.get("anyOf", []) if one.get("type") != "null"]
-    if not kinds:
-        return field
-    rest = {key: value for key, value in field.items() if key not in ("anyOf", "default", "examples")}
-    return rest | kinds[0]
-
-
 @open_routes.get("/", include_in_schema=False)
-async def page() -> FileResponse:
+async def page(request: Request) -> Response:
     """The page."""
-    return FileResponse(_page_folder() / "index.html")
+    files: PageFiles = request.app.state.files
+    return files.page.response(request)
+
+
+@open_routes.get("/static/{name:path}", include_in_schema=False)
+async def static_file(name: str, request: Request) -> Response:
+    """A script, style or drawing of the page."""
+    files: PageFiles = request.app.state.files
+    found = files.file(name)
+    if found is None:
+        raise NotThere("this server has no such file")
+    file, caching = found
+    return file.response(request, caching)
 
 
 @open_routes.get("/health")
@@ -193,7 +208,10 @@ async def metrics(request: Request) -> Response:
 
 
 @routes.post(
-    "/search", response_model=SearchAnswer, openapi_extra=_form(SearchFields, SEARCHES), dependencies=ASKS
+    "/search",
+    response_model=SearchAnswer,
+    openapi_extra=describe_form(SearchFields, SEARCHES),
+    dependencies=ASKS,
 )
 async def search(request: Request) -> Response:
     """Rank the gallery by a picture, words, or both; or by a ready vector.
@@ -209,7 +227,7 @@ async def search(request: Request) -> Response:
 
 @routes.post(
     "/sentence",
-    openapi_extra=_form(ReferenceFields, {"a picture of the gallery": {"item": 12}}),
+    openapi_extra=describe_form(ReferenceFields, {"a picture of the gallery": {"item": 12}}),
     dependencies=ASKS,
 )
 async def sentence(request: Request) -> SentenceAnswer:
@@ -241,13 +259,13 @@ async def item(number: int, request: Request) -> Item:
     return await _serving(request).item(number)
 
 
-@routes.get("/items/{number}/thumbnail", response_class=Response, dependencies=LOOKS)
+@routes.get("/items/{number}/thumbnail", response_class=Response, responses=JPEG, dependencies=LOOKS)
 async def thumbnail(number: int, request: Request) -> Response:
     """One picture as a small JPEG."""
     return await _jpeg(request, number, THUMBNAIL_SIDE)
 
 
-@routes.get("/items/{number}/image", response_class=Response, dependencies=LOOKS)
+@routes.get("/items/{number}/image", response_class=Response, responses=JPEG, dependencies=LOOKS)
 async def image(number: int, request: Request) -> Response:
     """One picture as a JPEG large enough to look at."""
     return await _jpeg(request, number, IMAGE_SIDE)
@@ -265,12 +283,21 @@ async def model_file(name: str, request: Request) -> Response:
 
 
 @open_routes.get("/runtime/{name}", include_in_schema=False)
-async def runtime_file(name: str, request: Request) -> FileResponse:
+async def runtime_file(name: str, request: Request) -> Response:
     """The ONNX runtime that browsers load."""
-    folder = _serving(request).runtime
-    if folder is None or name not in RUNTIME_FILES:
+    serving = _serving(request)
+    if serving.runtime is None or name not in RUNTIME_FILES:
         raise NotThere("this server has no such file")
-    return FileResponse(folder / name, media_type=RUNTIME_FILES[name])
+    read: dict[str, StaticFile] = request.app.state.runtime_files
+    if name not in read:
+        read[name] = await serving.pictures.run(_read_compressed, serving.runtime / name)
+    return read[name].response(request)
+
+
+def _read_compressed(path: Path) -> StaticFile:
+    file = StaticFile(path.name, path.read_bytes())
+    _ = file.compressed  # takes a second for the runtime: not on the event loop
+    return file
 
 
 async def _jpeg(request: Request, number: int, side: int) -> Response:
@@ -288,7 +315,7 @@ async def _on_own_error(request: Request, error: Exception) -> Response:
         if isinstance(error, kind):
             later = {"Retry-After": str(error.seconds)} if isinstance(error, Busy) else None
             return _problem(status, str(error), later)
-    _log.error("%s", error)
+    _log.error("request %s: %s", request.state.request_id, error)
     what = "gallery" if isinstance(error, GalleryError) else "model"
     return _problem(503, f"the {what} cannot be used now; the server's log says why")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -88,10 +88,18 @@ class Guard:
         app: What to guard.
         hosts: Names the server may be called by; None for any.
         headers: Put on every answer.
+        origins: Origins whose pages may send requests; "*" for any.
     """
 
-    def __init__(self, app: ASGIApp, hosts: AllowedHosts | None, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: AllowedHosts | None,
+        headers: Mapping[str, str],
+        origins: Collection[str] = frozenset(),
+    ) -> None:
         self._app = app
+        self._origins = origins
         self._headers = headers
         self._hosts = hosts
 
@@ -115,12 +123,17 @@ class Guard:
             text = "this server is not called by that host name; its owner may allow it: --allow-host NAME"
             return JSONResponse({"error": text}, 400)
         named = frozenset() if self._hosts is None else self._hosts.named
-        if is_cross_site(str(scope["method"]), headers, named):
+        if is_cross_site(str(scope["method"]), headers, named, self._origins):
             return JSONResponse({"error": "this server takes no requests from the pages of other sites"}, 403)
         return None
 
 
-def is_cross_site(method: str, headers: Headers, named: frozenset[str] = frozenset()) -> bool:
+def is_cross_site(
+    method: str,
+    headers: Headers,
+    named: frozenset[str] = frozenset(),
+    origins: Collection[str] = frozenset(),
+) -> bool:
     """Whether a page of another origin had a browser send this request.
 
     Browsers say so in `Sec-Fetch-Site`, and older ones, and all without TLS beyond this computer, in `Origin` wherever
@@ -130,8 +143,11 @@ def is_cross_site(method: str, headers: Headers, named: frozenset[str] = frozens
         method: "GET", "POST", ...
         headers: Of the request.
         named: Host names whose pages may send requests from any port.
+        origins: Origins whose pages may send requests; "*" for any.
     """
     origin = headers.get("origin")
+    if origin is not None and (origin in origins or "*" in origins):
+        return False
     if origin is not None and (_origin_host(origin) or "") in named:
         return False
     reads = method in ("GET", "HEAD")

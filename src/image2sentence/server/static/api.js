@@ -2,6 +2,12 @@
 
 import { remember, remembered } from "./dom.js";
 
+// Where the server is, which may be below a path prefix: this script lies in its static/.
+const server = import.meta.url.slice(0, import.meta.url.lastIndexOf("/static/") + 1);
+
+// "v1/items" as an address of the server.
+export const at = (path) => server + path;
+
 const TRIES_WHEN_BUSY = 4;
 const ofThisTab = () => sessionStorage;
 let token = remembered("token", ofThisTab) || "";
@@ -27,7 +33,7 @@ export const authorization = () => (token ? { Authorization: `Bearer ${token}` }
 // A picture of the gallery as something an <img> can show; with a token it has to be fetched.
 export async function showPicture(img, address) {
   if (!token) {
-    img.src = address;
+    img.src = at(address);
     return;
   }
   const url = URL.createObjectURL(await fetchPicture(address));
@@ -66,7 +72,7 @@ function sizeOf(body) {
 
 async function ask(address, options = {}) {
   for (let tries = 1; ; tries++) {
-    const answer = await fetch(address, { ...options, headers: authorization() });
+    const answer = await fetch(at(address), { ...options, headers: authorization() });
     if (answer.ok) return answer;
     if (answer.status === 429 && tries < TRIES_WHEN_BUSY) {
       await pause(Number(answer.headers.get("Retry-After")) || 1);

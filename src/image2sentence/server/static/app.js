@@ -98,9 +98,9 @@ async function rankThere(one, common, signal) {
   if (one.sending) await one.sending.catch(() => {});
   signal.throwIfAborted();
   const fields = { text: one.text, balance: one.balance, muted: one.muted, ...common };
-  if (!hasReference(one)) return post("/v1/search", fields, signal);
-  if (!one.file || one.sentence) return postAbout("/v1/search", one, fields, signal);
-  one.sending = postAbout("/v1/search", one, fields, reading.signal)
+  if (!hasReference(one)) return post("v1/search", fields, signal);
+  if (!one.file || one.sentence) return postAbout("v1/search", one, fields, signal);
+  one.sending = postAbout("v1/search", one, fields, reading.signal)
     .then((done) => {
       one.sentence = done.answer.sentence;
       return done;
@@ -118,16 +118,16 @@ async function rankHere(encoder, one, common, signal) {
   const unknown = one.text.trim() ? await encoder.notUnderstood(one.text) : [];
   signal.throwIfAborted();
   showNote(unknown);
-  return post("/v1/search", { ...fields, exclude, ...common }, signal);
+  return post("v1/search", { ...fields, exclude, ...common }, signal);
 }
 
 // The picture's file: one's own, or the gallery's as the server shows it.
 async function content(one) {
-  return one.file ?? fetchPicture(`/v1/items/${one.item}/image`);
+  return one.file ?? fetchPicture(`v1/items/${one.item}/image`);
 }
 
 async function showGallery(offset, signal) {
-  const page = await get("/v1/items", { k: offset ? PAGE : wantedShown, offset, where: chosen.condition() }, signal);
+  const page = await get("v1/items", { k: offset ? PAGE : wantedShown, offset, where: chosen.condition() }, signal);
   if (signal.aborted) return;
   answered = step();
   $("heading").textContent = "Or start from one of these";
@@ -273,7 +273,7 @@ function showReference(one) {
   $("shown").firstElementChild.classList.remove("blank");
   $("picture").alt = one.title ? `Reference: ${one.title}` : "Your reference picture";
   if (one.file) $("picture").src = one.url;
-  else showPicture($("picture"), `/v1/items/${one.item}/image`).catch(showProblem);
+  else showPicture($("picture"), `v1/items/${one.item}/image`).catch(showProblem);
 }
 
 function showRefinements(one) {
@@ -313,7 +313,7 @@ function trailEntry(one, number) {
   if (hasReference(one)) {
     const img = element("img", { alt: "" });
     if (one.file) img.src = one.url;
-    else showPicture(img, `/v1/items/${one.item}/thumbnail`).catch(showProblem);
+    else showPicture(img, `v1/items/${one.item}/thumbnail`).catch(showProblem);
     button.append(img);
   }
   button.append(element("span", { textContent: one.text.trim() || (hasReference(one) ? "like this" : "start") }));
@@ -330,7 +330,7 @@ function trailEntry(one, number) {
 
 async function readSentence(one, signal) {
   try {
-    const { answer } = await postAbout("/v1/sentence", one, {}, signal);
+    const { answer } = await postAbout("v1/sentence", one, {}, signal);
     if (signal.aborted) return;
     if (one.file) one.sentence = answer.sentence;
     one.near = answer.pseudo_words.map(({ near }) => near);
@@ -576,7 +576,7 @@ function takeAddress() {
 async function begin() {
   waitForResults();
   try {
-    const about = await get("/v1/gallery");
+    const about = await get("v1/gallery");
     chosen.columns = about.columns;
     $("device").hidden = !about.device;
   } catch (error) {

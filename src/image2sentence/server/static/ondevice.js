@@ -1,6 +1,6 @@
 // The query encoded in the browser: the picture stays here, and its vector alone is sent.
 
-import { authorization } from "./api.js";
+import { at, authorization } from "./api.js";
 import { NEUTRAL } from "./steps.js";
 
 class NothingAsked extends Error {
@@ -14,7 +14,7 @@ const sentences = new WeakMap();
 // Loads the model once; `progress` hears of what is fetched. Later calls give the same encoder.
 export function deviceEncoder(progress) {
   loading ??= import("./device/index.js")
-    .then(({ loadEncoder }) => loadEncoder("/v1/model/", { runtime: "/runtime/", worker: true, headers: authorization(), progress }))
+    .then(({ loadEncoder }) => loadEncoder(at("v1/model/"), { runtime: at("runtime/"), worker: true, headers: authorization(), progress }))
     .catch((error) => {
       loading = null;
       throw error;

@@ -55,7 +55,7 @@ function card(result, take) {
   const button = element("button", { type: "button" }, img);
   const missing = () => button.classList.add("missing");
   img.addEventListener("error", missing);
-  showPicture(img, `/v1/items/${result.id}/thumbnail`).catch(missing);
+  showPicture(img, `v1/items/${result.id}/thumbnail`).catch(missing);
   const title = titleOf(result);
   const lines = element("span", { className: "caption" });
   if (title) lines.append(element("span", { className: "name", textContent: title, title }));
