@@ -49,7 +49,7 @@ def killed(folder: Path, *, checkpointed: bool) -> Path:
         for number in range(12):
             commit(gallery, number)
             if checkpointed and number == 8:
-                gallery._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                gallery._database.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         (folder / "dead").mkdir()
         for name in (DATABASE, LOG, LOCK):
             shutil.copy(folder / "alive" / name, folder / "dead")
@@ -276,10 +276,10 @@ with store.Gallery.open(sys.argv[1], readonly=False) as gallery:
         index_file.os.fsync = die
         index.make_index(gallery, AnnSettings(exact_below=10, lists=4, probes=4, rerank=20))
     elif sys.argv[2] == "commit":
-        gallery._lock.record = die
+        gallery._database.writer_lock.record = die
         gallery.delete([1])
     else:
-        gallery._connection.set_progress_handler(die, 500)
+        gallery._database.connection.set_progress_handler(die, 500)
         gallery.compact()
 """
 

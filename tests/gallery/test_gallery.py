@@ -16,7 +16,7 @@ import pytest
 from image2sentence.errors import GalleryError, QueryError
 from image2sentence.gallery.records import Content, Entry
 from image2sentence.gallery.sqlite import gallery as store
-from image2sentence.gallery.sqlite import schema
+from image2sentence.gallery.sqlite import picture_tables, schema
 from image2sentence.gallery.sqlite.gallery import Gallery
 
 WIDTH = 6
@@ -281,10 +281,10 @@ def test_readers_go_on_while_a_writer_writes(tmp_path: Path) -> None:
     filled(tmp_path)
     with Gallery.open(tmp_path) as reader, Gallery.open(tmp_path, readonly=False) as writer:
         for number in range(5, 20):
-            with writer._transaction() as connection:
-                store._insert_content(connection, content(number))
+            with writer._database.transaction() as connection:
+                picture_tables._insert_content(connection, content(number))
                 entry = Entry(f"{number}.jpg", 1, 1, content(number).sha256)
-                store._write_entry(connection, 1, entry)
+                picture_tables._write_entry(connection, 1, entry)
                 assert len(reader) == len(reader.vectors()[0]) == number
             assert len(reader) == number + 1
 
@@ -320,8 +320,8 @@ def test_a_full_disk_loses_nothing_committed(tmp_path: Path) -> None:
     filled(tmp_path)
     with Gallery.open(tmp_path, readonly=False) as gallery:
         before = snapshot(gallery)
-        pages = gallery._connection.execute("PRAGMA page_count").fetchone()[0]
-        gallery._connection.execute(f"PRAGMA max_page_count = {pages}")
+        pages = gallery._database.connection.execute("PRAGMA page_count").fetchone()[0]
+        gallery._database.connection.execute(f"PRAGMA max_page_count = {pages}")
         entries = [Entry(f"{i}-{'x' * 200}.jpg", 1, 1, reason="full") for i in range(500)]
         with pytest.raises(GalleryError, match=r"full.*make room"):
             gallery.commit(1, [], entries)

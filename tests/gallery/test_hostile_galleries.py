@@ -73,8 +73,8 @@ def test_what_no_gallery_holds_is_refused(folder: Path, statement: str) -> None:
 
 def test_the_schema_of_a_file_is_not_trusted(folder: Path) -> None:
     with Gallery.open(folder) as gallery:
-        assert gallery._connection.execute("PRAGMA trusted_schema").fetchone() == (0,)
-        assert gallery._connection.execute("PRAGMA cell_size_check").fetchone() == (1,)
+        assert gallery._database.connection.execute("PRAGMA trusted_schema").fetchone() == (0,)
+        assert gallery._database.connection.execute("PRAGMA cell_size_check").fetchone() == (1,)
 
 
 @pytest.mark.parametrize("what", ["faiss", "other", "header"])
@@ -119,3 +119,16 @@ def test_a_file_system_without_locks_is_not_another_writer(
     with pytest.raises(GalleryError, match="gives no locks") as caught:
         lock.WriterLock(tmp_path / "writer.lock")
     assert "written by" not in str(caught.value)
+
+
+@pytest.mark.parametrize("width", ["", "0", "-8", "many", "9" * 5_000, "8.0"])
+def test_a_width_that_is_none_is_refused(tmp_path: Path, width: str) -> None:
+    Gallery.create(tmp_path, "model-a", 8).close()
+    connection = sqlite3.connect(tmp_path / "gallery.sqlite")
+    meta = dict(connection.execute("SELECT key, value FROM meta WHERE key != 'checksum'")) | {"width": width}
+    rows = [("width", width), ("checksum", str(schema.meta_checksum(meta)))]
+    connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+    connection.commit()
+    connection.close()
+    with pytest.raises(GalleryError, match="holds no width of vectors"):
+        Gallery.open(tmp_path)

@@ -65,7 +65,7 @@ def test_a_gallery_with_such_a_root_is_not_used(root: str, tmp_path: Path) -> No
     encoder = FakeEncoder()
     with Gallery.create(tmp_path / "g", encoder.fingerprint, encoder.width) as gallery:
         gallery.add_root(tmp_path)
-        connection = gallery._connection
+        connection = gallery._database.connection
         stored = os.fsencode(root)
         connection.execute("UPDATE roots SET path = ?, checksum = ?", (stored, checksum(stored)))
     with Gallery.open(tmp_path / "g") as gallery, pytest.raises(GalleryError):

@@ -23,7 +23,6 @@ from image2sentence.cli.options import (
 from image2sentence.errors import GalleryError
 
 if TYPE_CHECKING:
-    from image2sentence.gallery.base import GalleryStore
     from image2sentence.gallery.records import Picture
     from image2sentence.gallery.search.faiss_index import AnnParameters
     from image2sentence.gallery.sqlite.gallery import Gallery
@@ -52,13 +51,11 @@ def verify(gallery: Path | str | None, as_json: bool) -> None:
     what it is and what to do.
     """
     from image2sentence.gallery.opening import open_gallery
-    from image2sentence.gallery.sqlite.gallery import Gallery
-    from image2sentence.gallery.sqlite.index import index_state
 
     start = time.perf_counter()
     with open_gallery(require_gallery(gallery)) as opened:
         opened.verify()
-        index = index_state(opened, thorough=True) if isinstance(opened, Gallery) else None
+        index = opened.index_state(thorough=True)
         about = {
             "gallery": opened.name,
             "pictures": len(opened),
@@ -83,12 +80,10 @@ def compact(gallery: Path | str | None, as_json: bool) -> None:
     Needs up to twice the gallery's size free on the disk while it runs. Searching goes on meanwhile. The index
     file of a large gallery is made again where it no longer fits.
     """
-    from image2sentence.gallery.sqlite.index import refresh_index
-
     with _for_writing(gallery) as opened:
         before = _bytes(opened)
         opened.compact()
-        refresh_index(opened)
+        opened.refresh_index()
         after = _bytes(opened)
     about = {
         "gallery": opened.name,
@@ -281,17 +276,17 @@ def _described(made: AnnParameters | None) -> dict[str, Any]:
 
 def _for_writing(given: Path | str | None) -> Gallery:
     """A gallery in a folder, for writing. Raises GalleryError where it is a database."""
-    from image2sentence.gallery.opening import open_gallery
+    from image2sentence.gallery.opening import is_database, open_gallery
     from image2sentence.gallery.sqlite.gallery import Gallery
 
-    opened: GalleryStore = open_gallery(require_gallery(given), readonly=False)
-    if not isinstance(opened, Gallery):
-        opened.close()
+    name = require_gallery(given)
+    if not is_database(name):
+        return Gallery.open(name, readonly=False)
+    with open_gallery(name) as opened:
         raise GalleryError(
             f"{opened.name} is kept by a database, which looks after its own files and index: "
             "this command is for galleries in a folder"
         )
-    return opened
 
 
 def _bytes(opened: Gallery) -> int:

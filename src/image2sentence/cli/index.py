@@ -98,7 +98,6 @@ def index(
     from image2sentence.encoders import load_encoder
     from image2sentence.gallery.files.metadata import MetadataFile, apply_metadata
     from image2sentence.gallery.opening import open_or_create_gallery
-    from image2sentence.gallery.sqlite.index import refresh_index
     from image2sentence.indexing.index_pictures import index_pictures
 
     if watch and metadata is not None:
@@ -123,7 +122,7 @@ def index(
                 report = engine_run(
                     pictures, opened, encoder, retry_failed=retry_failed, shards=shards, progress=progress
                 )
-            refresh_index(opened)
+            opened.refresh_index()
             return report
 
         if watch:

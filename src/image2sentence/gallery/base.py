@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from image2sentence.encoders.protocols import Vectors
+from image2sentence.errors import GalleryError, QueryError
 from image2sentence.gallery.filters.language import ColumnType, Filter, Value
-from image2sentence.gallery.locations import Place
+from image2sentence.gallery.locations import Identity, Place
 from image2sentence.gallery.records import Content, Entry, Known, Picture
 from image2sentence.gallery.search.base import VectorSearch
 
+if TYPE_CHECKING:
+    from image2sentence.gallery.sqlite.index import IndexState
+
 Self = TypeVar("Self", bound="GalleryStore")
+Own = TypeVar("Own", bound="BaseGallery")
 
 
 class GalleryStore(Protocol):
@@ -121,7 +128,23 @@ class GalleryStore(Protocol):
         """A number that grows with every change."""
         ...
 
+    def snapshot(self) -> AbstractContextManager[object]:
+        """Reads inside it see one state of the gallery, where the backend can promise that."""
+        ...
+
+    def file_identity(self) -> Identity | None:
+        """Device and inode of the gallery's file; None where it is no file."""
+        ...
+
     # Searching
+
+    def refresh_index(self) -> None:
+        """Make the approximate index where one is needed and is not made by the backend itself."""
+        ...
+
+    def index_state(self, *, thorough: bool = False) -> IndexState | None:
+        """Whether there is an index file that serves; None where the backend looks after its index."""
+        ...
 
     def searcher(self) -> VectorSearch:
         """What ranks the ready pictures; its ids are the pictures' ids."""
@@ -180,6 +203,69 @@ class GalleryStore(Protocol):
     def set_metadata(self, rows: Iterable[tuple[int, Mapping[str, Value | None]]]) -> int:
         """Set metadata of pictures (None takes a value away); gives how many changed. Raises DataError."""
         ...
+
+
+class BaseGallery(ABC):
+    """What the backends have in common."""
+
+    fingerprint: str
+    width: int
+    place: ClassVar[str]
+    """What holds one gallery: a folder, or a collection of a database."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The folder or address, without secrets, ready to be shown."""
+
+    @abstractmethod
+    def pictures_of(self, numbers: Sequence[int]) -> list[Picture | None]:
+        """The pictures with these ids, in their order; None for those that are not there (any more)."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let another writer in; calling again does nothing."""
+
+    def __enter__(self: Own) -> Own:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def require(self, fingerprint: str, width: int | None = None) -> None:
+        """Raise GalleryError unless the gallery was made with this encoder."""
+        if fingerprint != self.fingerprint or (width is not None and width != self.width):
+            raise GalleryError(
+                f"the gallery {self.name} was made with the encoder {self.fingerprint} "
+                f"(vectors of width {self.width}), not with {fingerprint}"
+                f"{'' if width is None else f' (width {width})'}: "
+                f"use that model, or index the pictures into another {self.place}"
+            )
+
+    def picture(self, number: int) -> Picture:
+        """The picture with this id. Raises QueryError when there is none, GalleryError where damaged."""
+        (found,) = self.pictures_of([number])
+        if found is None:
+            raise QueryError(f"the gallery {self.name} has no picture {number}")
+        return found
+
+    def snapshot(self) -> AbstractContextManager[object]:
+        """See `GalleryStore.snapshot`: nothing is promised."""
+        return nullcontext()
+
+    def file_identity(self) -> Identity | None:
+        """See `GalleryStore.file_identity`: it is no file."""
+        return None
+
+    def refresh_index(self) -> None:
+        """See `GalleryStore.refresh_index`: the backend looks after its index."""
+        return
+
+    def index_state(self, *, thorough: bool = False) -> IndexState | None:
+        """See `GalleryStore.index_state`: the backend looks after its index."""
+        return None
 
 
 def duplicates(gallery: GalleryStore) -> list[list[Picture]]:

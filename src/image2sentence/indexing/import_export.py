@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +26,6 @@ from image2sentence.gallery.files.vectors import (
 )
 from image2sentence.gallery.locations import Place, is_url
 from image2sentence.gallery.records import Content, Entry, Known, Picture
-from image2sentence.gallery.sqlite.gallery import Gallery
 from image2sentence.images import MIN_DECODE_SIDE, display_path, load_image, own_pool, printable, read_regular
 from image2sentence.indexing.overlap import picture_source
 from image2sentence.indexing.pipeline import ReadAhead
@@ -312,7 +311,7 @@ def _folder_of(row: VectorRow, pictures: Path | None) -> Path:
 
 
 def _snapshot(gallery: GalleryStore) -> AbstractContextManager[Any]:
-    return gallery.snapshot() if isinstance(gallery, Gallery) else nullcontext()
+    return gallery.snapshot()
 
 
 def _blocks(gallery: GalleryStore, numbers: list[int], vectors: Vectors) -> Iterator[Block]:

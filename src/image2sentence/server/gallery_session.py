@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from image2sentence.encoders.protocols import Encoder, Vectors
-from image2sentence.errors import GalleryError, QueryError
+from image2sentence.errors import QueryError
 from image2sentence.gallery.base import GalleryStore
-from image2sentence.gallery.sqlite.gallery import DATABASE, Gallery
+from image2sentence.gallery.locations import Identity
 from image2sentence.query import QueryEngine, Reference
 from image2sentence.server.facets import Facet
 from image2sentence.server.lru_cache import LruCache
@@ -19,9 +17,6 @@ SENTENCES_KEPT = 1_024
 
 
 JPEG_BYTES_KEPT = 64 << 20
-
-
-FileId: TypeAlias = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -62,13 +57,13 @@ class GallerySession:
     Args:
         encoder: The model.
         gallery: Open.
-        file: Which file the gallery was opened from, as `_file_of` tells.
+        file: Which file the gallery was opened from, as `GalleryStore.file_identity` tells.
 
     Raises:
         GalleryError: the gallery is of another model, or damaged.
     """
 
-    def __init__(self, encoder: Encoder, gallery: GalleryStore, file: FileId | None) -> None:
+    def __init__(self, encoder: Encoder, gallery: GalleryStore, file: Identity | None) -> None:
         self.engine = QueryEngine(encoder, gallery)
         self.gallery = gallery
         self.file = file
@@ -82,20 +77,3 @@ class GallerySession:
             self.facets = None
             self.read_items.clear()
             self.jpegs.clear()
-
-
-def _file_of(gallery: GalleryStore) -> FileId | None:
-    """Device and inode of the file where a gallery in a folder lies; None for other galleries.
-
-    Another file cannot have the same as long as the gallery is open. Raises GalleryError where there is none.
-    """
-    if not isinstance(gallery, Gallery):
-        return None
-    try:
-        status = os.stat(gallery.folder / DATABASE)
-    except OSError as error:
-        raise GalleryError(
-            f"the gallery in {gallery.name} cannot be reached any more ({error.strerror}): put it back, or index the "
-            "pictures again"
-        ) from error
-    return status.st_dev, status.st_ino

@@ -26,14 +26,14 @@ from image2sentence.errors import GalleryError, Image2SentenceError, ImageError,
 from image2sentence.gallery.base import GalleryStore
 from image2sentence.gallery.filters.language import ColumnType, Value
 from image2sentence.gallery.locations import read_picture
+from image2sentence.gallery.opening import open_gallery
 from image2sentence.gallery.records import Picture
-from image2sentence.gallery.sqlite.gallery import Gallery
 from image2sentence.images import MIN_DECODE_SIDE, DecodeLimits, DecodersBusyError, own_pool, untrusted_pool
 from image2sentence.images.pool import UNTRUSTED_MEMORY
 from image2sentence.query import Answer, KnowsWords, Query, QueryEngine
 from image2sentence.server.admission import Busy
 from image2sentence.server.facets import Facet, facets_of
-from image2sentence.server.gallery_session import SENTENCES_KEPT, GallerySession, ReadPicture, _file_of
+from image2sentence.server.gallery_session import SENTENCES_KEPT, GallerySession, ReadPicture
 from image2sentence.server.lru_cache import LruCache
 from image2sentence.server.nearest_words import NearestWords, NearWord
 
@@ -97,7 +97,7 @@ class SearchService:
     def __init__(self, encoder: Encoder, gallery: GalleryStore, uploads: DecodeLimits = UPLOADS) -> None:
         self._encoder = encoder
         self._uploads = uploads
-        self._session = GallerySession(encoder, gallery, _file_of(gallery))
+        self._session = GallerySession(encoder, gallery, gallery.file_identity())
         self._lock = threading.RLock()
         self._nearest_words = NearestWords(encoder)
         self._read: LruCache[ReadPicture] = LruCache(SENTENCES_KEPT)
@@ -269,16 +269,15 @@ class SearchService:
 
     def _follow(self) -> None:
         """Open the gallery that is now where the one in use was. Raises GalleryError where there is none to be used."""
-        if _file_of(self._session.gallery) == self._session.file:
+        if self._session.gallery.file_identity() == self._session.file:
             return
         with self._lock:
             session = self._session
-            file = _file_of(
-                session.gallery
-            )  # asked before opening, so that no later file passes for this one
-            if file == session.file or not isinstance(session.gallery, Gallery):
+            file = session.gallery.file_identity()  # before opening: no later file passes for this one
+            folder = session.gallery.own_folder
+            if file == session.file or folder is None:
                 return
-            opened = Gallery.open(session.gallery.folder, fingerprint=self._encoder.fingerprint)
+            opened = open_gallery(folder, fingerprint=self._encoder.fingerprint)
             try:
                 self._session = GallerySession(self._encoder, opened, file)
             except GalleryError:

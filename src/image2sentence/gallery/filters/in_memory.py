@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +29,10 @@ from image2sentence.gallery.filters.language import (
     Or,
     Pattern,
     Test,
+    Value,
     as_filter,
 )
 from image2sentence.gallery.filters.patterns import LikePattern, matcher
-
-if TYPE_CHECKING:
-    from image2sentence.gallery.sqlite.gallery import Gallery
 
 _SMALL = 1 / 16  # of the pictures: fewer are sorted, more are marked
 
@@ -43,6 +41,26 @@ MAX_PATTERN_TESTS = 2_000_000
 
 MAX_PATTERN_CHARACTERS = 200_000_000
 """Character comparisons that they may take."""
+
+
+class ColumnSource(Protocol):
+    """A gallery's metadata columns."""
+
+    def generation(self) -> int:
+        """A number that grows with every change."""
+        ...
+
+    def columns(self) -> dict[str, ColumnType]:
+        """The columns and their types."""
+        ...
+
+    def column(self, name: str) -> tuple[NDArray[np.int64], list[Value]]:
+        """Ascending ids of the pictures that have a value in a column, and the values."""
+        ...
+
+    def select(self, where: str | Filter) -> NDArray[np.int64]:
+        """Ascending ids of the pictures that a filter holds for."""
+        ...
 
 
 class ColumnCache:
@@ -57,20 +75,20 @@ class ColumnCache:
         ids: (n,) ascending ids of the pictures.
     """
 
-    def __init__(self, gallery: Gallery, ids: NDArray[np.int64]) -> None:
+    def __init__(self, gallery: ColumnSource, ids: NDArray[np.int64]) -> None:
         self._gallery = gallery
         self._ids = ids
         self._columns: dict[str, SortedColumn] = {}
         self._types: dict[str, ColumnType] = {}
         self._generation: int | None = None
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     def select(self, where: str | Filter) -> NDArray[np.int64]:
         """Ascending ids of the pictures that a filter holds for.
 
         Raises QueryError, see `Gallery.select`; and where its patterns would have to be compared with too much text.
         """
-        with self._turn:
+        with self._lock:
             changed = self._generation != (generation := self._gallery.generation())
             if changed:
                 self._columns.clear()

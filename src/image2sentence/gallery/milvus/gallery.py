@@ -6,26 +6,33 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from image2sentence.encoders.protocols import Vectors
-from image2sentence.errors import GalleryError, QueryError
+from image2sentence.errors import GalleryError
+from image2sentence.gallery.base import BaseGallery
 from image2sentence.gallery.filters.language import ColumnType, Filter, Value, as_filter
 from image2sentence.gallery.filters.milvus import any_of, compile_filter
-from image2sentence.gallery.locations import Place, joined, may_exist
+from image2sentence.gallery.locations import Place, may_exist
 from image2sentence.gallery.metadata import checked_value, is_new_column
 from image2sentence.gallery.milvus import layout
 from image2sentence.gallery.milvus.address import MilvusAddress
-from image2sentence.gallery.milvus.bookkeeping import Claim, Failed, Ids, Ledger
+from image2sentence.gallery.milvus.bookkeeping import Claim, Ids, Ledger
 from image2sentence.gallery.milvus.database import Database, Fields
 from image2sentence.gallery.milvus.known_keys import Hints
+from image2sentence.gallery.milvus.rows import (
+    as_failed,
+    as_failed_picture,
+    content_fields,
+    id_of,
+    last_of_each,
+    picture_row,
+)
 from image2sentence.gallery.milvus.searcher import MAX_RESULTS, MilvusSearcher
 from image2sentence.gallery.records import Content, Entry, Known, Picture
 
@@ -34,13 +41,15 @@ _METADATA_AT_ONCE = 1_000
 _EVERYTHING = ("*",)
 
 
-class MilvusGallery:
+class MilvusGallery(BaseGallery):
     """A gallery in a database; make one with `create`, `open` or `open_or_create`, and close it (`with` does).
 
     It keeps the promises of `Gallery` with three differences, which come from Milvus: a commit is not one
     transaction (a run that is killed inside one is put right by the next run), two writers are told apart by a
     note and not by a lock, and Milvus Lite lets one process in at a time.
     """
+
+    place = "collection"
 
     def __init__(self, address: MilvusAddress, database: Database, *, readonly: bool) -> None:
         self.address = address
@@ -148,23 +157,6 @@ class MilvusGallery:
         """Milvus Lite's file (a folder), which holds no pictures to index; None on a server."""
         return self.address.file
 
-    def require(self, fingerprint: str, width: int | None = None) -> None:
-        """Raise GalleryError unless the gallery was made with this encoder."""
-        if fingerprint != self.fingerprint or (width is not None and width != self.width):
-            raise GalleryError(
-                f"the gallery {self.name} was made with the encoder {self.fingerprint} (vectors of width "
-                f"{self.width}), not with {fingerprint}{'' if width is None else f' (width {width})'}: "
-                "use that model, or index the pictures into another collection"
-            )
-
-    def __enter__(self) -> MilvusGallery:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """Seal what was written, let another writer in, and hang up; calling again does nothing."""
         with self._turn:
@@ -197,18 +189,14 @@ class MilvusGallery:
         if state in (None, "ready"):
             found += (layout.as_picture(row, roots) for row in self._rows("", layout.PICTURE_FIELDS))
         if state in (None, "failed"):
-            found += (_as_failed_picture(failed, roots) for failed in self._ledger.failed())
+            found += (as_failed_picture(failed, roots) for failed in self._ledger.failed())
         return sorted(found, key=lambda picture: picture.id)
 
     def picture(self, number: int) -> Picture:
-        """The picture with this id. Raises QueryError when there is none."""
-        (found,) = self.pictures_of([number])
-        if found is None:
-            failed = (one for one in self._ledger.failed() if one.id == number)
-            found = next((_as_failed_picture(one, self.roots()) for one in failed), None)
-        if found is None:
-            raise QueryError(f"the gallery {self.name} has no picture {number}")
-        return found
+        """The picture with this id, ready or failed. Raises QueryError when there is none."""
+        failed = (one for one in self._ledger.failed() if one.id == number)
+        found = next((as_failed_picture(one, self.roots()) for one in failed), None)
+        return super().picture(number) if found is None else found
 
     def pictures_of(self, numbers: Sequence[int]) -> list[Picture | None]:
         """The ready pictures with these ids, in their order; None for an id that is not there (any more)."""
@@ -307,7 +295,7 @@ class MilvusGallery:
         What can be found is written before what failed, and both before anything is forgotten, so that a run
         killed in between loses nothing that was there.
         """
-        last = _last_of_each(entries)
+        last = last_of_each(entries)
         ready = [entry for entry in last if entry.sha256 is not None]
         failed = [entry for entry in last if entry.sha256 is None]
         with self._writing(len(last)) as ids:
@@ -323,11 +311,11 @@ class MilvusGallery:
                 kept = old if entry.moved_from is None else moved[entry.moved_from]
                 if old is not None and kept is not old:
                     replaced.append(int(old["id"]))
-                number = _number(entry, kept, known, ids)
-                rows.append(_row(number, root, entry, by_content, kept))
+                number = id_of(entry, kept, known, ids)
+                rows.append(picture_row(number, root, entry, by_content, kept))
             self._check_metadata(rows)
             self._write(rows)
-            self._ledger.put_failed([_as_failed(entry, root, before, known, ids) for entry in failed])
+            self._ledger.put_failed([as_failed(entry, root, before, known, ids) for entry in failed])
             gone = [int(before[entry.path]["id"]) for entry in failed if entry.path in before]
             self._database.delete(self._collection, replaced + gone)
             self._ledger.drop_failed([(root, entry.path) for entry in ready if entry.path in known])
@@ -419,7 +407,7 @@ class MilvusGallery:
 
     def _by_content(self, contents: Sequence[Content], ready: Sequence[Entry]) -> dict[str, Fields]:
         """Content, size and vector of every content that the entries refer to, new or stored."""
-        found = {content.sha256.hex(): _content_fields(content) for content in contents}
+        found = {content.sha256.hex(): content_fields(content) for content in contents}
         wanted = {entry.sha256.hex() for entry in ready if entry.sha256 is not None} - found.keys()
         fields = ("content", "width", "height", "vector")
         for sha256 in wanted:
@@ -479,71 +467,4 @@ def _no_gallery(place: MilvusAddress) -> GalleryError:
     return GalleryError(
         f"there is no gallery {place}: make one with `image2sentence index PICTURES --gallery ...`, or check "
         "the address"
-    )
-
-
-def _last_of_each(entries: Sequence[Entry]) -> list[Entry]:
-    """One entry for each path: the last one, which keeps the id that an earlier one was to keep."""
-    last: dict[str, Entry] = {}
-    for entry in entries:
-        earlier = last.get(entry.path)
-        if earlier is not None and earlier.moved_from is not None and entry.moved_from is None:
-            entry = replace(entry, moved_from=earlier.moved_from)
-        last[entry.path] = entry
-    return list(last.values())
-
-
-def _content_fields(content: Content) -> Fields:
-    return {
-        "content": content.sha256.hex(),
-        "width": content.width,
-        "height": content.height,
-        "vector": content.vector,
-    }
-
-
-def _number(entry: Entry, row: Fields | None, failed: Mapping[str, Failed], ids: Ids) -> int:
-    """The id that a file has, or a new one."""
-    if row is not None:
-        return int(row["id"])
-    return failed[entry.path].id if entry.path in failed else ids.take()
-
-
-def _row(number: int, root: int, entry: Entry, contents: Mapping[str, Fields], kept: Fields | None) -> Fields:
-    """A picture's row: its content, its file, and its metadata, those it had and those it is given."""
-    assert entry.sha256 is not None
-    metadata: dict[str, Any] = {} if kept is None else {**layout.metadata_of(kept)}
-    metadata |= entry.metadata
-    return {
-        **contents[entry.sha256.hex()],
-        "id": number,
-        "root": root,
-        "path": layout.stored_path(entry.path),
-        "size": entry.size,
-        "mtime_ns": entry.mtime_ns,
-        "offset": layout.NO_OFFSET if entry.offset is None else entry.offset,
-        **layout.as_fields(metadata),
-    }
-
-
-def _as_failed(
-    entry: Entry, root: int, ready: Mapping[str, Fields], known: Mapping[str, Failed], ids: Ids
-) -> Failed:
-    """A failure with the id that the file has, if it has one."""
-    number = _number(entry, ready.get(entry.path), known, ids)
-    return Failed(number, root, entry.path, entry.size, entry.mtime_ns, entry.reason or "", entry.offset)
-
-
-def _as_failed_picture(failed: Failed, roots: Mapping[int, Place]) -> Picture:
-    return Picture(
-        id=failed.id,
-        path=joined(roots[failed.root], failed.path),
-        state="failed",
-        reason=failed.reason,
-        size=failed.size,
-        mtime_ns=failed.mtime_ns,
-        content_id=None,
-        width=None,
-        height=None,
-        offset=failed.offset,
     )

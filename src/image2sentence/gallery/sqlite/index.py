@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import logging
 import secrets
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from image2sentence.encoders.protocols import Vectors
 from image2sentence.errors import ConfigError
-from image2sentence.gallery.filters.in_memory import ColumnCache
+from image2sentence.gallery.filters.in_memory import ColumnCache, ColumnSource
 from image2sentence.gallery.search.faiss_index import AnnParameters, AnnSettings, build, faiss_module
 from image2sentence.gallery.search.searcher import Searcher
 from image2sentence.gallery.search.vectors import Nearby, Rows
@@ -32,16 +35,42 @@ from image2sentence.gallery.sqlite.index_file import (
 )
 from image2sentence.images import display_path
 
-if TYPE_CHECKING:
-    from image2sentence.gallery.base import GalleryStore
-    from image2sentence.gallery.sqlite.gallery import Gallery
-
 OUTDATED = 0.1
 """Share of the pictures that may be newer than the index, or gone from it, before it should be made again."""
 
 State: TypeAlias = Literal["none", "current", "behind", "outdated", "unusable"]
 
 _log = logging.getLogger(__name__)
+
+
+class IndexedGallery(ColumnSource, Protocol):
+    """What an index file is made from and held against: a gallery in a folder."""
+
+    folder: Path
+    id: str
+    width: int
+
+    def __len__(self) -> int: ...
+
+    def derived_token(self, name: str) -> bytes | None:
+        """The token of the derived file that belongs to this gallery; None where there is none."""
+        ...
+
+    def set_derived_token(self, name: str, token: bytes | None) -> None:
+        """Say which derived file belongs to this gallery; None for no such file."""
+        ...
+
+    def snapshot(self) -> AbstractContextManager[object]:
+        """Reads inside it see one state of the gallery."""
+        ...
+
+    def pairs(self) -> NDArray[np.int64]:
+        """(n, 2) int64: ids of the ready pictures, ascending, and the numbers of their contents."""
+        ...
+
+    def vectors(self, numbers: NDArray[np.int64] | None = None) -> tuple[NDArray[np.int64], Vectors]:
+        """Ids (n,) and vectors (n, d) float32 of the ready pictures, in gallery order."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -60,7 +89,7 @@ class IndexState:
     header: Header | None = None
 
 
-def index_state(gallery: Gallery, *, thorough: bool = False) -> IndexState:
+def index_state(gallery: IndexedGallery, *, thorough: bool = False) -> IndexState:
     """Look at a gallery's index file: its header, or with `thorough` all of it."""
     token = gallery.derived_token(NAME)
     file = gallery.folder / NAME
@@ -79,13 +108,13 @@ def index_state(gallery: Gallery, *, thorough: bool = False) -> IndexState:
     return IndexState("outdated" if changed > OUTDATED else "behind", header=header)
 
 
-def needs_index(gallery: Gallery) -> bool:
+def needs_index(gallery: IndexedGallery) -> bool:
     """Whether a gallery is large enough for an index and has none that serves well."""
     found = index_state(gallery)
     return len(gallery) >= _settings(found).exact_below and found.state not in ("current", "behind")
 
 
-def settings_of(gallery: Gallery) -> AnnSettings:
+def settings_of(gallery: IndexedGallery) -> AnnSettings:
     """How its index file was asked for; the usual settings where there is none."""
     return _settings(index_state(gallery))
 
@@ -94,7 +123,7 @@ def _settings(found: IndexState) -> AnnSettings:
     return AnnSettings() if found.header is None else found.header.settings
 
 
-def make_index(gallery: Gallery, settings: AnnSettings | None = None) -> AnnParameters | None:
+def make_index(gallery: IndexedGallery, settings: AnnSettings | None = None) -> AnnParameters | None:
     """Make the index file of a gallery opened for writing; None (and no file) where it is too small to need one.
 
     Args:
@@ -130,16 +159,12 @@ def make_index(gallery: Gallery, settings: AnnSettings | None = None) -> AnnPara
     return index.parameters
 
 
-def refresh_index(gallery: GalleryStore) -> None:
+def refresh_index(gallery: IndexedGallery) -> None:
     """Make the index file where a gallery needs one and has none that serves; without FAISS, say how to install it.
 
     Raises:
         GalleryError: as `make_index`.
     """
-    from image2sentence.gallery.sqlite.gallery import Gallery
-
-    if not isinstance(gallery, Gallery):
-        return  # a database has its own
     remove_unfinished(gallery.folder / NAME)
     if not needs_index(gallery):
         return
@@ -153,7 +178,7 @@ def refresh_index(gallery: GalleryStore) -> None:
     make_index(gallery)
 
 
-def open_searcher(gallery: Gallery) -> Searcher:
+def open_searcher(gallery: IndexedGallery) -> Searcher:
     """A Searcher over the ready pictures as they are now, with the index file where it serves."""
     file = _usable(gallery)
     if file is None:
@@ -186,7 +211,7 @@ def _places(stored: NDArray[np.int64], now: NDArray[np.int64]) -> tuple[NDArray[
     return places, late
 
 
-def _usable(gallery: Gallery) -> IndexFile | None:
+def _usable(gallery: IndexedGallery) -> IndexFile | None:
     token = gallery.derived_token(NAME)
     if token is None:
         return None
@@ -208,7 +233,7 @@ def _usable(gallery: Gallery) -> IndexFile | None:
     return None
 
 
-def _check_owner(gallery: Gallery, header: Header, token: bytes | None) -> None:
+def _check_owner(gallery: IndexedGallery, header: Header, token: bytes | None) -> None:
     if (
         header.gallery != gallery.id
         or token is None

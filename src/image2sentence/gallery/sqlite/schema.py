@@ -6,6 +6,7 @@ The format is documented in `docs/formats.md`; a change here is a new `FORMAT_VE
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import sqlite3
 import struct
@@ -258,4 +259,6 @@ def read_meta(connection: sqlite3.Connection, file: Path) -> dict[str, str]:
     stored = meta.pop("checksum", None)
     if meta.keys() != _KEYS[version] or stored != str(meta_checksum(meta)):
         raise GalleryError(f"{name}: the table `meta` is damaged. {_advice('')}")
+    if not re.fullmatch("[1-9][0-9]{0,8}", meta["width"]):
+        raise GalleryError(f"{name}: the table `meta` holds no width of vectors. {_advice('')}")
     return meta

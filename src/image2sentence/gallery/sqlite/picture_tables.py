@@ -1,0 +1,268 @@
+"""The tables of pictures, their contents and the places they were indexed from."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from image2sentence.encoders.protocols import Vectors
+from image2sentence.gallery.locations import Place, joined, may_exist, stored_place
+from image2sentence.gallery.records import Content, Entry, Known, Picture
+from image2sentence.gallery.sqlite.database import Database, Row
+from image2sentence.gallery.sqlite.metadata_tables import write_metadata
+from image2sentence.gallery.sqlite.schema import Field, checksum
+
+_ROW_BATCH = 4_096
+_PICTURES = (
+    "SELECT pictures.id, root_id, path, size, mtime_ns, state, reason, content_id, {offset},"
+    " pictures.checksum, width, height FROM pictures LEFT JOIN contents ON contents.id = content_id"
+)
+
+
+class PictureTables:
+    """Reads and writes pictures, contents and roots, and holds every row against its checksum."""
+
+    def __init__(self, database: Database, width: int) -> None:
+        self._database = database
+        self._width = width
+        offset = "NULL" if database.version == 1 else "data_offset"
+        self._pictures_query = _PICTURES.format(offset=offset)
+
+    def __len__(self) -> int:
+        """Number of pictures that can be found."""
+        return int(self._database.rows("SELECT count(*) FROM pictures WHERE state = 'ready'")[0][0])
+
+    def roots(self) -> dict[int, Place]:
+        """The places that were indexed (folders, shards, URLs), by their number."""
+        roots = {}
+        for number, path, stored in self._database.rows("SELECT id, path, checksum FROM roots ORDER BY id"):
+            if stored != checksum(path):
+                raise self._database.damage("root", number)
+            roots[number] = stored_place(os.fsdecode(path))
+        return roots
+
+    def add_root(self, folder: Place) -> int:
+        """The number of an indexed place (an absolute path or a URL), new or known. Raises GalleryError."""
+        path = os.fsencode(folder)
+        with self._database.transaction() as connection:
+            found = connection.execute("SELECT id FROM roots WHERE path = ?", (path,)).fetchone()
+            if found is None:
+                connection.execute("INSERT INTO roots (path, checksum) VALUES (?, ?)", (path, checksum(path)))
+                found = connection.execute("SELECT last_insert_rowid()").fetchone()
+        return int(found[0])
+
+    def pictures(self, state: str | None = None) -> list[Picture]:
+        """All pictures in gallery order (by id), or those in one state. Raises GalleryError where damaged."""
+        rows = self._database.rows(f"{self._pictures_query} ORDER BY pictures.id")
+        roots = self.roots()
+        pictures = (self._picture(row, roots) for row in rows)
+        return [picture for picture in pictures if state in (None, picture.state)]
+
+    def pictures_of(self, numbers: Sequence[int]) -> list[Picture | None]:
+        """The pictures with these ids, in their order; None for an id that is not there (any more)."""
+        roots = self.roots()
+        found: dict[int, Picture] = {}
+        for start in range(0, len(numbers), _ROW_BATCH):
+            wanted = [int(number) for number in numbers[start : start + _ROW_BATCH]]
+            wanted = [number for number in wanted if 0 <= number < 2**63]  # SQLite takes no others
+            marks = ", ".join("?" * len(wanted))
+            for row in self._database.rows(f"{self._pictures_query} WHERE pictures.id IN ({marks})", *wanted):
+                found[row[0]] = self._picture(row, roots)
+        return [found.get(int(number)) for number in numbers]
+
+    def hashes_of(self, numbers: Sequence[int]) -> list[bytes | None]:
+        """SHA-256 (32 bytes) of the content of each of these pictures; None for one that is failed or not there."""
+        found: dict[int, bytes] = {}
+        for start in range(0, len(numbers), _ROW_BATCH):
+            wanted = [int(number) for number in numbers[start : start + _ROW_BATCH]]
+            query = "SELECT pictures.id, sha256 FROM pictures JOIN contents ON contents.id = content_id"
+            found |= self._database.rows(
+                f"{query} WHERE pictures.id IN ({', '.join('?' * len(wanted))})", *wanted
+            )
+        return [found.get(int(number)) for number in numbers]
+
+    def known(self, root: int) -> dict[str, Known]:
+        """What is known of the files below a root, by path relative to it."""
+        known = {}
+        for row in self._database.rows(f"{self._pictures_query} WHERE root_id = ?", root):
+            self._check_picture(row)
+            number, _, path, size, mtime_ns, _, reason, content = row[:8]
+            known[os.fsdecode(path)] = Known(number, size, mtime_ns, reason, content)
+        return known
+
+    def find_content(self, sha256: bytes) -> int | None:
+        """Number of the content with this SHA-256, None when the gallery does not hold it."""
+        rows = self._database.rows("SELECT id FROM contents WHERE sha256 = ?", sha256)
+        return int(rows[0][0]) if rows else None
+
+    def with_content(self, content: int) -> list[int]:
+        """Ids of the ready pictures that have this content, in gallery order."""
+        return [
+            row[0]
+            for row in self._database.rows(
+                "SELECT id FROM pictures WHERE content_id = ? ORDER BY id", content
+            )
+        ]
+
+    def gone(self, root: int) -> dict[int, deque[int]]:
+        """Ready pictures of other roots that no longer exist: content number -> picture ids."""
+        gone: dict[int, deque[int]] = {}
+        for number, folder in self.roots().items():
+            if number == root or may_exist(folder):
+                continue
+            query = "SELECT content_id, id FROM pictures WHERE root_id = ? AND state = 'ready' ORDER BY id"
+            for content, picture in self._database.rows(query, number):
+                gone.setdefault(content, deque()).append(picture)
+        return gone
+
+    def pairs(self) -> NDArray[np.int64]:
+        """(n, 2) int64: ids of the ready pictures, ascending, and the numbers of their contents."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT id, content_id FROM pictures WHERE content_id IS NOT NULL ORDER BY id"
+            )
+            flat = np.fromiter((number for row in rows for number in row), np.int64)
+        return flat.reshape(-1, 2)
+
+    def vectors(self, numbers: NDArray[np.int64] | None = None) -> tuple[NDArray[np.int64], Vectors]:
+        """Ids (n,) int64 and vectors (n, d) float32 of the ready pictures, in gallery order, each checked.
+
+        Args:
+            numbers: Ids of the pictures wanted; None for all.
+
+        Raises:
+            GalleryError: a vector is not the one that was written.
+        """
+        query = (
+            "SELECT pictures.id, contents.id, sha256, width, height, vector, contents.checksum"
+            " FROM pictures JOIN contents ON contents.id = content_id"
+        )
+        with self._database.snapshot() as connection:
+            if numbers is None:
+                count = len(self)
+                return self._read_vectors(connection.execute(f"{query} ORDER BY pictures.id"), count)
+            return self._read_vectors(self._wanted_vectors(connection, query, numbers), len(numbers))
+
+    def write(self, root: int, contents: Sequence[Content], entries: Sequence[Entry]) -> None:
+        """Write contents and the entries that refer to them, all or nothing.
+
+        Raises:
+            GalleryError: the disk is full, the file damaged, or the gallery was opened for reading only.
+        """
+        with self._database.transaction() as connection:
+            for content in contents:
+                _insert_content(connection, content)
+            _clear_places(connection, [entry.moved_from for entry in entries if entry.moved_from is not None])
+            for entry in entries:
+                number = _write_entry(connection, root, entry)
+                if entry.metadata:
+                    write_metadata(connection, [(number, entry.metadata)])
+
+    def delete(self, pictures: Sequence[int]) -> None:
+        """Forget pictures, and contents that no picture refers to any more. Raises GalleryError."""
+        with self._database.transaction() as connection:
+            connection.executemany("DELETE FROM pictures WHERE id = ?", [(number,) for number in pictures])
+            connection.execute(
+                "DELETE FROM contents WHERE NOT EXISTS"
+                " (SELECT 1 FROM pictures WHERE pictures.content_id = contents.id)"
+            )
+
+    def check_contents(self) -> None:
+        """Check every content. Raises GalleryError at the first that is not the one that was written."""
+        with self._database.reading() as connection:
+            for row in connection.execute("SELECT id, sha256, width, height, vector, checksum FROM contents"):
+                self._check_content(row)
+
+    def _wanted_vectors(
+        self, connection: sqlite3.Connection, query: str, numbers: NDArray[np.int64]
+    ) -> Iterator[Row]:
+        for start in range(0, len(numbers), _ROW_BATCH):
+            wanted = np.sort(numbers[start : start + _ROW_BATCH]).tolist()
+            marks = ", ".join("?" * len(wanted))
+            yield from connection.execute(
+                f"{query} WHERE pictures.id IN ({marks}) ORDER BY pictures.id", wanted
+            )
+
+    def _read_vectors(self, rows: Iterable[Row], count: int) -> tuple[NDArray[np.int64], Vectors]:
+        ids = np.empty(count, np.int64)
+        vectors = np.empty((count, self._width), np.float32)
+        waiting = iter(rows)
+        done = 0
+        while block := list(islice(waiting, _ROW_BATCH)):
+            for row in block:
+                self._check_content(row[1:])
+            stop = done + len(block)
+            ids[done:stop] = [row[0] for row in block]
+            vectors[done:stop] = np.frombuffer(b"".join(row[5] for row in block), "<f4").reshape(
+                -1, self._width
+            )
+            done = stop
+        return ids[:done], vectors[:done]
+
+    def _picture(self, row: Row, roots: dict[int, Place]) -> Picture:
+        self._check_picture(row)
+        number, root, path, size, mtime_ns, state, reason, content, offset, _, width, height = row
+        place = joined(roots[root], os.fsdecode(path))
+        return Picture(number, place, state, reason, size, mtime_ns, content, width, height, offset)
+
+    def _check_picture(self, row: Row) -> None:
+        number, *fields, offset, stored, _, _ = row
+        if stored != _picture_checksum(fields, offset):
+            raise self._database.damage("picture", number)
+
+    def _check_content(self, row: Row) -> None:
+        number, sha256, width, height, vector, stored = row
+        if stored != checksum(sha256, width, height, vector) or len(vector) != 4 * self._width:
+            raise self._database.damage("content", number)
+
+
+def _insert_content(connection: sqlite3.Connection, content: Content) -> None:
+    vector = content.vector.astype("<f4").tobytes()
+    fields = (content.sha256, content.width, content.height, vector)
+    connection.execute(
+        "INSERT INTO contents (sha256, width, height, vector, checksum) VALUES (?, ?, ?, ?, ?)",
+        (*fields, checksum(*fields)),
+    )
+
+
+def _picture_checksum(fields: Sequence[Field], offset: int | None) -> int:
+    """Over the columns that format 1 had, and the offset where there is one."""
+    return checksum(*fields, *(() if offset is None else (offset,)))
+
+
+def _clear_places(connection: sqlite3.Connection, moved: Sequence[int]) -> None:
+    """Take pictures that move away from their paths, which others of them may be given; no file has such a path."""
+    connection.executemany(
+        "UPDATE pictures SET path = ? WHERE id = ?", [(b"\0%d" % number, number) for number in moved]
+    )
+
+
+def _write_entry(connection: sqlite3.Connection, root: int, entry: Entry) -> int:
+    """Write a file's state; gives the picture's id."""
+    content = None
+    if entry.sha256 is not None:
+        found = connection.execute("SELECT id FROM contents WHERE sha256 = ?", (entry.sha256,))
+        content = found.fetchone()[0]
+    state = "ready" if entry.reason is None else "failed"
+    path = os.fsencode(entry.path)
+    fields = (root, path, entry.size, entry.mtime_ns, state, entry.reason, content)
+    if entry.moved_from is not None:
+        connection.execute("DELETE FROM pictures WHERE root_id = ? AND path = ?", (root, path))
+        connection.execute(
+            "UPDATE pictures SET root_id = ?, path = ? WHERE id = ?", (root, path, entry.moved_from)
+        )
+    connection.execute(
+        "INSERT INTO pictures (root_id, path, size, mtime_ns, state, reason, content_id, data_offset, checksum)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (root_id, path) DO UPDATE SET size = excluded.size,"
+        " mtime_ns = excluded.mtime_ns, state = excluded.state, reason = excluded.reason,"
+        " content_id = excluded.content_id, data_offset = excluded.data_offset, checksum = excluded.checksum",
+        (*fields, entry.offset, _picture_checksum(fields, entry.offset)),
+    )
+    found = connection.execute("SELECT id FROM pictures WHERE root_id = ? AND path = ?", (root, path))
+    return int(found.fetchone()[0])
