@@ -19,7 +19,6 @@ import pytest
 from click.testing import CliRunner
 
 import image2sentence
-from conftest import REPOSITORY
 from image2sentence.catalogue import write_catalogue
 from image2sentence.cli.main import cli
 from image2sentence.cli.options import GALLERY_VARIABLE
@@ -27,6 +26,7 @@ from image2sentence.encoders import load_encoder
 from image2sentence.encoders.config import GuideConfig, LearnerConfig, ModelConfig, Preprocessing
 from image2sentence.encoders.onnx_encoder import MODEL_VARIABLE
 from image2sentence.images import load_image
+from tests.conftest import REPOSITORY
 
 PAGES = sorted(REPOSITORY.glob("docs/*.md"))
 DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), *PAGES]

@@ -17,7 +17,7 @@ from image2sentence.errors import GalleryError, ImageError
 from image2sentence.gallery.locations import joined, read_picture, stored_place
 from image2sentence.gallery.records import Content, Entry, Picture
 from image2sentence.gallery.search.faiss_index import AnnSettings
-from image2sentence.gallery.sqlite import lock
+from image2sentence.gallery.sqlite import lock, schema
 from image2sentence.gallery.sqlite.gallery import DATABASE, Gallery
 from image2sentence.gallery.sqlite.index import make_index
 from image2sentence.gallery.sqlite.index_file import NAME

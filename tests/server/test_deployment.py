@@ -10,8 +10,8 @@ import click
 import pytest
 import yaml
 
-from conftest import REPOSITORY
 from image2sentence.cli.main import cli
+from tests.conftest import REPOSITORY
 
 OURS = ("index", "page")
 COMPOSE = [REPOSITORY / "compose.yaml", REPOSITORY / "compose.milvus.yaml"]

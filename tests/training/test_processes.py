@@ -14,11 +14,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the [train] extra")
 
 import two_processes  # noqa: E402
-from conftest import REPOSITORY  # noqa: E402
 from image2sentence.catalogue import write_catalogue  # noqa: E402
 from image2sentence.errors import ConfigError  # noqa: E402
 from image2sentence.training import checkpoint as state  # noqa: E402
 from image2sentence.training.distributed import Processes  # noqa: E402
+from tests.conftest import REPOSITORY  # noqa: E402
 from tiny_vl import save_tiny_vl  # noqa: E402
 
 
