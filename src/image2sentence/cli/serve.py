@@ -71,9 +71,8 @@ _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 )
 @click.option(
     "--root-path",
-    default="",
     metavar="PATH",
-    callback=lambda _, __, value: path_prefix(value),
+    callback=lambda _, __, value: path_prefix(value or ""),
     help="Path below which a proxy passes requests on, such as /pictures, whether or not it takes the path off.",
 )
 @click.option(
