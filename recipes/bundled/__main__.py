@@ -3,9 +3,9 @@
     python -m recipes.bundled --data ../shared/data
 
 Five rounds of towers, matching encoder and query side. Each starts from what the one before has made; the second adds
-the loss of meanings.py, the third that of twins.py, the fourth harder batches for it and the words of train_words.py,
-the fifth larger pictures, a head for where in them things are, and plurals. About eleven hours on two CPU cores. Every
-stage can be interrupted; run the command again and it goes on.
+the loss of attribute_loss.py, the third that of style_pairs.py, the fourth harder batches for it and the words of
+train_words.py, the fifth larger pictures, a head for where in them things are, and plurals. About eleven hours on two
+CPU cores. Every stage can be interrupted; run the command again and it goes on.
 """
 
 from __future__ import annotations

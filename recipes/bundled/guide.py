@@ -15,7 +15,7 @@ SETTINGS = GuideConfig(neighbours=1, temperature=0.05, low=0.52, high=0.62, resi
 
 
 def guiding_phrases() -> list[str]:
-    """Type, colour, pattern and sleeve of every drawn product, each said in its usual words."""
+    """Type, colour, pattern and sleeve of every drawn product, each in its most frequent words."""
     phrases: list[str] = []
     for kind, colour, pattern in itertools.product(drawn.TYPES, drawn.COLOURS, drawn.PATTERNS):
         phrases += [

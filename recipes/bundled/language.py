@@ -374,8 +374,8 @@ def judge(pictures: Facts, captions: Sequence[Caption], subjects: Mapping[str, i
     """
     masks = np.stack([_mask(caption) for caption in captions])
     bit = (masks[None] >> pictures.codes[:, None]) & np.uint64(1)
-    spoken = masks != _ALL
-    unknown = (pictures.codes == _UNKNOWN)[:, None] & spoken[None]
+    stated = masks != _ALL
+    unknown = (pictures.codes == _UNKNOWN)[:, None] & stated[None]
     fails = (bit == 0) & ~unknown
     things = np.array([subjects.get(caption.thing, -1) if caption.thing else -2 for caption in captions])
     fails[..., _SOURCE] = (things[None] != -2) & (things[None] != pictures.things[:, None])

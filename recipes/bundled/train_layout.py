@@ -31,8 +31,8 @@ from image2sentence.training.trainer import schedule
 from image2sentence.training.vl.blip import BlipVL
 from image2sentence.training.vl.conv_blip import ConvVisionModel
 from recipes.bundled import data, language, variants
-from recipes.bundled.train_vl import FIFTH, Batches, Beside, Settings, picture_vectors, twin_places
-from recipes.bundled.twins import TwinTable
+from recipes.bundled.style_pairs import StylePairTable
+from recipes.bundled.train_vl import FIFTH, Batches, Beside, Settings, pair_places, picture_vectors
 from recipes.towers import contrastive, normalise, read_towers, save_model
 
 DRAWINGS = 3
@@ -41,14 +41,14 @@ BLOCK = 120  # pictures read at a time; a multiple of DRAWINGS
 
 @dataclass(frozen=True)
 class LayoutSettings:
-    """`readings` of each drawn product, photograph, emoji; of the `strangers` a step has some, and `pairs` of emoji."""
+    """`readings` of each drawn product, photograph, emoji; a step has `invented_each` of `invented`, and `pairs`."""
 
     seed: int = 5
     steps: int = 1_200
     readings: tuple[int, int, int] = (1, 1, 2)
-    strangers: int = 2_400
+    invented: int = 2_400
     pairs: int = 150
-    strangers_each: int = 75
+    invented_each: int = 75
     rate: float = 1e-3
     weight_decay: float = 0.05
     average: float = 0.998
@@ -94,25 +94,25 @@ def read_maps(tower: ConvVisionModel, blocks: Iterator[Tensor], count: int, desc
 
 
 class Readings:
-    """The maps of all pictures and of strangers, and which of them are of what."""
+    """The maps of all pictures and of invented subjects, and which of them are of what."""
 
     def __init__(
-        self, tower: ConvVisionModel, batches: Batches, twins: TwinTable, settings: LayoutSettings
+        self, tower: ConvVisionModel, batches: Batches, style_pairs: StylePairTable, settings: LayoutSettings
     ) -> None:
         self._counts = np.array(settings.readings)[batches.sources]
         self._starts = np.cumsum(self._counts) - self._counts
         owners = np.repeat(np.arange(len(self._counts)), self._counts)
         self._maps = read_maps(tower, _pictures(batches, owners, settings), len(owners), "pictures")
-        strangers = _strangers(batches, twins, settings)
-        self._strange = read_maps(tower, strangers, settings.strangers * DRAWINGS, "strangers")
+        invented = _invented(batches, style_pairs, settings)
+        self._invented_maps = read_maps(tower, invented, settings.invented * DRAWINGS, "invented")
 
     def of(self, index: NDArray[np.int64], choose: np.random.Generator) -> tuple[Tensor, Tensor]:
         """A reading of each of the pictures `index` (B,)."""
         return self._maps.rows(self._starts[index] + choose.integers(0, self._counts[index]))
 
-    def of_strangers(self, which: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """The drawings of the strangers `which` (n,): all in the first style, then all in the second, ..."""
-        return self._strange.rows((which * DRAWINGS + np.arange(DRAWINGS)[:, None]).reshape(-1))
+    def of_invented(self, which: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """The drawings of the invented subjects `which` (n,): all in the first style, then all in the second, ..."""
+        return self._invented_maps.rows((which * DRAWINGS + np.arange(DRAWINGS)[:, None]).reshape(-1))
 
 
 def _pictures(batches: Batches, owners: NDArray[np.int64], settings: LayoutSettings) -> Iterator[Tensor]:
@@ -122,23 +122,23 @@ def _pictures(batches: Batches, owners: NDArray[np.int64], settings: LayoutSetti
         yield batches.crop([Image.fromarray(batches.pictures.pixels[i]) for i in index], index, choose)
 
 
-def _strangers(batches: Batches, twins: TwinTable, settings: LayoutSettings) -> Iterator[Tensor]:
-    """Each stranger's drawings in a row, made of an emoji and the next one drawn, which often looks like it."""
+def _invented(batches: Batches, style_pairs: StylePairTable, settings: LayoutSettings) -> Iterator[Tensor]:
+    """Each invented subject's drawings in a row, made of an emoji and the next one drawn, which often looks like it."""
     choose, rng = np.random.default_rng((settings.seed, 1)), random.Random(f"layout {settings.seed}")
-    for _ in range(0, settings.strangers * DRAWINGS, BLOCK):
-        drawn = batches.in_order_of_styles(twins.draw(BLOCK // DRAWINGS, choose)).T
+    for _ in range(0, settings.invented * DRAWINGS, BLOCK):
+        drawn = batches.in_order_of_styles(style_pairs.draw(BLOCK // DRAWINGS, choose)).T
         images: list[Image.Image] = []
         for emoji, other in zip(drawn, np.roll(drawn, -1, 0), strict=True):
             first, second = (
                 [Image.fromarray(batches.pictures.pixels[i]) for i in rows] for rows in (emoji, other)
             )
-            images += variants.strangers(first, second, rng)
+            images += variants.invented_drawings(first, second, rng)
         yield batches.crop(images, drawn.reshape(-1), choose)
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a step learns from: maps of captioned pictures, then of pairs, then of strangers, and what is known of them.
+    """What a step learns from: maps of captioned pictures, pairs and invented subjects, and what is known of them.
 
     `verdicts` (pictures, captions) speak of the first pictures alone; `extras` are those of `Beside`.
     """
@@ -154,27 +154,32 @@ class Steps:
     """Draws steps; each depends on the seed and its number alone."""
 
     def __init__(
-        self, batches: Batches, twins: TwinTable, readings: Readings, settings: LayoutSettings
+        self, batches: Batches, style_pairs: StylePairTable, readings: Readings, settings: LayoutSettings
     ) -> None:
-        self.batches, self.twins, self.readings, self.settings = batches, twins, readings, settings
+        self.batches, self.style_pairs, self.readings, self.settings = (
+            batches,
+            style_pairs,
+            readings,
+            settings,
+        )
 
     def draw(self, step: int) -> Step:
         """The step of this number."""
-        choose, meanings = np.random.default_rng((self.settings.seed, 2, step)), self.batches.meanings
+        choose, attributes = np.random.default_rng((self.settings.seed, 2, step)), self.batches.attributes
         index, captions, verdicts = self.batches.words_only(step)
-        pairs = self.batches.in_order_of_styles(self.twins.draw(self.settings.pairs, choose))
-        strange = choose.choice(self.settings.strangers, self.settings.strangers_each, replace=False)
+        pairs = self.batches.in_order_of_styles(self.style_pairs.draw(self.settings.pairs, choose))
+        invented = choose.choice(self.settings.invented, self.settings.invented_each, replace=False)
         known = np.concatenate([index, pairs.reshape(-1)])
-        parts = (self.readings.of(known, choose), self.readings.of_strangers(strange))
+        parts = (self.readings.of(known, choose), self.readings.of_invented(invented))
         means, cells = (torch.cat(part) for part in zip(*parts, strict=True))
-        shown = meanings.of_pictures(known)
+        shown = attributes.of_pictures(known)
         styles = shown[len(index) :: self.settings.pairs, self.batches.style]
-        unknown = torch.full((len(strange) * DRAWINGS, shown.shape[1]), -1)
-        unknown[:, self.batches.style] = styles.repeat_interleave(len(strange))
+        unknown = torch.full((len(invented) * DRAWINGS, shown.shape[1]), -1)
+        unknown[:, self.batches.style] = styles.repeat_interleave(len(invented))
         ends = (len(index), len(known), len(means))
         places = [np.arange(start, end).reshape(DRAWINGS, -1) for start, end in itertools.pairwise(ends)]
-        twins = twin_places(len(means), np.concatenate(places, 1))
-        extras = (torch.cat([shown, unknown]), *meanings.of_captions(captions), twins)
+        style_pairs = pair_places(len(means), np.concatenate(places, 1))
+        extras = (torch.cat([shown, unknown]), *attributes.of_captions(captions), style_pairs)
         return Step(means, cells, captions, verdicts, extras)
 
 
@@ -208,11 +213,11 @@ def train(vl: BlipVL, pictures: data.Pictures, settings: LayoutSettings) -> None
     emoji = [row for row, record in enumerate(pictures.records) if record["source"] == "emoji"]
     vectors = np.zeros((len(pictures), vl.width), np.float32)
     vectors[emoji] = picture_vectors(vl.model, pictures.pixels[emoji], FIFTH.side)
-    twins = TwinTable(pictures.records, DRAWINGS, vectors)
+    style_pairs = StylePairTable(pictures.records, DRAWINGS, vectors)
     tower = cast(ConvVisionModel, vl.model.vision_model)
-    steps = Steps(batches, twins, Readings(tower, batches, twins, settings), settings)
+    steps = Steps(batches, style_pairs, Readings(tower, batches, style_pairs, settings), settings)
     torch.manual_seed(settings.seed)
-    beside = Beside(batches.meanings, vl.width, Settings(meanings=1.0, twins=1.0))
+    beside = Beside(batches.attributes, vl.width, Settings(attributes=1.0, style_pairs=1.0))
     learner = LayoutLearner(vl, beside, settings).requires_grad_(False)
     learned = [parameter.requires_grad_(True) for parameter in learner.learned()]
     optimizer = torch.optim.AdamW(learned, weight_decay=settings.weight_decay)

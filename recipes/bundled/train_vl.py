@@ -1,4 +1,4 @@
-"""Trains the bundled model's vision-language model: a small BLIP, from pictures and captions with exact meanings.
+"""Trains the bundled model's vision-language model: a small BLIP, from pictures and captions with exact attributes.
 
     python -m recipes.bundled.train_vl --data ../shared/data --out runs/vl
     python -m recipes.bundled.train_vl --data ../shared/data --out runs/second --round 2 --start runs/vl/model
@@ -6,10 +6,10 @@
     python -m recipes.bundled.train_vl --data ../shared/data --out runs/fourth --round 4 --start runs/third/model
     python -m recipes.bundled.train_vl --data ../shared/data --out runs/fifth --round 5 --start runs/fourth/model
 
-The second round has the loss of meanings.py beside the contrastive one, the third that of twins.py, too; the fourth
-draws what is easily confused into one batch, and things that nobody has drawn; the fifth has larger pictures and a head
-that says where in them things are. Interrupt any of them at any time; the same command goes on from the last saved
-step.
+The second round has the loss of attribute_loss.py beside the contrastive one, the third that of style_pairs.py, too;
+the fourth draws what is easily confused into one batch, and things that nobody has drawn; the fifth has larger pictures
+and a head that says where in them things are. Interrupt any of them at any time; the same command goes on from the
+last saved step.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from transformers import BlipForImageTextRetrieval
 
 from image2sentence.training.vl.conv_blip import ConvBlipForImageTextRetrieval, conv_blip_config
 from recipes.bundled import data, language, variants
-from recipes.bundled.meanings import Meanings, MeaningTable
-from recipes.bundled.twins import Twins, TwinTable
+from recipes.bundled.attribute_loss import AttributeLoss, AttributeTable
+from recipes.bundled.style_pairs import StylePairLoss, StylePairTable
 from recipes.bundled.vocabulary import build_tokenizer
 from recipes.towers import TowerBatch, TowerSettings, normalise, read_towers, train_towers
 
@@ -63,14 +63,13 @@ _SIDED = frozenset(
 class Settings(TowerSettings):
     """What, beside the pictures, decides the result."""
 
-    architecture: str = "conv"
     drawn: int = 16_000
     captions: int = 2
     edits: float = 0.45
     unknown: float = 0.08  # share of captions with an unknown word somewhere: it must not upset the rest
     shares: tuple[float, float, float] = (0.45, 0.2, 0.35)  # drawn, photo, emoji
-    meanings: float = 0.0  # weight of the loss of meanings.py
-    twins: float = 0.0  # weight of the loss of twins.py
+    attributes: float = 0.0  # weight of the loss of attribute_loss.py
+    style_pairs: float = 0.0  # weight of the loss of style_pairs.py
     balance: float = 0.0  # a photograph's chance is its type's count to the power of minus this
     photo_crop: float = 0.7  # the smallest crop of a photograph, as a share of its side
     side: int = 112  # of what the tower sees, in pixels
@@ -78,7 +77,7 @@ class Settings(TowerSettings):
     drawings: int = 2  # of one emoji in a batch, each in a style of its own
     alike: bool = False  # whether emoji that look alike to the model to begin with come together
     framed: bool = False  # whether photographs come small on white, too
-    strangers: int = 0  # things in a batch, beside it, that nobody has drawn: variants.strangers
+    invented: int = 0  # things in a batch, beside it, that nobody has drawn: variants.invented_drawings
 
 
 SECOND = Settings(
@@ -87,7 +86,7 @@ SECOND = Settings(
     learning_rate=2e-3,
     warmup=100,
     temperature=0.03,
-    meanings=1.0,
+    attributes=1.0,
     shares=(0.38, 0.2, 0.42),
     photo_crop=0.55,
     early=1_000,  # subjects never seen are best known there, seen products in the end (recipes/LOG.md)
@@ -101,8 +100,8 @@ THIRD = Settings(
     learning_rate=1e-3,
     warmup=100,
     temperature=0.03,
-    meanings=1.0,
-    twins=1.0,
+    attributes=1.0,
+    style_pairs=1.0,
     shares=(0.28, 0.2, 0.52),
     balance=0.6,
     photo_crop=0.55,
@@ -117,7 +116,7 @@ FOURTH = replace(
     drawings=3,
     alike=True,
     framed=True,
-    strangers=14,
+    invented=14,
 )
 
 FIFTH = replace(FOURTH, seed=4, steps=500, side=128, layout=256)
@@ -135,9 +134,9 @@ class Batches:
         self.pictures, self.settings = pictures, settings
         self.subjects = data.subjects(pictures.records)
         self.facts = language.facts(pictures.records, self.subjects)
-        self.meanings = MeaningTable(pictures.records, self.subjects)
-        self.style = self.meanings.names.index("style")
-        self.twins = TwinTable(pictures.records, settings.drawings, vectors)
+        self.attributes = AttributeTable(pictures.records, self.subjects)
+        self.style = self.attributes.names.index("style")
+        self.style_pairs = StylePairTable(pictures.records, settings.drawings, vectors)
         self.sources = np.array([language.VALUES["source"].index(r["source"]) for r in pictures.records])
         self.members = [np.flatnonzero(self.sources == source) for source in range(3)]
         self.chances: list[NDArray[np.float64] | None] = [None, None, None]
@@ -159,23 +158,23 @@ class Batches:
     def draw(self, step: int) -> TowerBatch:
         """The batch of a step: `settings.side` pixels a side, captions picture by picture, extras for `Beside`.
 
-        The last pictures are those of strangers; no caption can be judged of them.
+        The last pictures are those of invented subjects; no caption can be judged of them.
         """
         choose = np.random.default_rng((self.settings.seed, step))
         index, places = self._choose(choose)
         captions, verdicts = self._say(step, index)
-        shown, said = self.meanings.of_pictures(index), self.meanings.of_captions(captions)
+        shown, said = self.attributes.of_pictures(index), self.attributes.of_captions(captions)
         wholes = [Image.fromarray(self.pictures.pixels[i]) for i in index]
-        origin, images = self._strangers(step, wholes, shown[:, self.style].numpy()[places], places, choose)
+        origin, images = self._invented(step, wholes, shown[:, self.style].numpy()[places], places, choose)
         new = np.arange(len(index), len(index) + len(origin)).reshape(-1, self.settings.drawings).T
         places = np.concatenate([places, new], 1)
         unknown = torch.full((len(origin), shown.shape[1]), -1)
         unknown[:, self.style] = shown[origin, self.style]
         index, shown = np.concatenate([index, index[origin]]), torch.cat([shown, unknown])
         verdicts = functional.pad(verdicts, (0, 0, 0, len(origin)), value=-1)
-        twins = twin_places(len(index), places)
+        style_pairs = pair_places(len(index), places)
         pixels = self.crop([*wholes, *images], index, choose)
-        return TowerBatch(pixels, captions, verdicts, (shown, *said, twins))
+        return TowerBatch(pixels, captions, verdicts, (shown, *said, style_pairs))
 
     def words_only(self, step: int) -> tuple[NDArray[np.int64], list[language.Caption], Tensor]:
         """As `draw`, with the pictures' numbers in place of their pixels."""
@@ -187,10 +186,10 @@ class Batches:
         counts = choose.multinomial(self.settings.batch, self.settings.shares)
         parts = zip(self.members, counts, self.chances, strict=True)
         index = np.concatenate([choose.choice(m, c, p=p) for m, c, p in parts])
-        if not self.settings.twins:
+        if not self.settings.style_pairs:
             return index, np.empty((self.settings.drawings, 0), np.int64)
         emoji = counts[2] // self.settings.drawings
-        drawn = self.twins.draw(emoji, choose)
+        drawn = self.style_pairs.draw(emoji, choose)
         first = len(index) - drawn.size
         index[first:] = drawn.reshape(-1)
         places = np.arange(first, len(index)).reshape(drawn.shape)
@@ -201,9 +200,9 @@ class Batches:
         return np.take_along_axis(drawn, self._by_style(drawn), 0)
 
     def _by_style(self, drawn: NDArray[np.int64]) -> NDArray[np.int64]:
-        return self.meanings.shown[drawn, self.style].argsort(0)
+        return self.attributes.shown[drawn, self.style].argsort(0)
 
-    def _strangers(
+    def _invented(
         self,
         step: int,
         wholes: Sequence[Image.Image],
@@ -211,23 +210,23 @@ class Batches:
         places: NDArray[np.int64],
         choose: np.random.Generator,
     ) -> tuple[NDArray[np.int64], list[Image.Image]]:
-        """Strangers' drawings, each stranger's in a row, and which of `wholes` each was made of.
+        """Drawings of invented subjects, each one's in a row, and which of `wholes` each was made of.
 
         `places` (drawings, emoji) says where in `wholes` the emoji are, `styles` of the same shape in which style. A
-        stranger is made of an emoji and of another one near it in the batch, where look-alikes are.
+        subject is made of an emoji and of another one near it in the batch, where look-alikes are.
         """
-        if not self.settings.strangers:
+        if not self.settings.invented:
             return np.empty(0, np.int64), []
         order = np.arange(places.shape[1])
         near = (np.abs(order[:, None] - order) <= _REACH) & (order[:, None] != order)
         fit = near & (styles[:, :, None] == styles[:, None]).all(0)
-        chosen = choose.permutation(np.flatnonzero(fit.any(1)))[: self.settings.strangers]
-        rng = random.Random(f"strangers {self.settings.seed}/{step}")
+        chosen = choose.permutation(np.flatnonzero(fit.any(1)))[: self.settings.invented]
+        rng = random.Random(f"invented {self.settings.seed}/{step}")
         images = []
         for emoji in chosen:
             other = choose.choice(np.flatnonzero(fit[emoji]))
             first, second = ([wholes[place] for place in places[:, column]] for column in (emoji, other))
-            images += variants.strangers(first, second, rng)
+            images += variants.invented_drawings(first, second, rng)
         return places.T[chosen].reshape(-1), images
 
     def _say(self, step: int, index: NDArray[np.int64]) -> tuple[list[language.Caption], Tensor]:
@@ -260,12 +259,12 @@ class Batches:
         return torch.from_numpy(out).permute(0, 3, 1, 2)
 
 
-def twin_places(pictures: int, places: NDArray[np.int64]) -> Tensor:
+def pair_places(pictures: int, places: NDArray[np.int64]) -> Tensor:
     """(pictures, drawings - 1) int64: the others in a picture's column of `places` (drawings, emoji); else -1."""
-    twins = torch.full((pictures, len(places) - 1), -1)
+    style_pairs = torch.full((pictures, len(places) - 1), -1)
     for turn, here in enumerate(places):
-        twins[here] = torch.from_numpy(np.delete(places, turn, 0).T)
-    return twins
+        style_pairs[here] = torch.from_numpy(np.delete(places, turn, 0).T)
+    return style_pairs
 
 
 def _balanced(types: Sequence[str], power: float) -> NDArray[np.float64]:
@@ -284,31 +283,30 @@ def _with_unknown_word(caption: language.Caption, rng: random.Random) -> languag
 class Beside(nn.Module):
     """The losses beside the contrastive one; every part's weight is its own."""
 
-    def __init__(self, table: MeaningTable, width: int, settings: Settings) -> None:
+    def __init__(self, table: AttributeTable, width: int, settings: Settings) -> None:
         super().__init__()
         self.style = table.names.index("style")
-        self.meanings = Meanings(table, width, settings.meanings)
-        self.twins = Twins(table.sizes[self.style], width, settings.twins)
+        self.attributes = AttributeLoss(table, width, settings.attributes)
+        self.style_pairs = StylePairLoss(table.sizes[self.style], width, settings.style_pairs)
 
     def forward(
-        self, pictures: Tensor, texts: Tensor, shown: Tensor, allowed: Tensor, spoken: Tensor, twins: Tensor
+        self,
+        pictures: Tensor,
+        texts: Tensor,
+        shown: Tensor,
+        allowed: Tensor,
+        stated: Tensor,
+        style_pairs: Tensor,
     ) -> Tensor:
         """Pictures (B, d), texts (captions, d); the rest as `Batches.draw` has it."""
-        named = self.meanings(pictures, texts, shown, allowed, spoken)
-        return cast(Tensor, named + self.twins(pictures, shown[:, self.style], twins))
+        loss = self.attributes(pictures, texts, shown, allowed, stated)
+        return cast(Tensor, loss + self.style_pairs(pictures, shown[:, self.style], style_pairs))
 
 
 def build_model(settings: Settings, vocabulary: int) -> BlipForImageTextRetrieval:
-    """The architecture under its name: `conv`, or `vit` of about the same cost for comparison."""
+    """New towers, drawn by the seed."""
     torch.manual_seed(settings.seed)
-    config = conv_blip_config(vocabulary)
-    if settings.architecture == "conv":
-        return ConvBlipForImageTextRetrieval(config).to(memory_format=torch.channels_last)
-    vision = config.vision_config
-    vision.hidden_size, vision.intermediate_size, vision.num_hidden_layers = 256, 1024, 6
-    vision.num_attention_heads, vision.patch_size = 4, 14
-    config.text_config.encoder_hidden_size = 256
-    return BlipForImageTextRetrieval(config)
+    return ConvBlipForImageTextRetrieval(conv_blip_config(vocabulary)).to(memory_format=torch.channels_last)
 
 
 def read_model(folder: Path, vocabulary: int) -> BlipForImageTextRetrieval:
@@ -370,7 +368,7 @@ def train(pictures: data.Pictures, settings: Settings, out: Path, start: Path | 
     batches = Batches(pictures, settings, vectors)
     width = model.config.projection_dim
     torch.manual_seed(settings.seed)  # a model that was read has drawn nothing
-    beside = Beside(batches.meanings, width, settings) if settings.meanings else None
+    beside = Beside(batches.attributes, width, settings) if settings.attributes else None
     train_towers(model, tokenizer, batches, settings, out, settings.side, beside)
 
 
@@ -392,9 +390,8 @@ def train(pictures: data.Pictures, settings: Settings, out: Path, start: Path | 
     help="Whose settings and losses.",
 )
 @click.option("--steps", type=int, help="Instead of the round's own number.")
-@click.option("--meanings", type=float, help="Instead of the round's own weight.")
+@click.option("--attributes", type=float, help="Instead of the round's own weight.")
 @click.option("--seed", type=int, help="Instead of the round's own.")
-@click.option("--architecture", type=click.Choice(["conv", "vit"]), default="conv")
 def main(
     data_folder: Path,
     cache: Path,
@@ -402,17 +399,15 @@ def main(
     start: Path | None,
     turn: int,
     steps: int | None,
-    meanings: float | None,
+    attributes: float | None,
     seed: int | None,
-    architecture: str,
 ) -> None:
     """Trains the small BLIP and writes it to OUT/towers."""
     if (turn > 1) != (start is not None):
         raise click.UsageError("--start and --round 2 and later go together")
-    given = {"steps": steps, "meanings": meanings, "seed": seed}
+    given = {"steps": steps, "attributes": attributes, "seed": seed}
     settings = replace(
         (Settings(), SECOND, THIRD, FOURTH, FIFTH)[turn - 1],
-        architecture=architecture,
         **{name: value for name, value in given.items() if value is not None},
     )
     pictures = data.training_pictures(data_folder, cache, settings.drawn, settings.framed)

@@ -9,7 +9,7 @@ the pictures' covariance. Captions about photographs move a share of the way the
 
 Captions about emoji go to their pictures' mean, so that a change of words is as long as the change of pictures and
 points the same way: with a text encoder that stood still while the tower learned, it covered half of the way
-(steps.py measures it). Captions about drawn products are held where they were; the visual tower and the words'
+(recipes/LOG.md has figures). Captions about drawn products are held where they were; the visual tower and the words'
 embeddings stay as they are. Ten minutes on two CPU cores.
 """
 

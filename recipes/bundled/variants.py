@@ -94,7 +94,7 @@ def bent(image: Image.Image, rng: random.Random) -> Image.Image:
     return image.convert("RGB").transform(image.size, transform, data, bicubic, fillcolor=white)
 
 
-def strangers(
+def invented_drawings(
     drawings: Sequence[Image.Image], others: Sequence[Image.Image], rng: random.Random
 ) -> list[Image.Image]:
     """The same changes of each drawing of one thing, so that they show one other thing, which nobody has drawn.

@@ -6,7 +6,7 @@ the new value's words and `{o}` for the old one's.
 
 from __future__ import annotations
 
-# The first word is the usual one; the others are said now and then.
+# The first word is the most frequent; the others are drawn now and then.
 SYNONYMS: dict[str, dict[str, tuple[str, ...]]] = {
     "type": {
         "t-shirt": ("t-shirt", "tshirt", "tee", "t shirt", "top"),

@@ -94,8 +94,8 @@ class Recipe:
         )
         head = digest(seen, settings.head, settings.kinds, settings.looks, settings.looks_hidden)
         tower = stage(self.runs / "tower", head, self._tower)
-        spoken = [self.words / f"data.{part}" for part in wordnet.PARTS]
-        words = stage(self.runs / "words", digest(tower, settings.text.seed, *spoken), self._words)
+        files = [self.words / f"data.{part}" for part in wordnet.PARTS]
+        words = stage(self.runs / "words", digest(tower, settings.text.seed, *files), self._words)
         towers = stage(self.runs / "vl", digest(words, settings.text), self._text)
         query = stage(self.runs / "query", digest(towers, _plain(settings.query)), self._query)
         stage(self.runs / "table", digest(query), self._table)
@@ -119,7 +119,7 @@ class Recipe:
 
     @cached_property
     def lsa(self) -> Lsa:
-        """Vectors of all words and meanings of WordNet."""
+        """Vectors of all words and synsets of WordNet."""
         return analyse(self._wordnet, WIDTH)
 
     @cached_property
@@ -197,7 +197,7 @@ class Recipe:
             looks_hidden=settings.looks_hidden,
         )
         model: BlipForImageTextRetrieval = MobileBlipForImageTextRetrieval(config)
-        model.vision_model.load_state_dict(self.tower.state_dict(), strict=False)
+        model.vision_model.load_state_dict(self.tower.state_dict())
         start_embeddings(model, tokenizer, self.lsa)
         train_text(model, tokenizer, self.lessons, settings.text)
         how = preprocessing(settings.side)

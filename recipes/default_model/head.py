@@ -2,8 +2,8 @@
 
 The part that says what things are stays a fixed projection of the pooled feature, so a picture of a kind that nobody
 trained on keeps its place. The head learns by cross-entropy over each attribute's values, whose vectors are learned
-with it and thrown away, and of emoji to find the same one in another style (recipes/bundled/twins.py), from features
-that were read once (features.py).
+with it and thrown away, and of emoji to find the same one in another style (recipes/bundled/style_pairs.py), from
+features that were read once (features.py).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tqdm import tqdm
 from image2sentence.training import checkpoint as state
 from image2sentence.training.trainer import schedule
 from image2sentence.training.vl.mobile_blip import MobileVisionModel
-from recipes.bundled.twins import Twins, TwinTable
+from recipes.bundled.style_pairs import StylePairLoss, StylePairTable
 from recipes.default_model.features import Features
 from recipes.default_model.pictures import TRAIN, Picture
 
@@ -41,7 +41,7 @@ class HeadSettings:
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
     shares: tuple[float, float, float, float] = (0.25, 0.2, 0.4, 0.15)
-    twins: float = 1.0
+    style_pairs: float = 1.0
     noise: float = 0.05
     seed: int = 0
 
@@ -118,8 +118,8 @@ def train_head(
     batches = _Batches(pictures, features, settings)
     shown, width = batches.shown, tower.kinds.out_features + head.layers[-1].out_features
     values = _Values(shown.sizes, width)
-    twins = Twins(shown.sizes[shown.names.index("style")], width, settings.twins)
-    trained = [*head.parameters(), *values.parameters(), *twins.parameters()]
+    style_pairs = StylePairLoss(shown.sizes[shown.names.index("style")], width, settings.style_pairs)
+    trained = [*head.parameters(), *values.parameters(), *style_pairs.parameters()]
     optimizer = torch.optim.AdamW(
         trained, settings.learning_rate, (0.9, 0.98), weight_decay=settings.weight_decay
     )
@@ -131,14 +131,14 @@ def train_head(
         numbers, seen, pairs = batches.draw(step)
         numbers = numbers * (1 + settings.noise * torch.randn_like(numbers))
         found = functional.normalize(tower.whole(numbers), dim=-1)
-        named, paired = values(found, seen), twins(found, seen[:, shown.names.index("style")], pairs)
+        named, paired = values(found, seen), style_pairs(found, seen[:, shown.names.index("style")], pairs)
         optimizer.zero_grad(set_to_none=True)
         (named + paired).backward()
         torch.nn.utils.clip_grad_norm_(trained, 5.0)
         optimizer.step()
         average.update(head, step)
         if step % 50 == 49:
-            bar.set_postfix(values=f"{named.item():.3f}", twins=f"{paired.item():.3f}")
+            bar.set_postfix(values=f"{named.item():.3f}", style_pairs=f"{paired.item():.3f}")
     head.load_state_dict(average.tensors)
     head.eval()
 
@@ -151,17 +151,19 @@ class _Batches:
         records = [pictures[row].record for row in features.rows]
         sources = np.array([_SOURCES.index(record["source"]) for record in records])
         self.members = [np.flatnonzero(sources == source) for source in range(len(_SOURCES))]
-        self.twins = TwinTable(records)
+        self.style_pairs = StylePairTable(records)
 
     def draw(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Numbers (B, F), what is shown (B, attributes), and where each picture's twin is (B, 1), -1 for none.
+        """Numbers (B, F), what is shown (B, attributes), and where each emoji's other drawing is (B, 1), else -1.
 
         Each emoji comes in two styles; every other picture is whole or cropped by chance.
         """
         rng = np.random.default_rng((self.settings.seed, step))
         counts = rng.multinomial(self.settings.batch, self.settings.shares)
         parts = [
-            self.twins.draw(count // 2, rng).reshape(-1) if source == _EMOJI else rng.choice(members, count)
+            self.style_pairs.draw(count // 2, rng).reshape(-1)
+            if source == _EMOJI
+            else rng.choice(members, count)
             for source, (members, count) in enumerate(zip(self.members, counts, strict=True))
         ]
         first, half = sum(map(len, parts[:_EMOJI])), len(parts[_EMOJI]) // 2

@@ -1,7 +1,7 @@
-"""Latent semantic analysis of WordNet: a vector for every word and every meaning, from glosses and broader words.
+"""Latent semantic analysis of WordNet: a vector for every word and synset, from glosses and broader words.
 
-Deerwester et al., "Indexing by latent semantic analysis", 1990. A meaning is a document of its own words, those of its
-gloss, and those of the meanings above it.
+Deerwester et al., "Indexing by latent semantic analysis", 1990. A synset is a document of its own words, those of its
+gloss, and those of the synsets above it.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from recipes.default_model.wordnet import Synset, WordNet
 
 WIDTH = 200
 _WORD = re.compile(r"[a-z0-9][a-z0-9'-]*")
-_OWN, _NEAR, _FAR = 3.0, 2.0, 1.0  # how much the meaning's words, those above and those above these count
-_RARE = 2  # a word that fewer meanings use says nothing
+_OWN, _NEAR, _FAR = 3.0, 2.0, 1.0  # how much the synset's words, those above and those above these count
+_RARE = 2  # a word that fewer synsets use says nothing
 
 
 @dataclass(frozen=True)
 class Lsa:
-    """Unit rows: `words` (W, d) and `meanings` (S, d), with the place of each."""
+    """Unit rows: `words` (W, d) and `synsets` (S, d), with the place of each."""
 
     words: NDArray[np.float32]
     word_rows: dict[str, int]
-    meanings: NDArray[np.float32]
-    meaning_rows: dict[str, int]
+    synsets: NDArray[np.float32]
+    synset_rows: dict[str, int]
 
     def word(self, text: str) -> NDArray[np.float32] | None:
         """A word's vector, None for one that WordNet does not use."""
@@ -54,9 +54,9 @@ def analyse(wordnet: WordNet, width: int = WIDTH, seed: int = 0) -> Lsa:
                 values.append((1 + np.log(weight)) * np.log(len(keys) / used[word]))
     matrix = csr_matrix((values, (rows, columns)), (len(keys), len(place)), np.float32)
     model = TruncatedSVD(min(width, len(place) - 1, len(keys) - 1), random_state=seed)
-    meanings = model.fit_transform(matrix)
+    synsets = model.fit_transform(matrix)
     words = model.components_.T * model.singular_values_
-    return Lsa(_unit(words), place, _unit(meanings), {key: row for row, key in enumerate(keys)})
+    return Lsa(_unit(words), place, _unit(synsets), {key: row for row, key in enumerate(keys)})
 
 
 def _weights(wordnet: WordNet, synset: Synset) -> Counter[str]:

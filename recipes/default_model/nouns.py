@@ -1,7 +1,7 @@
 """What nouns look like, in closed form: vectors in the space of MobileNetV2's classifier.
 
-A meaning with ImageNet classes at or below it is the mean of their rows. Any other one is the mean of the known
-meanings that are nearest to it in WordNet's glosses (lsa.py), the nearer the more. How many and how sharply is chosen
+A synset with ImageNet classes at or below it is the mean of their rows. Any other one is the mean of the known
+synsets that are nearest to it in WordNet's glosses (lsa.py), the nearer the more. How many and how sharply is chosen
 by leaving known classes out: no picture takes part.
 """
 
@@ -23,13 +23,13 @@ _WORD = re.compile(r"[a-z0-9'-]+")
 Vectors = NDArray[np.float32]
 _SHARPNESS = (4.0, 8.0, 16.0, 32.0)
 _NEIGHBOURS = (4, 8, 16, 32)
-_LATER_SENSES = 0.25  # what a word's second meaning counts beside its first, its third beside its second
-_GUESSED = 0.15  # what a guessed meaning counts beside a known one
+_LATER_SENSES = 0.25  # what a word's second synset counts beside its first, its third beside its second
+_GUESSED = 0.15  # what a guessed synset counts beside a known one
 
 
 @dataclass(frozen=True)
 class Nouns:
-    """`vector` gives a meaning's unit vector; `classes` are the keys of ImageNet's (None: not in WordNet)."""
+    """`vector` gives a synset's unit vector; `classes` are the keys of ImageNet's (None: not in WordNet)."""
 
     wordnet: WordNet
     lsa: Lsa
@@ -43,7 +43,7 @@ class Nouns:
         """`rows` (classes, d) are the classes' centred vectors, of unit length."""
         classes: list[str | None] = []
         for own in names:  # ImageNet has two cranes, and the bird comes first
-            classes.append(wordnet.meaning_of(own, frozenset(key for key in classes if key)))
+            classes.append(wordnet.synset_of(own, frozenset(key for key in classes if key)))
         below: dict[str, list[int]] = {}
         for number, key in enumerate(classes):
             for above in [key, *wordnet.above(key)] if key else ():
@@ -57,22 +57,22 @@ class Nouns:
         return cls(wordnet, lsa, classes, known, neighbours, sharpness)
 
     def vectors(self, keys: Sequence[str]) -> Vectors:
-        """(n, d) unit rows of meanings."""
+        """(n, d) unit rows of synsets."""
         missing = [key for key in dict.fromkeys(keys) if key not in self.known]
         guessed = dict(zip(missing, self._guess(missing), strict=True)) if missing else {}
         return np.stack([self.known[key] if key in self.known else guessed[key] for key in keys])
 
     @cached_property
     def words(self) -> tuple[str, ...]:
-        """Words that have a vector: names of what ImageNet knows and of what is above it, then what people speak of."""
+        """Words that have a vector: names of what ImageNet knows and of what is above it, then the most frequent."""
         wordnet = self.wordnet
         known = [word.lower() for key in self.known for word in wordnet.synsets[key].words]
-        spoken = [word for word, count in wordnet.spoken.items() if count and _WORD.fullmatch(word)]
-        seen = dict.fromkeys([*known, *sorted(spoken, key=lambda word: (-wordnet.spoken[word], word))])
+        frequent = [word for word, count in wordnet.frequency.items() if count and _WORD.fullmatch(word)]
+        seen = dict.fromkeys([*known, *sorted(frequent, key=lambda word: (-wordnet.frequency[word], word))])
         return tuple(word for word in seen if self.word(word) is not None)
 
     def word(self, text: str) -> Vectors | None:
-        """A noun's unit vector over its visible meanings; None where WordNet has none."""
+        """A noun's unit vector over its visible synsets; None where WordNet has none."""
         senses = [
             key
             for key in self.wordnet.senses.get(text, ())
@@ -93,27 +93,27 @@ class Nouns:
         return None if asked is None else self._near(asked[None])[0]
 
     def _guess(self, keys: Sequence[str]) -> Vectors:
-        return self._near(self.lsa.meanings[[self.lsa.meaning_rows[key] for key in keys]])
+        return self._near(self.lsa.synsets[[self.lsa.synset_rows[key] for key in keys]])
 
     def _near(self, asked: Vectors) -> Vectors:
-        spoken, rows = self._library
-        return _weighted(asked, spoken, rows, self.neighbours, self.sharpness)
+        glosses, rows = self._library
+        return _weighted(asked, glosses, rows, self.neighbours, self.sharpness)
 
     @cached_property
     def _library(self) -> tuple[Vectors, Vectors]:
-        """What is said of the known meanings, and their vectors."""
-        spoken = self.lsa.meanings[[self.lsa.meaning_rows[key] for key in self.known]]
-        return spoken, np.stack(list(self.known.values()))
+        """Gloss vectors of the known synsets, and what they look like."""
+        glosses = self.lsa.synsets[[self.lsa.synset_rows[key] for key in self.known]]
+        return glosses, np.stack(list(self.known.values()))
 
 
 def _choose(lsa: Lsa, classes: Sequence[str | None], rows: Vectors) -> tuple[int, float]:
     """What puts each class's own row first among all, guessed from the others', by mean reciprocal rank."""
     found = [number for number, key in enumerate(classes) if key]
-    spoken = lsa.meanings[[lsa.meaning_rows[str(classes[number])] for number in found]]
+    glosses = lsa.synsets[[lsa.synset_rows[str(classes[number])] for number in found]]
     own = rows[found]
 
     def fit(pair: tuple[int, float]) -> float:
-        scores = _weighted(spoken, spoken, own, *pair, leave_out=True) @ own.T
+        scores = _weighted(glosses, glosses, own, *pair, leave_out=True) @ own.T
         before = (scores > np.diag(scores)[:, None]).sum(1)
         return float((1 / (1 + before)).mean())
 
@@ -121,10 +121,10 @@ def _choose(lsa: Lsa, classes: Sequence[str | None], rows: Vectors) -> tuple[int
 
 
 def _weighted(
-    asked: Vectors, spoken: Vectors, rows: Vectors, count: int, sharpness: float, leave_out: bool = False
+    asked: Vectors, glosses: Vectors, rows: Vectors, count: int, sharpness: float, leave_out: bool = False
 ) -> Vectors:
-    """Means of `rows` over the `count` nearest of `spoken`, softmax of `sharpness` times cosine."""
-    likeness = asked @ spoken.T
+    """Means of `rows` over the `count` nearest of `glosses`, softmax of `sharpness` times cosine."""
+    likeness = asked @ glosses.T
     if leave_out:
         np.fill_diagonal(likeness, -1)
     count = min(count, len(rows) - int(leave_out))

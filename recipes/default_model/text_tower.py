@@ -83,12 +83,9 @@ def train_text(model: Any, tokenizer: Tokenizer, lessons: Lessons, settings: Tex
         chosen = _draw(members, settings, step)
         chosen = chosen[np.argsort(lengths[chosen], kind="stable")]
         rng = random.Random(f"{settings.seed}/{step}")
-        spoken = [_with_unknown(ids[i][: lengths[i]], tokenizer, settings.unknown, rng) for i in chosen]
+        rows = [_with_unknown(ids[i][: lengths[i]], tokenizer, settings.unknown, rng) for i in chosen]
         texts = torch.cat(
-            [
-                _read(encoder, project, part)
-                for part in (spoken[: len(spoken) // 2], spoken[len(spoken) // 2 :])
-            ]
+            [_read(encoder, project, part) for part in (rows[: len(rows) // 2], rows[len(rows) // 2 :])]
         )
         loss = text_loss(functional.normalize(texts, dim=-1), targets[chosen], settings)
         optimizer.zero_grad(set_to_none=True)

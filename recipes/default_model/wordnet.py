@@ -1,4 +1,4 @@
-"""WordNet 3.0's files: what words mean, by gloss and by broader meaning.
+"""Reads WordNet 3.0's files: synsets with glosses and broader synsets.
 
 Debian has them in `wordnet-base` (/usr/share/wordnet); wndb(5WN) describes the format. The licence is
 Princeton's, which is free.
@@ -22,7 +22,7 @@ _SUBSTANCE = 27
 
 @dataclass(frozen=True)
 class Synset:
-    """A meaning: the words that have it, the meanings right above it, and what it says of itself."""
+    """The words of one sense, the synsets right above it, and its gloss."""
 
     key: str
     words: tuple[str, ...]
@@ -34,11 +34,11 @@ class Synset:
 
 @dataclass(frozen=True)
 class WordNet:
-    """`synsets` by key; `senses` a word's noun meanings, the usual first; `spoken` how many are found in texts."""
+    """`synsets` by key; `senses` a noun's synsets, the most frequent first; `frequency` its count in texts."""
 
     synsets: dict[str, Synset]
     senses: dict[str, tuple[str, ...]]
-    spoken: dict[str, int]
+    frequency: dict[str, int]
 
     @classmethod
     def read(cls, folder: Path = FOLDER) -> WordNet:
@@ -50,16 +50,16 @@ class WordNet:
                 "apt-get install wordnet-base, or --wordnet FOLDER"
             )
         synsets = {s.key: s for part in PARTS for s in _synsets(folder / f"data.{part}", part)}
-        senses, spoken = {}, {}
+        senses, frequency = {}, {}
         for fields in _lines(folder / "index.noun"):
             count = int(fields[2])
             word = fields[0].replace("_", " ")
             senses[word] = tuple(f"noun/{offset}" for offset in fields[-count:])
-            spoken[word] = int(fields[-count - 1])
-        return cls(synsets, senses, spoken)
+            frequency[word] = int(fields[-count - 1])
+        return cls(synsets, senses, frequency)
 
     def above(self, key: str) -> list[str]:
-        """All broader meanings, the nearest first, once each."""
+        """All broader synsets, the nearest first, once each."""
         found: dict[str, None] = {}
         queue = list(self.synsets[key].broader)
         while queue:
@@ -69,8 +69,8 @@ class WordNet:
                 queue += self.synsets[nearest].broader
         return list(found)
 
-    def meaning_of(self, names: tuple[str, ...], taken: frozenset[str] = frozenset()) -> str | None:
-        """The meaning that has all these names and the fewest others and is not `taken`; None if none is."""
+    def synset_of(self, names: tuple[str, ...], taken: frozenset[str] = frozenset()) -> str | None:
+        """The synset that has all these names and the fewest others and is not `taken`; None if none is."""
         wanted = {name.lower() for name in names}
         found = [
             key

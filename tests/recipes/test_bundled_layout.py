@@ -16,9 +16,9 @@ import torch
 from image2sentence.training.vl.blip import BlipVL
 from image2sentence.training.vl.load import load_vl
 from recipes.bundled import data, train_layout
+from recipes.bundled.style_pairs import StylePairTable
 from recipes.bundled.train_layout import DRAWINGS, LayoutSettings, Maps, Readings, Step, Steps, train
 from recipes.bundled.train_vl import Batches
-from recipes.bundled.twins import TwinTable
 from tiny_vl import save_tiny_vl
 
 STYLES = ("noto", "fluent_3d", "fluent_flat")
@@ -31,7 +31,7 @@ RECORDS = [
         for style in STYLES
     ],
 ]
-SETTINGS = LayoutSettings(steps=2, readings=(1, 2, 3), strangers=40, pairs=10, strangers_each=4)
+SETTINGS = LayoutSettings(steps=2, readings=(1, 2, 3), invented=40, pairs=10, invented_each=4)
 
 
 @pytest.fixture(autouse=True)
@@ -46,33 +46,33 @@ def pictures() -> data.Pictures:
 
 
 class Numbered(Readings):
-    """Maps that say of which picture they are, and of which stranger and style."""
+    """Maps that say of which picture they are, and of which invented subject and style."""
 
     def __init__(self, pictures: int) -> None:
         self._counts, self._starts = np.ones(pictures, np.int64), np.arange(pictures)
         self._maps = Maps(torch.arange(pictures)[:, None].half(), torch.zeros(pictures, 1))
-        numbers = torch.arange(SETTINGS.strangers * DRAWINGS)
-        self._strange = Maps(numbers[:, None].half(), torch.zeros(len(numbers), 1))
+        numbers = torch.arange(SETTINGS.invented * DRAWINGS)
+        self._invented_maps = Maps(numbers[:, None].half(), torch.zeros(len(numbers), 1))
 
 
 def drawn_step(pictures: data.Pictures) -> tuple[Batches, Step]:
     batches = Batches(pictures, train_layout._CAPTIONED)
-    twins = TwinTable(pictures.records, DRAWINGS)
-    return batches, Steps(batches, twins, Numbered(len(pictures)), SETTINGS).draw(0)
+    style_pairs = StylePairTable(pictures.records, DRAWINGS)
+    return batches, Steps(batches, style_pairs, Numbered(len(pictures)), SETTINGS).draw(0)
 
 
-def test_a_steps_twins_are_one_thing_in_three_styles(pictures: data.Pictures) -> None:
+def test_a_steps_pairs_are_one_thing_in_three_styles(pictures: data.Pictures) -> None:
     batches, step = drawn_step(pictures)
-    shown, twins, of = step.extras[0], step.extras[-1], step.means[:, 0].long()
-    strangers = 6 + DRAWINGS * SETTINGS.pairs
-    assert len(of) == len(shown) == len(twins) == strangers + DRAWINGS * SETTINGS.strangers_each
+    shown, style_pairs, of = step.extras[0], step.extras[-1], step.means[:, 0].long()
+    invented = 6 + DRAWINGS * SETTINGS.pairs
+    assert len(of) == len(shown) == len(style_pairs) == invented + DRAWINGS * SETTINGS.invented_each
     assert len(step.verdicts) == 6
-    assert (twins[:6] == -1).all()
-    for row, others in enumerate(twins.tolist()[6:], 6):
+    assert (style_pairs[:6] == -1).all()
+    for row, others in enumerate(style_pairs.tolist()[6:], 6):
         assert sorted(shown[[row, *others], batches.style].tolist()) == [0, 1, 2]
-        if row < strangers:
+        if row < invented:
             assert {RECORDS[of[place]]["thing"] for place in (row, *others)} == {RECORDS[of[row]]["thing"]}
-            assert shown[row, batches.style] == batches.meanings.shown[of[row], batches.style]
+            assert shown[row, batches.style] == batches.attributes.shown[of[row], batches.style]
         else:
             assert {int(of[place]) // DRAWINGS for place in (row, *others)} == {int(of[row]) // DRAWINGS}
             assert shown[row, batches.style] == of[row] % DRAWINGS

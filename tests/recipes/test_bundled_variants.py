@@ -17,11 +17,11 @@ from recipes.bundled.variants import (
     alike,
     bent,
     framed,
+    invented_drawings,
     joined,
     partly_recoloured,
     recoloured,
     spliced,
-    strangers,
     turned_hue,
 )
 
@@ -51,9 +51,9 @@ def test_a_whole_turn_changes_nothing() -> None:
     assert np.array_equal(np.asarray(turned_hue(image, 2 * math.pi)), np.asarray(image))
 
 
-def test_all_drawings_of_a_stranger_are_changed_alike() -> None:
+def test_all_drawings_of_an_invented_subject_are_changed_alike() -> None:
     drawings, others = [picture("red")] * 3, [picture("blue")] * 3
-    made = [strangers(drawings, others, random.Random(seed)) for seed in range(20)]
+    made = [invented_drawings(drawings, others, random.Random(seed)) for seed in range(20)]
     for first, *rest in made:
         assert all(np.array_equal(np.asarray(first), np.asarray(image)) for image in rest)
         assert not np.array_equal(np.asarray(first), np.asarray(picture("red")))

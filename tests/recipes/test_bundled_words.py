@@ -1,4 +1,4 @@
-"""Where captions go once pictures stand still: discriminants of photographs, means of emoji, and the steps between."""
+"""Where captions go once pictures stand still: discriminants of photographs, means of emoji."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from recipes.bundled import language
 from recipes.bundled.language import Caption
-from recipes.bundled.steps import Step
 from recipes.bundled.train_words import Discriminants, DrawingMeans, WordSettings, aims
 
 
@@ -95,12 +94,3 @@ def test_a_caption_about_emoji_goes_to_the_mean_of_those_that_it_allows() -> Non
     asked = [of_emoji("cat", style="fluent_flat"), of_emoji("dog"), of_emoji(style="noto"), of_emoji("cow")]
     wanted = torch.tensor([[1.0, 0, 1], [0, 1, 0.5], [0.5, 0.5, 0], [0, 0, 0]])
     assert torch.allclose(means(asked), functional.normalize(wanted, dim=-1), atol=1e-3)
-
-
-def test_how_far_a_text_goes_where_pictures_go() -> None:
-    pictures, texts = torch.tensor([[2.0, 0], [0, 1]]), torch.tensor([[1.0, 0], [1, 1]])
-    step = Step.of(pictures, texts)
-    assert step.pictures == pytest.approx(1.5)
-    assert step.text == pytest.approx((1 + 2**0.5) / 2)
-    assert step.cosine == pytest.approx((1 + 0.5**0.5) / 2)
-    assert step.along == pytest.approx(1)

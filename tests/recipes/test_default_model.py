@@ -56,10 +56,10 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> wordnet.WordNet:
     return wordnet.WordNet.read(folder)
 
 
-def test_wordnet_is_read_with_names_senses_and_broader_meanings(words: wordnet.WordNet) -> None:
+def test_wordnet_is_read_with_names_senses_and_broader_synsets(words: wordnet.WordNet) -> None:
     assert words.above("noun/00000004") == ["noun/00000003", "noun/00000002", "noun/00000001"]
     assert words.senses["auto"] == ("noun/00000006",)
-    assert words.meaning_of(("car", "auto")) == "noun/00000006"
+    assert words.synset_of(("car", "auto")) == "noun/00000006"
     assert words.synsets["noun/00000003"].visible
     assert not words.synsets["noun/00000001"].visible
 
@@ -146,7 +146,7 @@ def test_files_and_variants_are_the_same_every_time_and_only_of_pictures_to_trai
     pictures.append(Picture("drawn/20000000", {"source": "drawn"}, TRAIN))
     first, again = (write_files(pictures, 5, tmp_path / name) for name in ("a", "b"))
     assert len(first.paths) == 10
-    assert len(first.varied) == 3 + 3 + 6
+    assert len(first.varied) == 3 + 9 + 6
     assert [pictures[row].part for row in first.rows] == [TRAIN] * 10
     for one, other in zip(first.paths + first.varied, again.paths + again.varied, strict=True):
         assert one.read_bytes() == other.read_bytes()

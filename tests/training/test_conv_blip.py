@@ -1,7 +1,8 @@
-"""The bundled model's visual tower: what its layout head and its branch add, and that a new head adds nothing."""
+"""The bundled model's visual tower: what its layout head adds, and that a new head adds nothing."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ pytest.importorskip("transformers", reason="the visual tower needs the [train] e
 import torch
 from torch import nn
 
+from image2sentence.errors import ModelError
 from image2sentence.training.vl.blip import BlipVL
 from image2sentence.training.vl.conv_blip import ConvVisionModel
 from image2sentence.training.vl.load import load_vl
@@ -20,9 +22,9 @@ from tiny_vl import save_tiny_vl
 STEM, WIDTHS, DEPTHS, SIDE = 8, (8, 12, 24), (1, 1, 1), 64
 
 
-def tower(layout: int, shapes: int = 0) -> ConvVisionModel:
+def tower(layout: int) -> ConvVisionModel:
     torch.manual_seed(0)
-    return ConvVisionModel(STEM, WIDTHS, DEPTHS, layout, shapes).eval()
+    return ConvVisionModel(STEM, WIDTHS, DEPTHS, layout).eval()
 
 
 def pixels(count: int = 2) -> torch.Tensor:
@@ -69,15 +71,12 @@ def test_places_are_those_of_a_tower_without_head() -> None:
     assert not torch.allclose(after[:, 0], before[:, 0])
 
 
-def test_the_head_reads_the_branch_behind_the_towers_own_map() -> None:
-    model = tower(6, shapes=4)
-    assert model.shapes is not None
+def test_the_head_reads_the_means_of_cells() -> None:
+    model = tower(6)
     before = model.maps(pixels())[0]
     cells = model.cells(before)
-    assert cells.shape == (2, 16 * (WIDTHS[1] + 4))
-    torch.testing.assert_close(cells[:, : 16 * WIDTHS[1]], tower(6).cells(before))
-    branch = nn.functional.adaptive_avg_pool2d(model.shapes(before), 4)
-    torch.testing.assert_close(cells[:, 16 * WIDTHS[1] :], branch.flatten(1))
+    assert cells.shape == (2, 16 * WIDTHS[1])
+    torch.testing.assert_close(cells.reshape(2, WIDTHS[1], 4, 4)[..., 0, 0], before[..., :2, :2].mean((2, 3)))
 
 
 def test_in_training_some_pictures_have_the_head_alone() -> None:
@@ -100,3 +99,15 @@ def test_the_head_is_saved_and_loaded_with_its_model(tmp_path: Path) -> None:
     size = vl.preprocessing.size
     shown = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(3))
     torch.testing.assert_close(again.encode_images(shown).vectors, vl.encode_images(shown).vectors)
+
+
+def test_a_tower_with_the_branch_of_earlier_versions_is_named(tmp_path: Path) -> None:
+    folder = save_tiny_vl("conv_blip", tmp_path / "vl")
+    config = json.loads((folder / "config.json").read_text())
+    config["vision_config"]["shapes"] = 0  # what configurations without the branch say
+    (folder / "config.json").write_text(json.dumps(config))
+    load_vl(str(folder))
+    config["vision_config"]["shapes"] = 96
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="shapes = 96"):
+        load_vl(str(folder))

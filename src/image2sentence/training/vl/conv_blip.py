@@ -3,8 +3,7 @@
 Everything but `vision_model` is transformers' own `BlipForImageTextRetrieval`: the projections, the text encoder, its
 cross-attention to patch features and the match head. A convolutional tower learns from tens of thousands of pictures
 on a CPU what a vision transformer of the same cost does not (recipes/LOG.md). A head may stand beside it that
-says where in the picture things are, and a branch that finds more of the shapes it reads; `vision_config.layout` and
-`vision_config.shapes` name their widths, 0 or nothing leaves them out.
+says where in the picture things are; `vision_config.layout` is its width, 0 or nothing leaves it out.
 """
 
 from __future__ import annotations
@@ -17,6 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import BlipConfig, BlipForImageTextRetrieval
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from image2sentence.errors import ModelError
+from image2sentence.training.vl.small_blip import UNUSED_TRANSFORMER, text_config
 
 ARCHITECTURE = "ConvBlipForImageTextRetrieval"
 _CELLS = 4
@@ -76,13 +78,10 @@ class ConvVisionModel(nn.Module):
     The order is that of BLIP's vision transformer (class token first), so the text encoder's cross-attention and the
     projection heads need not know which tower they sit on. The pooled picture is the mean of the places, and with
     `layout` what a `LayoutHead` of so many channels reads from the stage before the last one. In training three
-    pictures in ten have to do without the mean, which alone would do for pictures that the tower knows. With `shapes`
-    the head reads a branch of so many channels, too, that goes on from the same stage.
+    pictures in ten have to do without the mean, which alone would do for pictures that the tower knows.
     """
 
-    def __init__(
-        self, stem: int, widths: Sequence[int], depths: Sequence[int], layout: int = 0, shapes: int = 0
-    ) -> None:
+    def __init__(self, stem: int, widths: Sequence[int], depths: Sequence[int], layout: int = 0) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(3, stem, 4, 2, 1, bias=False), nn.BatchNorm2d(stem), nn.ReLU()]
         width_in = stem
@@ -92,12 +91,7 @@ class ConvVisionModel(nn.Module):
                 width_in = width
         self.body, self._last = nn.Sequential(*layers), depths[-1]
         self.norm = nn.LayerNorm(width_in)
-        self.shapes = None
-        if shapes:
-            self.shapes = nn.Sequential(
-                ResidualBlock(widths[-2], shapes, 2), ResidualBlock(shapes, shapes, 1)
-            )
-        self.layout = LayoutHead(widths[-2] + shapes, layout, width_in) if layout else None
+        self.layout = LayoutHead(widths[-2], layout, width_in) if layout else None
 
     def maps(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
         """The map before the last stage (B, C, H, W), and the last one's places (B, N, C), not normalised yet."""
@@ -105,9 +99,8 @@ class ConvVisionModel(nn.Module):
         return before, self.body[-self._last :](before).flatten(2).transpose(1, 2)
 
     def cells(self, before: Tensor) -> Tensor:
-        """What the layout head reads of the map before the last stage (B, size): its cells, then the branch's."""
-        maps = [before] if self.shapes is None else [before, self.shapes(before)]
-        return torch.cat([functional.adaptive_avg_pool2d(part, _CELLS).flatten(1) for part in maps], dim=1)
+        """What the layout head reads of the map before the last stage (B, size): the means of its cells."""
+        return functional.adaptive_avg_pool2d(before, _CELLS).flatten(1)
 
     def whole(self, mean: Tensor, cells: Tensor | None) -> Tensor:
         """The pooled picture (B, C): of the places' mean (B, C) and `cells`, where there is a layout head."""
@@ -129,14 +122,20 @@ class ConvVisionModel(nn.Module):
 class ConvBlipForImageTextRetrieval(BlipForImageTextRetrieval):
     """`BlipForImageTextRetrieval` on a `ConvVisionModel`; `vision_config` carries `stem`, `widths` and `depths`.
 
-    And `layout`, where the tower has a `LayoutHead`, and `shapes`, where it has that branch.
+    And `layout`, where the tower has a `LayoutHead`. Raises ModelError for a tower with the branch `shapes`, which
+    earlier versions could train.
     """
 
     def __init__(self, config: BlipConfig) -> None:
         super().__init__(config)
         vision: Any = config.vision_config
-        layout, shapes = getattr(vision, "layout", 0), getattr(vision, "shapes", 0)
-        tower: Any = ConvVisionModel(vision.stem, vision.widths, vision.depths, layout, shapes)
+        if getattr(vision, "shapes", 0):
+            raise ModelError(
+                f"the model's vision_config has shapes = {vision.shapes}: this version has no such branch; train the "
+                "towers again, or use the version that made the model"
+            )
+        layout = getattr(vision, "layout", 0)
+        tower: Any = ConvVisionModel(vision.stem, vision.widths, vision.depths, layout)
         self.vision_model = tower
 
 
@@ -148,7 +147,6 @@ def conv_blip_config(
     widths: Sequence[int] = (64, 128, 320),
     depths: Sequence[int] = (2, 2, 2),
     layout: int = 0,
-    shapes: int = 0,
     text_width: int = 256,
     text_layers: int = 4,
     text_heads: int = 4,
@@ -156,20 +154,7 @@ def conv_blip_config(
     max_length: int = 64,
 ) -> BlipConfig:
     """The configuration of a small BLIP; token ids 0 to 3 are [PAD], [UNK], [CLS] and [SEP]."""
-    text = {
-        "vocab_size": vocab_size,
-        "hidden_size": text_width,
-        "intermediate_size": 2 * text_width,
-        "num_hidden_layers": text_layers,
-        "num_attention_heads": text_heads,
-        "max_position_embeddings": max_length,
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
-        "bos_token_id": 2,
-        "eos_token_id": 3,
-        "sep_token_id": 3,
-        "pad_token_id": 0,
-    }
+    text = text_config(vocab_size, text_width, text_layers, text_heads, max_length)
     vision = {
         "hidden_size": widths[-1],
         "image_size": image_size,
@@ -178,10 +163,7 @@ def conv_blip_config(
         "widths": list(widths),
         "depths": list(depths),
         "layout": layout,
-        "shapes": shapes,
-        "num_hidden_layers": 1,  # the transformer tower that BLIP builds is thrown away: keep it small
-        "num_attention_heads": 1,
-        "intermediate_size": 1,
+        **UNUSED_TRANSFORMER,
         "initializer_range": 0.02,
     }
     return BlipConfig(

@@ -17,6 +17,7 @@ from transformers import BlipConfig, BlipForImageTextRetrieval
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from image2sentence.training.vl.mobilenet import POOLED, STAGES, STEM, MobileNetV2
+from image2sentence.training.vl.small_blip import UNUSED_TRANSFORMER, text_config
 
 ARCHITECTURE = "MobileBlipForImageTextRetrieval"
 LOOKED_AT = ((0, 4), (2, 4), (3, 4), (4, 1), (5, 4), (7, 2))
@@ -137,21 +138,7 @@ def mobile_blip_config(
     specials: Sequence[int] = (0, 2, 3),
 ) -> BlipConfig:
     """The configuration; `specials` are the token ids of [PAD], [CLS] and [SEP]."""
-    pad, start, end = specials
-    text = {
-        "vocab_size": vocab_size,
-        "hidden_size": text_width,
-        "intermediate_size": 2 * text_width,
-        "num_hidden_layers": text_layers,
-        "num_attention_heads": text_heads,
-        "max_position_embeddings": max_length,
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
-        "bos_token_id": start,
-        "eos_token_id": end,
-        "sep_token_id": end,
-        "pad_token_id": pad,
-    }
+    text = text_config(vocab_size, text_width, text_layers, text_heads, max_length, specials)
     vision = {
         "hidden_size": kinds + looks,
         "image_size": image_size,
@@ -159,9 +146,7 @@ def mobile_blip_config(
         "kinds": kinds,
         "looks": looks,
         "looks_hidden": looks_hidden,
-        "num_hidden_layers": 1,  # the transformer tower that BLIP builds is thrown away: keep it small
-        "num_attention_heads": 1,
-        "intermediate_size": 1,
+        **UNUSED_TRANSFORMER,
     }
     return BlipConfig(
         text_config=text,

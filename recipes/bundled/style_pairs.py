@@ -1,10 +1,10 @@
-"""The same thing in different drawing styles, taught directly: a loss beside the contrastive one.
+"""The loss of one emoji in several drawing styles, beside the contrastive one.
 
 An emoji's vector, moved by the difference of two styles, has to lie nearest to the same emoji in the other style, among
 all pictures of the batch. Names cannot do this for a thing that was never named in training; what two drawings of it
 have in common can. The nearest wrong answers are drawn into the batch on purpose: the same emoji in a third style, its
 other tones and genders, and emoji that the model to begin with takes for much the same. The styles' vectors are thrown
-away afterwards, as those of meanings.py are.
+away afterwards, as those of attribute_loss.py are.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NEAR = 12  # look-alikes of an emoji, of other subjects, among which a batch's 
 _MOST_ALIKE = 3
 
 
-class TwinTable:
+class StylePairTable:
     """Which pictures show the same emoji (subject, skin tone, gender word), each in `styles` styles or more.
 
     With `vectors` (records, d), a model's of these pictures, it knows which emoji look alike, too.
@@ -89,28 +89,28 @@ class TwinTable:
         return nearness.argsort(1)[:, ::-1][:, : min(_NEAR, others)]
 
 
-class Twins(nn.Module):
-    """The loss: InfoNCE from a picture's vector, moved to a twin's style, to that twin, times `weight`."""
+class StylePairLoss(nn.Module):
+    """The loss: InfoNCE from a picture's vector, moved to another drawing's style, to that drawing, times `weight`."""
 
     def __init__(self, styles: int, width: int, weight: float, temperature: float = 0.05) -> None:
         super().__init__()
         self.weight, self.temperature = weight, temperature
         self.styles = nn.Parameter(torch.zeros(styles, width))
 
-    def forward(self, pictures: Tensor, styles: Tensor, twins: Tensor) -> Tensor:
+    def forward(self, pictures: Tensor, styles: Tensor, pairs: Tensor) -> Tensor:
         """The loss, a scalar.
 
         Args:
             pictures: (B, d), unit vectors.
             styles: (B,) int64, each picture's style; -1 for those without.
-            twins: (B, k) int64, where in the batch each picture's twins are; -1 for those without.
+            pairs: (B, k) int64, where in the batch the other drawings of each picture's emoji are; -1 for none.
         """
-        rows, columns = (twins >= 0).nonzero(as_tuple=True)
+        rows, columns = (pairs >= 0).nonzero(as_tuple=True)
         if not len(rows):
             return pictures.new_zeros(())
-        meant = twins[rows, columns]
-        moved = self.styles[styles[meant]] - self.styles[styles[rows]]
+        right = pairs[rows, columns]
+        moved = self.styles[styles[right]] - self.styles[styles[rows]]
         asked = functional.normalize(pictures[rows].float() + moved, dim=-1)
         logits = asked @ pictures.float().T / self.temperature
         itself = functional.one_hot(rows, len(pictures)).bool()
-        return self.weight * functional.cross_entropy(logits.masked_fill(itself, -math.inf), meant)
+        return self.weight * functional.cross_entropy(logits.masked_fill(itself, -math.inf), right)

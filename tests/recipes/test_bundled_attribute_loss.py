@@ -12,7 +12,7 @@ pytest.importorskip("torch", reason="the recipes need the [train] extra")
 import torch
 
 from recipes.bundled import language
-from recipes.bundled.meanings import Meanings, MeaningTable
+from recipes.bundled.attribute_loss import AttributeLoss, AttributeTable
 
 SUBJECTS = {"{g} running": 0, "red apple": 1}
 DRAWN = {"source": "drawn", "type": "shirt", "colour": "red", "pattern": "plain", "pattern_colour": ""}
@@ -22,36 +22,36 @@ SCALE = 15.0  # where the learned one starts
 
 
 @pytest.fixture
-def table() -> MeaningTable:
-    return MeaningTable([DRAWN, PHOTO, EMOJI], SUBJECTS)
+def table() -> AttributeTable:
+    return AttributeTable([DRAWN, PHOTO, EMOJI], SUBJECTS)
 
 
 @pytest.fixture
-def loss(table: MeaningTable) -> Meanings:
+def loss(table: AttributeTable) -> AttributeLoss:
     """Every value has an axis of its own, so that dot products can be written down."""
-    made = Meanings(table, sum(table.sizes), 1.0)
+    made = AttributeLoss(table, sum(table.sizes), 1.0)
     with torch.no_grad():
         made.values.copy_(torch.eye(sum(table.sizes)))
     return made
 
 
-def axis(table: MeaningTable, name: str, value: str) -> int:
+def axis(table: AttributeTable, name: str, value: str) -> int:
     options = tuple(SUBJECTS) if name == "thing" else language.VALUES[name.split(" ")[0]]
     return sum(table.sizes[: table.names.index(name)]) + options.index(value)
 
 
-def cross_entropy(table: MeaningTable, name: str, product: float, right: int = 1) -> float:
+def cross_entropy(table: AttributeTable, name: str, product: float, right: int = 1) -> float:
     """`right` values of `name` have a dot product of `product`, its others of 0."""
     mass = right * math.exp(SCALE * product)
     return math.log((mass + table.sizes[table.names.index(name)] - right) / mass)
 
 
-def test_unknown_and_inapplicable_values_are_not_taught(table: MeaningTable) -> None:
+def test_unknown_and_inapplicable_values_are_not_taught(table: AttributeTable) -> None:
     known = [{table.names[c] for c in np.flatnonzero(row >= 0)} for row in table.shown]
     assert known == [{"type of drawn", "colour", "pattern"}, {"type of photo", "kids"}, {"thing", "style"}]
 
 
-def test_a_picture_is_pulled_to_each_of_its_own_values(table: MeaningTable, loss: Meanings) -> None:
+def test_a_picture_is_pulled_to_each_of_its_own_values(table: AttributeTable, loss: AttributeLoss) -> None:
     vector = torch.zeros(1, sum(table.sizes))
     for name in ("type of drawn", "colour"):
         vector[0, axis(table, name, DRAWN[name.split(" ")[0]])] = math.sqrt(0.5)
@@ -62,7 +62,7 @@ def test_a_picture_is_pulled_to_each_of_its_own_values(table: MeaningTable, loss
     assert got.item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
-def test_a_caption_may_mean_any_value_that_it_allows(table: MeaningTable, loss: Meanings) -> None:
+def test_a_caption_may_mean_any_value_that_it_allows(table: AttributeTable, loss: AttributeLoss) -> None:
     two = frozenset({"red", "navy"})
     caption = language.Caption("red or navy", "drawn", {"colour": two})
     vector = torch.zeros(1, sum(table.sizes))
@@ -75,20 +75,20 @@ def test_a_caption_may_mean_any_value_that_it_allows(table: MeaningTable, loss: 
     )
 
 
-def test_the_two_ways_to_name_a_type_do_not_meet(table: MeaningTable) -> None:
+def test_the_two_ways_to_name_a_type_do_not_meet(table: AttributeTable) -> None:
     drawn, photo = (
         language.Caption("a shirt", source, {"type": frozenset({value})})
         for source, value in (("drawn", "shirt"), ("photo", "Shirt"))
     )
-    allowed, spoken = table.of_captions([drawn, photo])
+    allowed, stated = table.of_captions([drawn, photo])
     assert [allowed[row].nonzero().flatten().tolist() for row in range(2)] == [
         [axis(table, "type of drawn", "shirt")],
         [axis(table, "type of photo", "Shirt")],
     ]
-    assert [table.names[int(row.nonzero())] for row in spoken] == ["type of drawn", "type of photo"]
+    assert [table.names[int(row.nonzero())] for row in stated] == ["type of drawn", "type of photo"]
 
 
-def test_what_nobody_speaks_about_has_no_gradient(table: MeaningTable, loss: Meanings) -> None:
+def test_what_nobody_speaks_about_has_no_gradient(table: AttributeTable, loss: AttributeLoss) -> None:
     vectors = torch.nn.functional.normalize(torch.randn(3, sum(table.sizes)), dim=-1).requires_grad_()
     captions = [
         language.Caption("nothing", "emoji", {}, ""),

@@ -1,8 +1,8 @@
-"""What pictures show and what captions allow, taught directly: a loss beside the contrastive one.
+"""The loss of attribute values, for pictures and captions, beside the contrastive one.
 
 Every attribute value and every emoji subject has a vector of its own in the joint space. A picture's vector has to lie
 nearest to its own values' vectors, attribute by attribute, and a caption's to those of the values that it allows, of
-the attributes that it speaks about. The contrastive loss alone learns a detail only where a batch has two pictures
+the attributes that it names. The contrastive loss alone learns a detail only where a batch has two pictures
 that differ in nothing else; this one learns all of a picture's details at every step. The vectors are thrown away
 afterwards: the VL model keeps its two towers and nothing else.
 """
@@ -24,7 +24,7 @@ THING = "thing"
 _GARMENTS = frozenset({"drawn", "photo"})
 
 
-class MeaningTable:
+class AttributeTable:
     """The attributes, where each one's values lie among all values, and what `records` show of them.
 
     Drawn products and photographs name their types differently, so each has an attribute of its own for it.
@@ -52,18 +52,18 @@ class MeaningTable:
         return torch.from_numpy(self.shown[index])
 
     def of_captions(self, captions: Sequence[language.Caption]) -> tuple[Tensor, Tensor]:
-        """(captions, values) bool: allowed; (captions, attributes) bool: spoken about."""
+        """(captions, values) bool: allowed; (captions, attributes) bool: named at all."""
         allowed = torch.zeros(len(captions), sum(self.sizes), dtype=torch.bool)
-        spoken = torch.zeros(len(captions), len(self.names), dtype=torch.bool)
+        stated = torch.zeros(len(captions), len(self.names), dtype=torch.bool)
         for row, caption in enumerate(captions):
-            meant: dict[str, frozenset[str]] = dict(caption.allowed)
+            right: dict[str, frozenset[str]] = dict(caption.allowed)
             if caption.thing in self._places[THING]:
-                meant[THING] = frozenset({caption.thing})
+                right[THING] = frozenset({caption.thing})
             for column, name in enumerate(self.names):
-                for value in meant.get(_attribute(name, caption.source), ()):
+                for value in right.get(_attribute(name, caption.source), ()):
                     allowed[row, self._starts[name] + self._places[name][value]] = True
-                    spoken[row, column] = True
-        return allowed, spoken
+                    stated[row, column] = True
+        return allowed, stated
 
 
 def _attribute(name: str, source: str) -> str:
@@ -73,24 +73,24 @@ def _attribute(name: str, source: str) -> str:
     return "type" if name.endswith(source) else ""
 
 
-class Meanings(nn.Module):
+class AttributeLoss(nn.Module):
     """The loss: cross-entropy over each attribute's values, for pictures and for captions, times `weight`.
 
     Logits are scaled dot products of unit vectors. A caption that allows several values of an attribute is right with
     any of them: its loss is minus the log of their joint probability.
     """
 
-    def __init__(self, table: MeaningTable, width: int, weight: float) -> None:
+    def __init__(self, table: AttributeTable, width: int, weight: float) -> None:
         super().__init__()
         self.sizes, self.weight = table.sizes, weight
         self.values = nn.Parameter(torch.randn(sum(self.sizes), width) / math.sqrt(width))
         self.log_scale = nn.Parameter(torch.tensor(math.log(15.0)))
 
     def forward(
-        self, pictures: Tensor, texts: Tensor, shown: Tensor, allowed: Tensor, spoken: Tensor
+        self, pictures: Tensor, texts: Tensor, shown: Tensor, allowed: Tensor, stated: Tensor
     ) -> Tensor:
-        """Pictures (B, d), texts (captions, d), and of `MeaningTable` what they show, allow and speak about."""
-        return self.weight * (self._of_pictures(pictures, shown) + self._of_texts(texts, allowed, spoken))
+        """Pictures (B, d), texts (captions, d), and of `AttributeTable` what they show, allow and name."""
+        return self.weight * (self._of_pictures(pictures, shown) + self._of_texts(texts, allowed, stated))
 
     def _logits(self, vectors: Tensor) -> tuple[Tensor, ...]:
         with torch.autocast(vectors.device.type, enabled=False):
@@ -105,11 +105,11 @@ class Meanings(nn.Module):
         ]
         return torch.stack(losses).sum() / len(pictures)
 
-    def _of_texts(self, texts: Tensor, allowed: Tensor, spoken: Tensor) -> Tensor:
+    def _of_texts(self, texts: Tensor, allowed: Tensor, stated: Tensor) -> Tensor:
         losses = [
             _mass_missed(logits[about], right[about])
             for logits, right, about in zip(
-                self._logits(texts), allowed.split(self.sizes, dim=1), spoken.T, strict=True
+                self._logits(texts), allowed.split(self.sizes, dim=1), stated.T, strict=True
             )
         ]
         return torch.stack(losses).sum() / len(texts)
