@@ -22,7 +22,7 @@ from recipes.bundled import variants
 from recipes.bundled.material import link
 from recipes.default_model.pictures import TRAIN, Picture
 
-VARIED = {"photo": 1, "emoji": 1, "everyday": 2}  # variants of each picture
+VARIED = {"photo": 1, "emoji": 3, "everyday": 2}  # variants of each picture
 _NEAR = 4  # look-alikes of an emoji, of which one gives a variant its other half
 _Made = Callable[[], Image.Image]
 
