@@ -1,4 +1,4 @@
-// Milliseconds in a headless Chromium, and how far vectors are from expected ones, as JSON: see benchmarks/browser.py.
+// Milliseconds in a headless Chromium, and how far vectors are from expected ones, as JSON: see benchmarks/server/browser.py.
 //
 //     node js/scripts/bench.js FOLDER THREADS ROUNDS < {"pictures": [name ...], "large": name, "words": text}
 

@@ -267,7 +267,7 @@ def networks(listed: str | None) -> list[IPv4Network | IPv6Network] | None:
 
 
 def _share_cores() -> None:
-    """Settings under which HTTP and model do not stand in each other's way (measured: benchmarks/server_load.py).
+    """Settings under which HTTP and model do not stand in each other's way (measured: benchmarks/server/load.py).
 
     Matrix products stay on one thread, since requests keep the other cores busy, and a thread that has computed gets
     Python's lock back within half a millisecond, not five.
@@ -280,7 +280,7 @@ def _return_memory() -> None:
     """Give large blocks back to the system as soon as they are free.
 
     Otherwise glibc keeps what the largest picture took: its bound goes up with the blocks that it sees (mallopt(3);
-    measured: benchmarks/server_abuse.py).
+    measured: benchmarks/server/abuse.py).
     """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)

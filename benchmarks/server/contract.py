@@ -1,7 +1,7 @@
 """Whether the server keeps what its OpenAPI description promises, whatever it is sent: schemathesis against it.
 
     pip install schemathesis
-    python -m benchmarks.server_contract GALLERY [--examples 100]
+    python -m benchmarks.server.contract GALLERY [--examples 100]
 
 Starts `image2sentence serve` on this computer, then lets schemathesis make requests from the description: examples,
 the ends of ranges, random ones that keep to it and random ones that do not. Fails on an answer 5xx, on a status or a
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.server_load import resident, server
+from benchmarks.server.load import resident, server
 
 LEFT_OUT = "positive_data_acceptance,negative_data_rejection,content_type_conformance"
 

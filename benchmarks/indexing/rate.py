@@ -1,6 +1,6 @@
 """What indexing loses against the bare encoder, and where its time goes.
 
-    python benchmarks/indexing_rate.py PICTURES [--model DIR] [--count N] [--rounds N]
+    python -m benchmarks.indexing.rate PICTURES [--model DIR] [--count N] [--rounds N]
 
 In turns, on the same pictures: `index_pictures` into a new gallery (listing, reading, hashing, decoding, encoding,
 committing); the encoder alone on batches decoded beforehand; and reading, decoding and encoding one after the other.

@@ -1,6 +1,6 @@
 """A gallery in a folder against the same in Milvus Lite: writing, bytes, opening, searching, filters.
 
-    python benchmarks/stores.py [--count N] [--width D]
+    python -m benchmarks.gallery.stores [--count N] [--width D]
 
 Both get the same vectors (synthetic clusters of `million_vectors.py`), paths and metadata, committed in batches of 32
 as indexing does, and the same queries, one at a time, in turns. Search is exact in both: the folder's Searcher without
@@ -20,12 +20,12 @@ from pathlib import Path
 import click
 import numpy as np
 
+from benchmarks.gallery.million_vectors import clusters
 from image2sentence.encoders.protocols import Vectors
 from image2sentence.gallery.base import GalleryStore
 from image2sentence.gallery.opening import open_gallery, open_or_create_gallery
 from image2sentence.gallery.records import Content, Entry
 from image2sentence.gallery.search.base import Hit
-from million_vectors import clusters
 
 BATCH = 32
 K = 10

@@ -1,6 +1,6 @@
 """A server under load: latency, throughput, and what micro-batching is worth, ours against itself without it.
 
-    python -m benchmarks.server_load GALLERY [--clients 32] [--seconds 60] [--compare-seconds 20]
+    python -m benchmarks.server.load GALLERY [--clients 32] [--seconds 60] [--compare-seconds 20]
 
 Starts `image2sentence serve` on this computer, asks it from many connections at once (each sends its next query when
 it has the answer to the last), and prints p50 and p99, throughput, statuses, and memory before and after. Queries are

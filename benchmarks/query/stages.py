@@ -1,6 +1,6 @@
 """Where the time of a query goes, and where that of indexing goes, stage by stage, in one run.
 
-    python -m benchmarks.stages PICTURES [--model DIR] [--vectors N]
+    python -m benchmarks.query.stages PICTURES [--model DIR] [--vectors N]
 
 Query side: one picture and some words, median milliseconds of one at a time, and the symmetric query beside it, which
 has the large visual encoder on the asking side. Gallery side: milliseconds per picture in batches, one thread but for

@@ -1,6 +1,6 @@
 """VL models of full size through the product's own commands: train, export, index, search; peak memory of each.
 
-    python benchmarks/full_size.py blip|clip|siglip
+    python -m benchmarks.training.full_size blip|clip|siglip
 
 The weights are random and in the Hub's format, the sizes those of Salesforce/blip-itm-base-coco,
 openai/clip-vit-large-patch14 and google/siglip-base-patch16-224; the tokenizer is of each one's kind, with a vocabulary

@@ -1,6 +1,6 @@
 """What a million to a billion pictures take, computed from what is measured here.
 
-    python benchmarks/capacity.py PICTURES [--model DIR] [--count N] [--core-hour USD] [--core-seconds S]
+    python -m benchmarks.indexing.capacity PICTURES [--model DIR] [--count N] [--core-hour USD] [--core-seconds S]
 
 Measures, on this machine: pictures per second of one worker on one core (reading, decoding and encoding real files as
 `index --engine ray` does), bytes and write rate of both stores (see `stores.py`), bytes of both index codes, and
@@ -21,6 +21,8 @@ from pathlib import Path
 
 import click
 
+from benchmarks.gallery.million_vectors import clusters
+from benchmarks.gallery.stores import BATCH, embedded, file_name, measured, milvus_lite
 from image2sentence.encoders import load_encoder
 from image2sentence.gallery.records import Known
 from image2sentence.gallery.search.faiss_index import AnnSettings, Code, build
@@ -28,8 +30,6 @@ from image2sentence.images import MAX_PIXELS, MIN_DECODE_SIDE
 from image2sentence.indexing.ray import Task, Worker
 from image2sentence.indexing.sources import open_source
 from image2sentence.indexing.walk import FoundFile
-from million_vectors import clusters
-from stores import BATCH, embedded, file_name, measured, milvus_lite
 
 SIZES = (10**6, 10**7, 10**8, 10**9)
 MACHINE_CORES, MACHINE_BYTES = 16, 128e9

@@ -1,7 +1,7 @@
 """What one composed query costs beside the kinds of query it replaces, at the size of published models, in one run.
 
-    python benchmarks/query_cost.py build WORK      # writes about 3 GB of ONNX graphs with random weights, minutes
-    python benchmarks/query_cost.py measure WORK    # a minute
+    python -m benchmarks.query.cost build WORK      # writes about 3 GB of ONNX graphs with random weights, minutes
+    python -m benchmarks.query.cost measure WORK    # a minute
 
 The query is a picture (its pixels prepared beforehand) and eight words, L = 4, batch 1, through ONNX Runtime:
 

@@ -1,6 +1,6 @@
 """Kill -9 while a gallery is being indexed, compacted and its index file rebuilt: is anything committed lost?
 
-    python benchmarks/kill_index.py [PICTURES] [--moments N] [--repeats N]
+    python -m benchmarks.gallery.kill_index [PICTURES] [--moments N] [--repeats N]
 
 Indexing: for each of N moments, drawn evenly over the length of an undisturbed run, a new gallery is begun by a process
 of its own and the process killed. That process tells every file whose commit has returned. Then the gallery is opened
@@ -82,7 +82,7 @@ WORKS: dict[str, Callable[..., None]] = {"index": index, "compact": compact, "re
 @contextmanager
 def working(work: str, *arguments: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that does one of the works; whatever is left of it is killed at the end."""
-    command = [sys.executable, __file__, "--work", work, *map(str, arguments)]
+    command = [sys.executable, "-m", "benchmarks.gallery.kill_index", "--work", work, *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process

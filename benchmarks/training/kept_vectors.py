@@ -1,6 +1,6 @@
 """An epoch with kept gallery vectors against one that computes them anew, with a VL model of full size.
 
-    python benchmarks/kept_vectors.py [--vl blip] [--light mobilenet-v2]
+    python -m benchmarks.training.kept_vectors [--vl blip] [--light mobilenet-v2]
 
 The VL model has random weights and the size of Salesforce/blip-itm-base-coco (see full_size.py). Both epochs take the
 same batches through the same steps of training, GCD and modifier-aware distillation; the second also runs each batch's
@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 import torch
 
-from full_size import KINDS, save_vl
+from benchmarks.training.full_size import KINDS, save_vl
 from image2sentence.catalogue import write_catalogue
 from image2sentence.encoders.preprocess import to_pixels
 from image2sentence.images import load_image

@@ -1,7 +1,7 @@
 """Search in a million vectors against exact FAISS: time, recall, memory, build time, and filters.
 
-    python benchmarks/large_gallery.py clusters
-    python benchmarks/large_gallery.py photos PICTURES... [--model DIR]
+    python -m benchmarks.gallery.large_gallery clusters
+    python -m benchmarks.gallery.large_gallery photos PICTURES... [--model DIR]
 
 What is searched is made by `million_vectors.py`: synthetic clusters, or the vectors of real photographs, expanded. Ours
 is the `Searcher` that `Gallery.searcher()` gives for a gallery with an index file, over vectors and metadata columns in
@@ -28,12 +28,12 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.gallery.million_vectors import Material, clusters, photos
 from image2sentence.encoders import load_encoder
 from image2sentence.gallery import Filter, Searcher, parse_filter
 from image2sentence.gallery.filters.in_memory import SortedColumn, positions
 from image2sentence.gallery.search.faiss_index import AnnIndex, AnnParameters, AnnSettings, build
 from image2sentence.gallery.search.vectors import Nearby, Rows
-from million_vectors import Material, clusters, photos
 
 WIDTH = 256
 K = 10

@@ -1,9 +1,9 @@
 """Where a batch saves time: milliseconds a query of each stage, answered alone and together, without HTTP.
 
-    python -m benchmarks.server_stages GALLERY [--batch 1 --batch 8 --batch 32]
+    python -m benchmarks.server.stages GALLERY [--batch 1 --batch 8 --batch 32]
 
 The model on one thread, as `image2sentence serve` has it. What a query costs over HTTP beyond this is what
-`benchmarks.server_load` shows beside it.
+`benchmarks.server.load` shows beside it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the server does, before
 
 import numpy as np
 
-from benchmarks.server_load import COLOURS, PATTERNS
+from benchmarks.server.load import COLOURS, PATTERNS
 from image2sentence.encoders import load_encoder
 from image2sentence.encoders.protocols import Encoder
 from image2sentence.gallery.opening import open_gallery

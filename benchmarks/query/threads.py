@@ -1,6 +1,6 @@
 """How many threads a query's two small graphs should have, and whether idle ones should spin: settings compared.
 
-    python -m benchmarks.query_threads [--work WORK]      # a minute; WORK as written by query_cost.py
+    python -m benchmarks.query.threads [--work WORK]      # a minute; WORK as written by query_cost.py
 
 A composed query as a program asks it: picture to sentence, sentence and words to vector, then the exact search of
 10,000 vectors, whose matrix product has threads of its own. ONNX Runtime's idle threads spin for a while by default and

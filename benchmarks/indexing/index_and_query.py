@@ -1,6 +1,6 @@
 """Indexing rate against the bare encoder, and a composed query from a cold command line, in one run.
 
-    python benchmarks/index_and_query.py PICTURES [--model DIR]
+    python -m benchmarks.indexing.index_and_query PICTURES [--model DIR]
 
 Prints pictures per second of `image2sentence index` (reading, decoding, encoding, committing) beside the encoder's own
 rate on pictures already decoded, and their ratio; that rate beside the large encoder's alone; then wall time of the

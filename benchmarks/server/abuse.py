@@ -1,6 +1,6 @@
 """What a stranger may send: mutated uploads, a shutdown under load, and many requests; nothing breaks or grows.
 
-    python -m benchmarks.server_abuse GALLERY PICTURES [--uploads 10000] [--requests 10000]
+    python -m benchmarks.server.abuse GALLERY PICTURES [--uploads 10000] [--requests 10000]
 
 Starts `image2sentence serve` on this computer and prints, for each part, what was answered and the memory of the
 process before and after:
@@ -26,7 +26,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.server_load import exchange, item_ids, json_request, load, queries, resident, server
+from benchmarks.server.load import exchange, item_ids, json_request, load, queries, resident, server
 
 SIDE = 30_000
 GOOD_EVERY = 50

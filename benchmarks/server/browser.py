@@ -1,6 +1,6 @@
 """The query side in a headless Chromium against the Python runtime, in one run: milliseconds, and vectors compared.
 
-    python benchmarks/browser.py PICTURES [--rounds 100]
+    python -m benchmarks.server.browser PICTURES [--rounds 100]
 
 PICTURES is a folder of photographs. Needs node, chromium and `npm ci` in js/.
 """
@@ -24,7 +24,7 @@ from image2sentence.encoders import OnnxEncoder, load_encoder
 from image2sentence.encoders.preprocess import to_pixels
 from image2sentence.images import MIN_DECODE_SIDE, decode_image
 
-SCRIPT = Path(__file__).resolve().parent.parent / "js" / "scripts" / "bench.js"
+SCRIPT = Path(__file__).resolve().parents[2] / "js" / "scripts" / "bench.js"
 WORDS = "in red with long sleeves and white stripes"
 PICTURES = 100
 PHOTO = (640, 480)

@@ -1,7 +1,7 @@
 """The page used as a person would, in headless Chromium over the drawn catalogue; each step is checked.
 
     pip install playwright; npm install --ignore-scripts onnxruntime-web axe-core
-    python -m benchmarks.page_walk WORK --runtime node_modules/onnxruntime-web/dist \\
+    python -m benchmarks.server.page_walk WORK --runtime node_modules/onnxruntime-web/dist \\
         --axe node_modules/axe-core/axe.min.js --screenshots docs/images
 
 Draws and indexes the catalogue into WORK (kept for the next run), starts the server, drops a photograph of a product
@@ -25,7 +25,7 @@ from typing import Any
 import click
 from PIL import Image
 
-from benchmarks.server_load import server
+from benchmarks.server.load import server
 from image2sentence.catalogue import write_catalogue
 
 try:

@@ -1,6 +1,6 @@
 """Indexing on a Ray cluster of this machine against indexing in one process, on the same cores.
 
-    RAY_worker_niceness=0 python benchmarks/ray_cluster.py PICTURES [--model DIR] [--count N] [--rounds N]
+    RAY_worker_niceness=0 python -m benchmarks.indexing.ray_cluster PICTURES [--model DIR] [--count N] [--rounds N]
 
 In turns, into new galleries: `index_pictures`, and `index_on_ray` with a worker for each core. The cluster is there
 before; starting the workers counts, and is also printed by itself (the seconds of an index run of one picture).
