@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import image2sentence
+from image2sentence import errors
 
 TRAINING = ("torch", "transformers", "accelerate", "onnx", "safetensors")
 
@@ -86,6 +87,13 @@ def test_every_public_name_is_there() -> None:
     for name in image2sentence.__all__:
         assert getattr(image2sentence, name).__name__ == name
     assert set(image2sentence.__all__) <= set(dir(image2sentence))
+
+
+def test_every_exception_is_public() -> None:
+    raised = {
+        name for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, Exception)
+    }
+    assert raised <= set(image2sentence.__all__)
 
 
 def test_an_unknown_public_name_is_an_attribute_error() -> None:

@@ -10,6 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from image2sentence.encoders import Encoder, OnnxEncoder, load_encoder
+    from image2sentence.errors import (
+        ConfigError,
+        DataError,
+        GalleryError,
+        Image2SentenceError,
+        ImageError,
+        ModelError,
+        QueryError,
+        StorageAwayError,
+    )
     from image2sentence.gallery.search.base import Hit
     from image2sentence.gallery.search.searcher import Searcher
     from image2sentence.gallery.sqlite.gallery import Gallery
@@ -22,16 +32,24 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Answer",
+    "ConfigError",
+    "DataError",
     "Encoder",
     "Gallery",
+    "GalleryError",
     "Hit",
+    "Image2SentenceError",
+    "ImageError",
     "IndexReport",
+    "ModelError",
     "OnnxEncoder",
     "Query",
     "QueryEngine",
+    "QueryError",
     "Reference",
     "Result",
     "Searcher",
+    "StorageAwayError",
     "compose",
     "contact_sheet",
     "index_pictures",
@@ -41,6 +59,16 @@ __all__ = [
 
 _HOMES = {
     "encoders": ("Encoder", "OnnxEncoder", "load_encoder"),
+    "errors": (
+        "ConfigError",
+        "DataError",
+        "GalleryError",
+        "Image2SentenceError",
+        "ImageError",
+        "ModelError",
+        "QueryError",
+        "StorageAwayError",
+    ),
     "indexing": ("IndexReport", "index_pictures"),
     "gallery.search.searcher": ("Hit", "Searcher"),
     "gallery.sqlite.gallery": ("Gallery",),

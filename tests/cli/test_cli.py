@@ -313,7 +313,9 @@ def test_nothing_fits(run: Run) -> None:
 def test_filters_and_what_is_not_wanted(indexed: Run, tmp_path: Path) -> None:
     (tmp_path / "prices.csv").write_text("file,price\nred.png,5\nblue.png,50\n")
     indexed("index", "photos", "--metadata", "prices.csv")
-    assert _found(indexed("search", "green", "--where", "price < 10", "--json")) == ["red"]
+    cheap = indexed("search", "green", "--where", "price < 10", "--json")
+    assert _found(cheap) == ["red"]
+    assert json.loads(cheap.stdout)["results"][0]["metadata"] == {"price": 5}
     assert "that fulfils --where" in indexed("search", "green", "--where", "price > 99").stderr
     plain = _found(indexed("search", "green", "--json"))
     for option in (("--not", "white"), ("--not-image", "photos/white.png")):

@@ -101,6 +101,26 @@ def test_results_are_ranked_and_described(engine: QueryEngine, tmp_path: Path) -
     assert (first.path, first.width, first.height) == (tmp_path / "photos" / "lime.png", 40, 30)
 
 
+def test_results_carry_the_metadata_of_their_pictures(
+    engine: QueryEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [result.metadata for result in engine.search(words="red").results] == [{}] * 5
+    ids = {Path(picture.path).stem: picture.id for picture in engine.gallery.pictures()}
+    engine.gallery.add_columns({"price": "number", "sold": "text"})
+    engine.gallery.set_metadata([(ids["red"], {"price": 3, "sold": "no"}), (ids["blue"], {"price": 4.5})])
+    looked_up: list[int] = []
+    metadata = engine.gallery.metadata
+    monkeypatch.setattr(
+        engine.gallery, "metadata", lambda numbers: looked_up.append(len(numbers)) or metadata(numbers)
+    )
+    expected = {"red": {"price": 3, "sold": "no"}, "blue": {"price": 4.5}}
+    for answer in engine.rank_many([Query(words="red"), Query(words="blue", k=2, offset=1)]):
+        assert isinstance(answer, Answer)
+        found = {name: result.metadata for name, result in zip(names(answer), answer.results, strict=True)}
+        assert found == {name: expected.get(name, {}) for name in names(answer)}
+    assert looked_up == [5], "the metadata of all queries of a batch is looked up at once"
+
+
 def test_pictures_that_have_been_forgotten_since_are_left_out(engine: QueryEngine, tmp_path: Path) -> None:
     (tmp_path / "photos" / "lime.png").unlink()
     index_pictures(tmp_path / "photos", engine.gallery, engine.encoder)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from image2sentence.errors import ImageError
+from image2sentence.gallery.filters.language import Value
 from image2sentence.gallery.locations import Place, place_name, read_picture
 from image2sentence.images import MIN_DECODE_SIDE, DecodeLimits, decode_image, display_path
 from image2sentence.query.query import Query
@@ -27,6 +28,7 @@ class Result(NamedTuple):
         path: Its file, or URL.
         width: Pixels across; None where the gallery does not know.
         height: Pixels down.
+        metadata: The values of its metadata columns, by column; empty where there are none.
         fit: The score on the gallery's own scale: 0 is what two of its pictures have in common at random, and 1 is a
             spread more (see `ScoreStatistics.pair_scale`). None in galleries too small to tell.
         alike: Ids of near-duplicates hidden behind it.
@@ -42,6 +44,7 @@ class Result(NamedTuple):
     path: Place
     width: int | None
     height: int | None
+    metadata: dict[str, Value]
     fit: float | None = None
     alike: tuple[int, ...] = ()
     match: float | None = None

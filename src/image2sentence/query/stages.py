@@ -11,7 +11,7 @@ Every stage takes what all queries of a batch need at once: one call of an encod
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ from PIL import Image
 from image2sentence.encoders.protocols import Encoder, Vectors
 from image2sentence.errors import Image2SentenceError, QueryError
 from image2sentence.gallery.base import GalleryStore
+from image2sentence.gallery.filters.language import Value
 from image2sentence.gallery.records import Picture
 from image2sentence.gallery.search.base import Hit, VectorSearch
 from image2sentence.query.candidates import Candidates, RankedHit, fetch
@@ -83,6 +84,12 @@ class Context:
         ready = {picture.id: picture for picture in found if picture is not None and picture.state == "ready"}
         self.forgotten |= set(ids) - set(ready)
         return ready
+
+    def metadata(self, ids: Collection[int]) -> dict[int, dict[str, Value]]:
+        """The metadata of pictures, by id; empty where a picture has none."""
+        if not ids or not self.gallery.columns():
+            return {picture_id: {} for picture_id in ids}
+        return dict(zip(ids, self.gallery.metadata(list(ids)), strict=True))
 
     def known_ids(self, ids: Collection[int]) -> list[int]:
         """Those of the ids that the searcher knows, ascending."""
@@ -269,10 +276,12 @@ def postprocess(context: Context, queries: Sequence[RetrievedQuery]) -> list[Ans
         for one, ranking in zip(queries, rankings, strict=True)
     ]
     pictures = context.ready_pictures({int(ranked.hit.id) for page in pages for ranked in page})
+    metadata = context.metadata(pictures)
     answers = []
     for one, ranking, page in zip(queries, rankings, pages, strict=True):
         if all(int(ranked.hit.id) in pictures for ranked in page):
-            answers.append(_answer(context, one, ranking, page, pictures))
+            results = _results(context, page, one.query.offset + 1, pictures, metadata)
+            answers.append(_answer(context, one, ranking, results))
         else:  # an indexing run has deleted some since the vectors were read: again, without them
             again = RetrievedQuery(one.encoded, _candidates(context, one.encoded))
             answers += postprocess(context, [again])
@@ -349,19 +358,14 @@ def _answer(
     context: Context,
     one: RetrievedQuery,
     ranking: _Ranking,
-    page: Sequence[RankedHit],
-    pictures: dict[int, Picture],
+    results: tuple[Result, ...],
 ) -> Answer:
     query, loaded = one.query, one.encoded.loaded
-    scale = context.statistics.pair_scale
     return Answer(
         query=query,
         references=_images(loaded.references),
         against=_images(loaded.negatives),
-        results=tuple(
-            _result(rank, ranked, pictures[int(ranked.hit.id)], scale)
-            for rank, ranked in enumerate(page, query.offset + 1)
-        ),
+        results=results,
         total=_total(context, one.candidates),
         more=len(ranking.hits) > query.offset + query.k,
         best_fit=ranking.best_fit,
@@ -370,7 +374,24 @@ def _answer(
     )
 
 
-def _result(rank: int, ranked: RankedHit, picture: Picture, scale: RobustScale | None) -> Result:
+def _results(
+    context: Context,
+    page: Sequence[RankedHit],
+    first_rank: int,
+    pictures: Mapping[int, Picture],
+    metadata: Mapping[int, dict[str, Value]],
+) -> tuple[Result, ...]:
+    scale = context.statistics.pair_scale
+    ids = [int(ranked.hit.id) for ranked in page]
+    return tuple(
+        _result(rank, ranked, pictures[picture_id], metadata[picture_id], scale)
+        for rank, (picture_id, ranked) in enumerate(zip(ids, page, strict=True), first_rank)
+    )
+
+
+def _result(
+    rank: int, ranked: RankedHit, picture: Picture, metadata: dict[str, Value], scale: RobustScale | None
+) -> Result:
     return Result(
         rank=rank,
         score=ranked.hit.score,
@@ -378,6 +399,7 @@ def _result(rank: int, ranked: RankedHit, picture: Picture, scale: RobustScale |
         path=picture.path,
         width=picture.width,
         height=picture.height,
+        metadata=metadata,
         fit=_fit(ranked.hit, scale),
         alike=ranked.alike,
         match=ranked.match,

@@ -61,14 +61,6 @@ class Load:
     rate: float = 0.0
 
 
-@dataclass(frozen=True)
-class Ranking:
-    """An answer with the values of its results' columns, in their order."""
-
-    answer: Answer
-    metadata: Sequence[dict[str, Value]]
-
-
 class Serving:
     """A service behind its queues. Used from one event loop.
 
@@ -90,8 +82,8 @@ class Serving:
         self.metrics = Metrics()
         self.pictures = Workers(2, WAITING_FOR_PICTURES)
         self._readers = Workers(READERS, load.waiting + 1)
-        self._queries: Batcher[Query, Ranking] = Batcher(
-            self._ranked_many, load.batch, self.metrics.batches.observe
+        self._queries: Batcher[Query, Answer] = Batcher(
+            self.service.rank_many, load.batch, self.metrics.batches.observe
         )
         gauge = self.metrics.gauge
         gauge("queries_inside", "Queries waiting or being answered.", lambda: self.admission.inside)
@@ -122,10 +114,10 @@ class Serving:
         excluded = [*fields.exclude, *self.service.copies(fields.exclude_content)]
         query = _query(fields, read, [one for one in against if one is not None], excluded)
         read_ms = 1000 * (time.perf_counter() - start)
-        ranking = await self._queries.ask(query)
-        spent = ranking.answer.milliseconds | {"read_ms": read_ms}
+        answer = await self._queries.ask(query)
+        spent = answer.milliseconds | {"read_ms": read_ms}
         self.metrics.query(spent)
-        return _answer(ranking, read, spent)
+        return _answer(answer, read, spent)
 
     async def sentence(self, fields: ReferenceFields, picture: bytes | None) -> SentenceAnswer:
         """Where each pseudo-word of a reference looks, and which words it is near. Raises as `search`."""
@@ -153,17 +145,6 @@ class Serving:
     async def _read(self, asked: Asked) -> ReadPicture:
         known = self.service.known(asked)
         return known if known is not None else await self._readers.run(self.service.read, asked)
-
-    def _ranked_many(self, queries: list[Query]) -> list[Ranking | Exception]:
-        """Runs in the queries' thread. What all the answers say of their pictures is looked up at once."""
-        with self.service.unchanged():
-            answers = self.service.rank_many(queries)
-            found = [result.id for one in answers if isinstance(one, Answer) for result in one.results]
-            metadata = iter(self.service.metadata(found))
-        return [
-            Ranking(one, [next(metadata) for _ in one.results]) if isinstance(one, Answer) else one
-            for one in answers
-        ]
 
     def _pseudo_words(self, read: ReadPicture) -> list[PseudoWord]:
         """Empty where the encoder cannot tell where it looks."""
@@ -229,26 +210,25 @@ def _vector(given: bytes | list[float] | None) -> np.ndarray[tuple[int], np.dtyp
         return vector_of(np.array(given, "<f4").tobytes())
 
 
-def _answer(ranking: Ranking, read: ReadPicture | None, milliseconds: dict[str, float]) -> SearchAnswer:
-    answer = ranking.answer
+def _answer(answer: Answer, read: ReadPicture | None, milliseconds: dict[str, float]) -> SearchAnswer:
     return SearchAnswer(
         sentence=None if read is None else read.name,
         total=answer.total,
         offset=answer.query.offset,
         more=answer.more,
         fits=answer.fits,
-        results=[_result(*pair) for pair in zip(answer.results, ranking.metadata, strict=True)],
+        results=[_result(found) for found in answer.results],
         not_understood=[NotUnderstood(word=u.word, near=list(u.near)) for u in answer.not_understood],
         milliseconds={stage: round(spent, 1) for stage, spent in milliseconds.items()},
     )
 
 
-def _result(found: Ranked, metadata: dict[str, Value]) -> Result:
+def _result(found: Ranked) -> Result:
     return Result(
         id=found.id,
         width=found.width,
         height=found.height,
-        metadata=metadata,
+        metadata=found.metadata,
         rank=found.rank,
         score=round(found.score, 5),
         fit=None if found.fit is None else round(found.fit, 3),

@@ -9,7 +9,6 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -218,10 +217,6 @@ class SearchService:
         with self._lock:
             self._look_for_changes()
             return self.engine.rank_many(queries)
-
-    def unchanged(self) -> AbstractContextManager[object]:
-        """Inside, only this thread looks for changes, so that what is asked in turn is of one gallery."""
-        return self._lock
 
     @property
     def has_light_side(self) -> bool:
