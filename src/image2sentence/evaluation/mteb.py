@@ -6,7 +6,7 @@
     mteb.evaluate(MtebEncoder(), tasks=mteb.get_tasks(tasks=["CIRRIT2IRetrieval"]))
 
 Needs `pip install 'image2sentence[mteb]'`, which installs torch. MTEB's protocols are its own: for CIRR it keeps the
-reference in the ranking and reports nDCG@10, so its figures are not those of the protocol in `evaluation.datasets.cirr`.
+reference in the ranking and reports nDCG@10, so its figures are not those of `evaluation.datasets.cirr`.
 """
 
 from __future__ import annotations

@@ -39,8 +39,8 @@ def write_cirr_submission(
 ) -> tuple[Path, Path]:
     """Ranks CIRR's `split` and writes `recall.json` and `recall_subset.json` to `folder`; returns both paths.
 
-    Features as in `image2sentence.evaluation.score`: `gallery` (n, d), `queries` (q, d). DataError as there, and where a
-    file would not pass `check_cirr_submission`.
+    Features as in `image2sentence.evaluation.score`: `gallery` (n, d), `queries` (q, d). DataError as there, and where
+    a file would not pass `check_cirr_submission`.
     """
     benchmark = cirr.load(root, split)
     searcher = open_gallery(benchmark, gallery_ids, gallery)
