@@ -18,7 +18,7 @@ pytest.importorskip("fastapi", reason="the server needs the [server] extra")
 
 import click
 from fastapi.testclient import TestClient
-from test_server import Shop, form
+from test_server import PAGE, Shop, form
 
 from image2sentence.cli import addresses, serve
 from image2sentence.cli.addresses import network_host, path_prefix, qr_code, web_origin
@@ -82,7 +82,9 @@ def test_a_prefix_without_its_slash_leads_to_the_page(shop: Shop) -> None:
 def test_without_a_prefix_the_page_names_nothing_absolute(shop: Shop) -> None:
     with deployed(shop) as client:
         assert not [one for one in ADDRESS.findall(client.get("/").text) if one.startswith("/")]
-        for name in ("app.js", "api.js", "ondevice.js", "results.js", "style.css"):
+        names = [one.name for one in PAGE.iterdir() if one.suffix in (".js", ".css")]
+        assert {"app.js", "state.js", "search.js", "view.js", "style.css"} <= set(names)
+        for name in names:
             assert not re.search(r"""["'`(]/(?:v1|runtime)/""", client.get(f"/static/{name}").text), name
 
 

@@ -1,0 +1,205 @@
+// Requests about the current step: what to send, sending a picture once, and giving up what was overtaken.
+
+import { Refused, fetchPicture, get, post } from "./api.js";
+import { bytes } from "./dom.js";
+import { covered, deviceEncoder, encodeStep, pseudoWords } from "./ondevice.js";
+import { endWaiting, waitForResults } from "./results.js";
+import { chosen, step, wanted } from "./state.js";
+import { PAGE, asks, hasReference } from "./steps.js";
+import * as view from "./view.js";
+import { hideWhy, showWhy, waitForWhy } from "./why.js";
+
+let asking = new AbortController();
+let reading = new AbortController();
+let unread = null; // the step whose sentence is not known yet
+let answered = null; // the step whose results are shown
+let explained = null; // the sentence made here whose maps are shown
+let device = null; // while queries are encoded here: the encoder, promised
+let muteWords = () => {};
+
+// `mute` is called with a step and the numbers of its pseudo-words that are switched off.
+export function whenMuted(mute) {
+  muteWords = mute;
+}
+
+// What names the step's reference to the server: a name where it has one, else the file itself.
+function named(one) {
+  if (one.item !== undefined) return { item: one.item };
+  if (one.sentence) return { sentence: one.sentence };
+  return { picture: one.file };
+}
+
+// Posts about a step's reference; sends the file again where the server has forgotten its sentence.
+async function postAbout(address, one, fields, signal) {
+  try {
+    return await post(address, { ...named(one), ...fields }, signal);
+  } catch (error) {
+    if (!(error instanceof Refused) || error.status !== 404 || !one.sentence || !one.file) throw error;
+    one.sentence = undefined;
+    return post(address, { ...named(one), ...fields }, signal);
+  }
+}
+
+// ---- ranking ----
+
+// Asks for the current step's results after the first `offset`, in place of what is on its way.
+export async function refresh(offset = 0) {
+  asking.abort();
+  asking = new AbortController();
+  const { signal } = asking;
+  waitForResults();
+  try {
+    await (asks(step()) ? rank(step(), offset, signal) : list(offset, signal));
+    if (!signal.aborted) view.hideProblem();
+  } catch (error) {
+    if (signal.aborted) return;
+    if (!offset && (view.isAnswer(error) || answered !== step())) view.showNothing();
+    if (device && error.name !== "QueryError") hideHere();
+    view.showProblem(error);
+  }
+  if (signal.aborted) return;
+  endWaiting();
+  readOnce();
+}
+
+async function rank(one, offset, signal) {
+  const encoder = await device;
+  const start = performance.now();
+  const common = { not_text: one.not, where: chosen.condition(), k: offset ? PAGE : wanted(), offset };
+  const { answer, sent } = await (encoder ? rankHere(encoder, one, common, signal) : rankThere(one, common, signal));
+  if (signal.aborted) return;
+  const spent = performance.now() - start;
+  answered = one;
+  addCost(one, encoder ? "device" : "server", spent, sent);
+  if (!encoder) view.showNote(answer.not_understood);
+  view.showRanking(answer, offset, spent);
+}
+
+// A picture that is on its way goes on travelling when its query is overtaken by the next letter.
+async function rankThere(one, common, signal) {
+  if (one.sending) await one.sending.catch(() => {});
+  signal.throwIfAborted();
+  const fields = { text: one.text, balance: one.balance, muted: one.muted, ...common };
+  if (!hasReference(one)) return post("v1/search", fields, signal);
+  if (!one.file || one.sentence) return postAbout("v1/search", one, fields, signal);
+  one.sending = postAbout("v1/search", one, fields, reading.signal)
+    .then((done) => {
+      one.sentence = done.answer.sentence;
+      return done;
+    })
+    .finally(() => (one.sending = undefined));
+  const done = await one.sending;
+  signal.throwIfAborted();
+  return done;
+}
+
+async function rankHere(encoder, one, common, signal) {
+  const show = (sentence) => signal.aborted || explainHere(encoder, one, sentence);
+  const fields = await encodeStep(encoder, one, hasReference(one) ? () => content(one) : null, show);
+  const exclude = one.item !== undefined && one.text.trim() ? [one.item] : [];
+  const unknown = one.text.trim() ? await encoder.notUnderstood(one.text) : [];
+  signal.throwIfAborted();
+  view.showNote(unknown);
+  return post("v1/search", { ...fields, exclude, ...common }, signal);
+}
+
+// The picture's file: one's own, or the gallery's as the server shows it.
+async function content(one) {
+  return one.file ?? fetchPicture(`v1/items/${one.item}/image`);
+}
+
+async function list(offset, signal) {
+  const page = await get("v1/items", { k: offset ? PAGE : wanted(), offset, where: chosen.condition() }, signal);
+  if (signal.aborted) return;
+  answered = step();
+  view.showGallery(page, offset);
+}
+
+// Of each way the time of the first query, which has read the picture, and of the last; and all bytes sent.
+function addCost(one, way, spent, sent) {
+  one.costs ??= {};
+  const { first = spent, total = 0 } = one.costs[way] ?? {};
+  one.costs[way] = { first, last: spent, total: total + sent };
+  view.showCosts(one);
+}
+
+// ---- what the model read ----
+
+// Another reference is shown: what was being read of the last one is given up.
+export function readLater(one) {
+  explained = null;
+  unread = hasReference(one) ? one : null;
+  reading.abort();
+  reading = new AbortController();
+  if (hasReference(one)) waitForWhy();
+  else hideWhy();
+}
+
+// The picture travels once: the search brings it, and the sentence is then asked for by the name that it got.
+function readOnce() {
+  const one = unread;
+  if (!one || device) return;
+  if (one.item !== undefined || one.sentence) {
+    unread = null;
+    readSentence(one, reading.signal);
+  } else hideWhy(); // a file that was refused would be refused again
+}
+
+async function readSentence(one, signal) {
+  try {
+    const { answer } = await postAbout("v1/sentence", one, {}, signal);
+    if (signal.aborted) return;
+    if (one.file) one.sentence = answer.sentence;
+    one.near = answer.pseudo_words.map(({ near }) => near);
+    showWhy(answer.pseudo_words, answer.region, one.muted, (muted) => muteWords(one, muted));
+  } catch (error) {
+    if (signal.aborted) return;
+    hideWhy();
+    // A picture that cannot be read fails the search too, which shows why.
+    if (!(error instanceof Refused)) view.showProblem(error);
+  }
+}
+
+// The maps of a sentence that was made here, once; the words near it are there if the server was asked before.
+async function explainHere(encoder, one, sentence) {
+  if (explained === sentence) return;
+  explained = sentence;
+  const [width, height] = await view.referenceSize();
+  if (explained !== sentence) return;
+  const region = covered(encoder.config.query_preprocessing, width, height);
+  const words = pseudoWords(sentence).map((word, place) => ({ ...word, near: one.near?.[place] ?? [] }));
+  showWhy(words, region, one.muted, (muted) => muteWords(one, muted));
+}
+
+function hideHere() {
+  explained = null;
+  hideWhy();
+}
+
+// ---- on this device ----
+
+// From the moment it is switched on nothing but vectors is sent: queries wait until the model is here.
+export async function switchDevice(on) {
+  const promised = on ? deviceEncoder(showFetched) : null;
+  device = promised;
+  view.showDevice(on);
+  readLater(step());
+  try {
+    await promised;
+  } catch (error) {
+    if (device !== promised) return;
+    device = null;
+    view.showDevice(false);
+    hideWhy();
+    view.showProblem(error);
+    return;
+  }
+  if (device !== promised) return;
+  view.noteDevice("Encoded here; only the vector is sent.");
+  refresh();
+}
+
+function showFetched({ loaded, total }) {
+  const part = total ? ` of ${bytes(total)}` : "";
+  view.noteDevice(`Fetching the model: ${bytes(loaded)}${part}`);
+}

@@ -1,0 +1,195 @@
+// What the page shows of the current step: reference, words, trail, notes, problems, costs.
+
+import { Refused, showPicture } from "./api.js";
+import { $, bytes, capital, element, unseen } from "./dom.js";
+import { clearResults, fill } from "./results.js";
+import { allSteps, chosen, currentNumber, step } from "./state.js";
+import { NEUTRAL, asks, hasReference } from "./steps.js";
+
+const SAYING_MS = 700;
+const MAX_NEGATIVES = 8; // as the server has it
+let saying = 0;
+
+// What is done when something shown is used; app.js says what:
+// take(step), goTo(number), allow(words not wanted any more), replaceWord(unknown, known), askForToken().
+const actions = {};
+
+export function whenUsed(given) {
+  Object.assign(actions, given);
+}
+
+// All of the current step but its results.
+export function showStep() {
+  const one = step();
+  $("text").value = one.text;
+  $("title").textContent = hasReference(one) ? "This one, but …" : "Show it, or say it.";
+  $("label").textContent = hasReference(one) ? "What should be different?" : "What are you looking for?";
+  $("text").placeholder = hasReference(one) ? "in red" : "a striped shirt";
+  $("drop").hidden = hasReference(one);
+  $("shown").hidden = !hasReference(one);
+  showReference(one);
+  showRefinements(one);
+  showCosts(one);
+  showTrail();
+  hideProblem();
+}
+
+function showReference(one) {
+  if (!hasReference(one)) return;
+  $("shown").firstElementChild.classList.remove("blank");
+  $("picture").alt = one.title ? `Reference: ${one.title}` : "Your reference picture";
+  if (one.file) $("picture").src = one.url;
+  else showPicture($("picture"), `v1/items/${one.item}/image`).catch(showProblem);
+}
+
+// Width and height of the reference as it is shown, once it is.
+export async function referenceSize() {
+  await $("picture").decode().catch(() => {});
+  return [$("picture").naturalWidth || 1, $("picture").naturalHeight || 1];
+}
+
+// ---- results ----
+
+export function showRanking(answer, offset, spent) {
+  $("heading").textContent = "Results";
+  $("status").textContent = answer.total ? `Best of ${answer.total.toLocaleString("en")} · ${inMilliseconds(spent)}` : "";
+  say(fill(answer.results, offset, answer.more, actions.take) || nothingMeets());
+}
+
+export function showGallery(page, offset) {
+  $("heading").textContent = "Or start from one of these";
+  $("status").textContent = `${page.total.toLocaleString("en")} ${page.total === 1 ? "picture" : "pictures"}`;
+  showNote([]);
+  say(fill(page.items, offset, offset + page.items.length < page.total, actions.take) || nothingMeets());
+}
+
+function nothingMeets() {
+  const why = chosen.empty ? "This gallery has no pictures yet. Fill it with: image2sentence index PICTURES" : "No picture meets these filters.";
+  $("empty").textContent = why;
+  return why;
+}
+
+// Results of an earlier query under one that was refused, or not answered, would look like its answer.
+export function showNothing() {
+  clearResults();
+  $("heading").textContent = "Results";
+  $("status").textContent = "";
+  showNote([]);
+}
+
+// ---- problems and notes ----
+
+export function showProblem(error) {
+  if (error.status === 401) {
+    actions.askForToken();
+    return;
+  }
+  $("problem").firstElementChild.textContent = capital(inWords(error));
+  $("problem").hidden = false;
+}
+
+export function hideProblem() {
+  $("problem").hidden = true;
+}
+
+// What the server says, and what the encoder here says, is meant to be read.
+export const isAnswer = (error) => error instanceof Refused || ["ModelError", "ImageError", "QueryError"].includes(error.name);
+
+function inWords(error) {
+  if (isAnswer(error)) return error.message;
+  // A fetch that fails is a TypeError.
+  if (error instanceof TypeError) return "The server cannot be reached. Is it still running?";
+  console.error(error);
+  return "Something went wrong on this page; the browser's console says what.";
+}
+
+// For those who do not see the results: said once they stay, not at every letter.
+export function say(what) {
+  clearTimeout(saying);
+  saying = setTimeout(() => ($("said").textContent = what), SAYING_MS);
+}
+
+const inMilliseconds = (time) => `${Math.max(1, Math.round(time)).toLocaleString("en")} ms`;
+
+// Words that the model does not know, with known ones to put in their place.
+export function showNote(unknown) {
+  const parts = unknown.flatMap(({ word, near }) => [
+    element("span", { textContent: `“${word}” is not a word this model knows. ` }),
+    ...near.map((other) => replacement(word, other)),
+  ]);
+  $("note").replaceChildren(...parts);
+}
+
+function replacement(word, other) {
+  const button = element("button", { type: "button", textContent: other });
+  button.addEventListener("click", () => actions.replaceWord(word, other));
+  return button;
+}
+
+// ---- refinements and trail ----
+
+export function showRefinements(one) {
+  $("refine").hidden = !asks(one);
+  $("balance-row").hidden = !(hasReference(one) && one.text.trim());
+  $("balance").value = one.balance;
+  $("balance").setAttribute("aria-valuetext", balanceInWords(one.balance));
+  $("not").hidden = one.not.length >= MAX_NEGATIVES;
+  $("without").replaceChildren(...one.not.map(chip));
+}
+
+function balanceInWords(balance) {
+  if (balance === NEUTRAL) return "both, as the model composes them";
+  return `${Math.round(100 * Math.abs(2 * balance - 1))} percent towards the ${balance < NEUTRAL ? "picture" : "words"}`;
+}
+
+function chip(words) {
+  const cross = element("span", { textContent: " ×" });
+  cross.setAttribute("aria-hidden", "true");
+  const button = element("button", { type: "button" }, `without ${words}`, cross, unseen(": allow again"));
+  button.addEventListener("click", () => actions.allow(words));
+  return element("li", {}, button);
+}
+
+export function showTrail() {
+  const worth = allSteps().length > 1;
+  $("trail").hidden = !worth;
+  if (worth) $("trail").firstElementChild.replaceChildren(...allSteps().map(trailEntry));
+}
+
+function trailEntry(one, number) {
+  const button = element("button", { type: "button" });
+  if (hasReference(one)) {
+    const img = element("img", { alt: "" });
+    if (one.file) img.src = one.url;
+    else showPicture(img, `v1/items/${one.item}/thumbnail`).catch(showProblem);
+    button.append(img);
+  }
+  button.append(element("span", { textContent: one.text.trim() || (hasReference(one) ? "like this" : "start") }));
+  if (number === currentNumber()) button.setAttribute("aria-current", "step");
+  button.addEventListener("click", () => {
+    actions.goTo(number);
+    $("trail").querySelector("[aria-current]")?.focus();
+  });
+  return element("li", {}, button);
+}
+
+// ---- on this device ----
+
+export function showDevice(on) {
+  $("on-device").checked = on;
+  $("device-status").hidden = !on;
+}
+
+export function noteDevice(text) {
+  $("device-note").textContent = text;
+}
+
+export function showCosts(one) {
+  $("costs").hidden = !one.costs?.device;
+  for (const [way, name] of [["server", "Server"], ["device", "This device"]]) {
+    const cost = one.costs?.[way];
+    const figures = cost && [inMilliseconds(cost.first), inMilliseconds(cost.last), bytes(cost.total)];
+    const cells = (figures ?? ["–", "–", "–"]).map((part) => element("td", { textContent: part }));
+    $(`cost-${way}`).replaceChildren(element("th", { scope: "row", textContent: name }), ...cells);
+  }
+}
