@@ -15,6 +15,14 @@ from image2sentence.cli.options import json_option, print_json, training_extra
 @click.command()
 @click.argument("models", nargs=-1, metavar="[MODEL]...", type=click.Path(file_okay=False, path_type=Path))
 @click.option(
+    "--model",
+    "named",
+    multiple=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="MODEL",
+    help="A model as the other commands take it, the same as an argument; may be repeated.",
+)
+@click.option(
     "--variants",
     is_flag=True,
     help="Export each model in float32 and in int8 first, and measure these (needs the extra [train]).",
@@ -42,6 +50,7 @@ from image2sentence.cli.options import json_option, print_json, training_extra
 @json_option
 def bench(
     models: tuple[Path, ...],
+    named: tuple[Path, ...],
     variants: bool,
     picture: Path | None,
     words: str | None,
@@ -52,7 +61,8 @@ def bench(
 ) -> None:
     """Measure what a query costs here, by stage, beside the symmetric query, which runs the large visual encoder.
 
-    Measures the model folders MODEL, or the one that a search would use. Medians in milliseconds.
+    Measures each MODEL (a folder, or a name as `image2sentence models` lists them), or the one that a search would
+    use. One without a light side has no light stages: its composed query is the symmetric one. Medians in milliseconds.
     """
     from image2sentence.errors import ImageError
     from image2sentence.evaluation import latency as timing
@@ -65,7 +75,7 @@ def bench(
         asked = timing.drawn_picture() if picture is None else read_regular(picture)[0]
     except ImageError as error:
         raise ImageError(f"{picture}: {error}") from error
-    with _columns(models, variants) as columns:
+    with _columns(models + named, variants) as columns:
         results = timing.measure(
             columns, asked, words or timing.WORDS, gallery=gallery_size, threads=threads, rounds=rounds
         )

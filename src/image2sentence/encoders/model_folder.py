@@ -105,6 +105,19 @@ class ModelFolder:
             )
 
     @property
+    def has_light_side(self) -> bool:
+        """Whether the model has a light query side; one without asks with its gallery side's encoder."""
+        return QUERY_IMAGE in self.config.files
+
+    def require_light_side(self, purpose: str) -> None:
+        """Raises ModelError for a model without a light query side, which `purpose` needs."""
+        if not self.has_light_side:
+            raise ModelError(
+                f"{self.path} has no light query side, which {purpose} needs: train one with "
+                "`image2sentence train PICTURES --model MODEL --out DIR`, and give DIR/model"
+            )
+
+    @property
     def bytes(self) -> int:
         """Size of all listed files together."""
         return sum(

@@ -32,13 +32,17 @@ WORDS = "but in red with long sleeves and stripes"
 MIN_DECODE_SIDE = 512
 """Side in pixels that pictures are decoded to at least, as a search does."""
 COMPOSED = ("prepare", "image", "token_learner", "text")
+"""Stages of a composed query; a model without a light side asks with the large encoder, as `SYMMETRIC` does."""
 SYMMETRIC = ("symmetric_prepare", "symmetric_image", "text")
 _WARM_UP = 3
 _LEARNER = "/learner/"
 
 
 class Measured(TypedDict):
-    """One model's costs. `stages` and the three sums below are milliseconds, `peak_bytes` is None where not known."""
+    """One model's costs. `stages` and the three sums below are milliseconds, `peak_bytes` is None where not known.
+
+    `stages` and `bytes` have no `prepare`, `image`, `token_learner` and query graph for a model without a light side.
+    """
 
     model: str
     precision: dict[str, str]
@@ -93,14 +97,19 @@ def measure(
 
 
 def _summed(encoder: OnnxEncoder, spent: dict[str, float], picture: bytes, words: str) -> Measured:
-    stages = _apart(spent, learner_share(encoder, picture))
+    light = encoder.folder.has_light_side
+    stages = _apart(spent, learner_share(encoder, picture)) if light else spent
     cold, peak = cold_query(encoder.folder.path, picture, words)
     return {
         "model": str(encoder.folder.path),
         "precision": encoder.config.parity.get("precision", {}),
-        "bytes": {name: (encoder.folder.path / name).stat().st_size for name in GRAPHS},
+        "bytes": {
+            name: (encoder.folder.path / name).stat().st_size
+            for name in GRAPHS
+            if name in encoder.config.files
+        },
         "stages": stages,
-        "composed": sum(stages[name] for name in COMPOSED),
+        "composed": sum(stages[name] for name in (COMPOSED if light else SYMMETRIC)),
         "another_modifier": stages["text"],
         "symmetric": sum(stages[name] for name in SYMMETRIC),
         "cold_seconds": cold,
@@ -188,7 +197,7 @@ def table(results: Mapping[str, Measured]) -> str:
 
     heading("stages, ms")
     for name, stage in _STAGE_NAMES.items():
-        row(f"  {stage}", lambda m, key=name: f"{m['stages'][key]:.2f}")  # type: ignore[misc]
+        row(f"  {stage}", lambda m, key=name: _milliseconds(m, key))  # type: ignore[misc]
     heading("queries, ms, the picture decoded")
     row("  composed query", lambda m: f"{m['composed']:.2f}")
     row("  another modifier, same picture", lambda m: f"{m['another_modifier']:.2f}")
@@ -224,10 +233,13 @@ def _stages(encoder: OnnxEncoder, picture: bytes, words: str, gallery: int) -> d
     sentences = encoder.encode_sentences([image])
     query = encoder.encode_queries(sentences, [words])
     searcher = _made_up(gallery, encoder.width)
-    return {
-        "decode": lambda: load_image(picture, at_least=MIN_DECODE_SIDE),
+    light: dict[str, Callable[[], Any]] = {
         "prepare": lambda: to_pixels([image], config.query_preprocessing),
         "image": lambda: encoder._query_image.run(None, {"pixels": small}),
+    }
+    return {
+        "decode": lambda: load_image(picture, at_least=MIN_DECODE_SIDE),
+        **(light if encoder.folder.has_light_side else {}),
         "text": lambda: encoder.encode_queries(sentences, [words]),
         "search": lambda: searcher.search(query, 10),
         "symmetric_prepare": lambda: to_pixels([image], config.gallery_preprocessing),
@@ -269,7 +281,13 @@ def _timed_process(command: Sequence[str]) -> tuple[float, str]:
     return seconds, done.stdout
 
 
+def _milliseconds(measured: Measured, stage: str) -> str:
+    return f"{measured['stages'][stage]:.2f}" if stage in measured["stages"] else "none"
+
+
 def _size(measured: Measured, name: str) -> str:
+    if name not in measured["bytes"]:
+        return "none"
     graph = Path(name).stem
     return f"{measured['bytes'][name] / 1e6:.1f} MB {measured['precision'].get(graph, '')}".rstrip()
 

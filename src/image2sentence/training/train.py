@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 import torch
 
 from image2sentence.encoders.guide_files import read_lines
-from image2sentence.encoders.model_folder import WEIGHTS, ModelFolder, bundled, check_replaceable
+from image2sentence.encoders.model_folder import WEIGHTS, bundled, check_replaceable
 from image2sentence.errors import ConfigError
+from image2sentence.hub.find import find_model
 from image2sentence.strict_json import from_dict, read_json, to_dict
 from image2sentence.training import phrase_bank as phrases
 from image2sentence.training.dataset import Collection, collect
@@ -110,7 +111,8 @@ def _first_model(request: TrainRequest, settings: TrainSettings, vl: VisionLangu
     torch.manual_seed(settings.seed)
     if request.start is None:
         return build_query_model(vl, request.light, settings.learner)
-    folder = ModelFolder.open(request.start)
+    folder = find_model(str(request.start))
+    folder.require_light_side("--start")
     trained = (without_side(folder.config.light), folder.config.learner)
     if trained != (without_side(request.light), settings.learner):
         raise ConfigError(
@@ -124,7 +126,7 @@ def _first_model(request: TrainRequest, settings: TrainSettings, vl: VisionLangu
 
 def _begun(request: TrainRequest) -> dict[str, str | None]:
     """What a run began with, beside its settings: another light encoder or other weights make another run."""
-    start = None if request.start is None else ModelFolder.open(request.start).config.files.get(WEIGHTS)
+    start = None if request.start is None else find_model(str(request.start)).config.files.get(WEIGHTS)
     return {"light": request.light, "start": start}
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from image2sentence.encoders.guide_files import hand_on_guide
 from image2sentence.encoders.model_folder import CONFIG, WEIGHTS, ModelFolder, bundled
 from image2sentence.errors import DataError, ModelError
+from image2sentence.hub.find import find_model
 from image2sentence.images import MIN_DECODE_SIDE, load_image
 from image2sentence.strict_json import from_dict
 from image2sentence.training import checkpoint as state
@@ -57,7 +58,8 @@ class Trained:
     @classmethod
     def open(cls, model: Path) -> Trained:
         """Raises ModelError where the folder or its VL model is missing, damaged, or another one."""
-        folder = ModelFolder.open(model)
+        folder = find_model(str(model))
+        folder.require_light_side("an export")
         record = folder.config.vl
         vl = load_vl(_vl_path(record.name), None if record.revision == "local" else record.revision)
         settings = from_dict(
