@@ -14,9 +14,9 @@ import pytest
 
 from image2sentence.errors import QueryError
 from image2sentence.gallery.filters import in_memory
-from image2sentence.gallery.filters.in_memory import SortedColumn, check_cost
+from image2sentence.gallery.filters.in_memory import ColumnCache, SortedColumn, check_cost, check_count
 from image2sentence.gallery.filters.language import Pattern
-from image2sentence.gallery.filters.patterns import LikePattern, matcher
+from image2sentence.gallery.filters.patterns import LikePattern
 from image2sentence.gallery.filters.sql import as_glob
 
 PATTERNS = int(os.environ.get("I2S_PATTERNS", "20000"))
@@ -39,7 +39,8 @@ def test_random_patterns_match_as_a_regular_expression_and_sqlite_do() -> None:
         pattern = "".join(draw.choices("ab%_\\*[é\n", [6, 6, 5, 2, 1, 1, 1, 1, 1], k=draw.randrange(9)))
         text = "".join(draw.choices("ab*[%_é\n", [6, 6, 1, 1, 1, 1, 1, 1], k=draw.randrange(11)))
         expected = by_regular_expression(pattern, text)
-        assert matcher(pattern)(text) == expected, (pattern, text)
+        assert LikePattern(pattern).matches(text) == expected, (pattern, text)
+        assert LikePattern(pattern).matching([text]) == [expected], (pattern, text)
         found = database.execute("SELECT ? GLOB ?", (text, as_glob(Pattern("c", pattern)))).fetchone()[0]
         assert bool(found) == expected, (pattern, text)
         matched += expected
@@ -48,8 +49,8 @@ def test_random_patterns_match_as_a_regular_expression_and_sqlite_do() -> None:
 
 @pytest.mark.parametrize("pattern", ["%a" * 200 + "%b", "%a_" * 200 + "b", "a%" * 2_000 + "b"])
 def test_many_wildcards_in_a_long_text_are_answered(pattern: str) -> None:
-    assert not matcher(pattern)("a" * 10_000)
-    assert matcher(pattern)("a" * 10_000 + "b")
+    assert not LikePattern(pattern).matches("a" * 10_000)
+    assert LikePattern(pattern).matches("a" * 10_000 + "b")
 
 
 def column(values: list[Any]) -> SortedColumn:
@@ -76,11 +77,46 @@ def test_characters_that_may_be_compared_are_bounded(monkeypatch: pytest.MonkeyP
         check_cost([Pattern("c", "%a_c%")], lambda name: texts)
 
 
+def test_a_pattern_counts_once_for_each_piece_between_its_wildcards() -> None:
+    patterns = ("a", "a%", "%a%", "%a%b%", "%a%b%c", "a%b%c%")
+    assert [LikePattern(one).searches for one in patterns] == [1, 1, 1, 2, 2, 2]
+
+
+def test_a_filter_of_too_many_tests_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_memory, "MAX_VALUES", 1_000)
+    check_count(10, 100)
+    with pytest.raises(QueryError, match=r"with 11 tests of 100 pictures it would look at 1,100 values"):
+        check_count(11, 100)
+
+
+def test_a_filter_that_is_asked_again_is_not_computed_again() -> None:
+    titles = {"generation": 1, "read": 0}
+
+    class Columns:
+        def generation(self) -> int:
+            return titles["generation"]
+
+        def columns(self) -> dict[str, str]:
+            return {"title": "text"}
+
+        def column(self, name: str) -> tuple[np.ndarray[Any, Any], list[str]]:
+            titles["read"] += 1
+            return np.array([1, 2]), ["red", "blue"] if titles["generation"] == 1 else ["red", "red"]
+
+    cache = ColumnCache(Columns(), np.array([1, 2]))  # type: ignore[arg-type]
+    first = cache.select("title like 'r%'")
+    assert cache.select("title like 'r%'") is first
+    for number in range(4):
+        cache.select(f"title like '{number}%'")
+    assert cache.select("title like 'r%'") is not first
+    titles["generation"] = 2
+    assert cache.select("title like 'r%'").tolist() == [1, 2]
+    assert titles["read"] == 2
+
+
 def test_the_first_filter_of_a_gallery_is_bounded_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from image2sentence.gallery.filters.in_memory import ColumnCache
-
     class Columns:
         def generation(self) -> int:
             return 1

@@ -2,18 +2,18 @@
 
     python -m tests.stress.attacks [--size 10] [--before DIR]
 
-Indexes a few drawn pictures with a text column, starts `image2sentence serve` for each attack, and prints a table. With
-`--before`, the `src` folder of another checkout, every attack meets that version, too. Attackers come from 127.0.0.2,
-the question of `/health` from 127.0.0.1.
+Makes a gallery with a column of long texts, starts `image2sentence serve` for each attack, and prints a table: attack,
+seconds, peak memory, /health, answers. With `--before`, the `src` folder of another checkout, every attack meets that
+version, too. Attackers come from 127.0.0.2, the question of `/health` from 127.0.0.1.
 """
 
 from __future__ import annotations
 
 import argparse
+import http.client
 import io
 import json
 import os
-import random
 import socket
 import subprocess
 import sys
@@ -26,10 +26,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from image2sentence.encoders import load_encoder
 from image2sentence.gallery import Gallery
+from image2sentence.gallery.records import Content, Entry
 from image2sentence.indexing import index_pictures
 from tests.fakes import encoded, photo
 
@@ -46,7 +48,7 @@ class Cost(NamedTuple):
 
     Attributes:
         seconds: Until the attacker was done.
-        memory: Peak resident memory above that before the attack, in MiB.
+        memory: Peak resident memory of the server and its decoders above that before the attack, in MiB.
         health: The slowest answer of /health meanwhile in seconds; None where one did not come within a minute.
         answers: Statuses that the attacker got, with their number; 0 for connections without an answer.
     """
@@ -56,12 +58,14 @@ class Cost(NamedTuple):
     health: float | None
     answers: Counter[int]
 
-    def __str__(self) -> str:
+    def cells(self) -> tuple[str, str, str, str]:
+        """Seconds, peak memory, health and answers as text."""
+        names = {0: "closed", -1: "left open"}
         answers = ", ".join(
-            f"{count} × {status or 'closed'}" for status, count in sorted(self.answers.items())
+            f"{count} × {names.get(status, status)}" for status, count in sorted(self.answers.items())
         )
-        health = "none" if self.health is None else f"{self.health:.2f} s"
-        return f"{self.seconds:.1f} s, +{self.memory:.0f} MiB, health {health}: {answers}"
+        health = "no answer" if self.health is None else f"{self.health:.2f} s"
+        return f"{self.seconds:.1f} s", f"+{self.memory:.0f} MiB", health, answers
 
 
 Attack = Callable[[int, int], list[int]]
@@ -94,6 +98,32 @@ def each(port: int, requests: list[bytes]) -> list[int]:
         statuses.append(status_of(connection))
 
     threads = [threading.Thread(target=ask, args=(one,)) for one in requests]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    return statuses
+
+
+def in_turn(port: int, clients: int, bodies: list[bytes]) -> list[int]:
+    """Some clients at once, each of which sends all these searches one after the other on one connection."""
+    statuses: list[int] = []
+
+    def ask() -> None:
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE, source_address=(ATTACKER, 0))
+        headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+        for body in bodies:
+            try:
+                client.request("POST", "/v1/search", body, headers)
+                answer = client.getresponse()
+                answer.read()
+                statuses.append(answer.status)
+            except OSError:
+                client.close()
+                statuses.append(0)
+        client.close()
+
+    threads = [threading.Thread(target=ask) for _ in range(clients)]
     for one in threads:
         one.start()
     for one in threads:
@@ -162,11 +192,32 @@ def slow_heads(port: int, size: int) -> list[int]:
     return trickle(port, 10 * size, f"GET /health {HEAD}".encode(), b"x: y\r\n", 1.0)
 
 
+def filtered(where: str) -> bytes:
+    """A search for words among the pictures that a filter holds for."""
+    return json.dumps({"text": "red", "where": where}).encode()
+
+
 def like_patterns(port: int, size: int) -> list[int]:
-    """Conditions whose pattern a backtracking search would try for minutes."""
-    where = "caption like '" + "%25a" * 12 + "%25z'"
-    request = f"GET /v1/items?where={where.replace(' ', '%20')} {HEAD}Connection: close\r\n\r\n".encode()
-    return each(port, [request] * size)
+    """One pattern, sent repeatedly, that a backtracking search of long texts would try for minutes.
+
+    The first filter after a change of the gallery may be answered by SQLite; the others meet the columns in memory.
+    """
+    body = filtered("caption like '" + "%a" * 12 + "%z'")
+    return in_turn(port, size, [body] * 3)
+
+
+def many_likes(port: int, size: int) -> list[int]:
+    """Conditions of as many patterns as a filter's length allows, and of as many as its cost allows."""
+    tests = [f"caption like '%a%z{number:03}'" for number in range(350)]
+    bodies = [filtered(" or ".join(tests[:count])) for count in (350, 350, 50, 24, 23, 22, 8)]
+    return in_turn(port, size, bodies)
+
+
+def listed_likes(port: int, size: int) -> list[int]:
+    """The same conditions where the gallery is listed."""
+    condition = " or ".join(f"caption like '%25a%25z{number:03}'" for number in range(300))
+    line = f"GET /v1/items?where={condition.replace(' ', '%20')} {HEAD}Connection: close\r\n\r\n".encode()
+    return each(port, [line] * size)
 
 
 def slow_jpeg(scans: int, side: int) -> bytes:
@@ -218,6 +269,8 @@ ATTACKS: tuple[Attack, ...] = (
     idle_connections,
     slow_heads,
     like_patterns,
+    many_likes,
+    listed_likes,
     slow_pictures,
     other_sites,
     rebound_names,
@@ -225,19 +278,32 @@ ATTACKS: tuple[Attack, ...] = (
 )
 
 
-def make_gallery(folder: Path) -> Path:
-    """A gallery of four pictures whose captions are long."""
+def make_gallery(folder: Path, entries: int = 2_000, letters: int = 4_000) -> Path:
+    """A gallery of four pictures, and of others whose files are gone; all have long captions of few letters."""
     pictures = folder / "pictures"
     pictures.mkdir(parents=True)
     for seed in range(4):
         (pictures / f"{seed}.png").write_bytes(encoded(photo(seed), "PNG"))
     encoder = load_encoder(threads=1)
-    rng = random.Random(1)
+    rng = np.random.default_rng(1)
+    rows = rng.standard_normal((entries, encoder.width)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    contents = [Content(f"{number:032}".encode(), 1, 1, row) for number, row in enumerate(rows)]
     with Gallery.create(folder / "gallery", encoder.fingerprint, encoder.width) as made:
         index_pictures(pictures, made, encoder)
+        made.commit(
+            made.add_root(folder / "gone"),
+            contents,
+            [Entry(f"{number}.jpg", 1, 1, one.sha256) for number, one in enumerate(contents)],
+        )
         made.add_columns({"caption": "text"})
-        made.set_metadata((one.id, {"caption": "".join(rng.choices("ab", k=60))}) for one in made.pictures())
+        made.set_metadata((one.id, {"caption": caption(rng, letters)}) for one in made.pictures())
     return folder / "gallery"
+
+
+def caption(rng: np.random.Generator, letters: int) -> str:
+    """A text of so many letters, nearly all of them the same."""
+    return "".join(rng.choice(["a", "b"], letters, p=[0.95, 0.05]))
 
 
 @contextmanager
@@ -282,20 +348,23 @@ def health(port: int) -> float | None:
         return None
 
 
-def peak(process: int) -> float:
-    """Peak resident memory of a process so far in MiB; 0 where the system does not tell."""
+def resident(process: int) -> float:
+    """Resident memory of a process and its children in MiB; 0 where the system does not tell."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     except OSError:
         return 0.0
-    return sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+    own = sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+    return own + sum(resident(int(child)) for child in children)
 
 
 def cost_of(attack: Attack, gallery: Path, size: int, source: Path | None = None) -> Cost:
     """Run one attack against a server of its own."""
     with serving(gallery, source) as (port, process):
-        before = peak(process)
+        before = resident(process)
         slowest: list[float | None] = []
+        memory = [before]
         done = threading.Event()
 
         def watch() -> None:
@@ -303,16 +372,23 @@ def cost_of(attack: Attack, gallery: Path, size: int, source: Path | None = None
                 slowest.append(health(port))
                 done.wait(0.1)
 
-        watcher = threading.Thread(target=watch)
-        watcher.start()
+        def weigh() -> None:
+            while not done.is_set():
+                memory.append(resident(process))
+                done.wait(0.05)
+
+        watchers = [threading.Thread(target=one) for one in (watch, weigh)]
+        for one in watchers:
+            one.start()
         start = time.monotonic()
         answers = Counter(attack(port, size))
         seconds = time.monotonic() - start
         done.set()
-        watcher.join()
+        for one in watchers:
+            one.join()
         known = [one for one in slowest if one is not None]
         worst = max(known) if len(known) == len(slowest) else None
-        return Cost(seconds, peak(process) - before, worst, answers)
+        return Cost(seconds, max(memory) - before, worst, answers)
 
 
 def main() -> None:
@@ -320,26 +396,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--size", type=int, default=10, help="how large each attack is")
     parser.add_argument("--before", type=Path, help="the src folder of an earlier checkout")
+    parser.add_argument(
+        "--only", nargs="+", choices=[one.__name__ for one in ATTACKS], help="some attacks only"
+    )
     parser.add_argument("--json", action="store_true", help="a line of JSON for each attack")
     options = parser.parse_args()
-    sources = ([options.before] if options.before else []) + [None]
+    versions = ({" (before)": options.before} if options.before else {}) | {"": None}
     with tempfile.TemporaryDirectory() as folder:
         gallery = make_gallery(Path(folder))
         if not options.json:
-            print("| attack | " + " | ".join("before" if one else "now" for one in sources) + " |")
-            print("| --- " * (1 + len(sources)) + "|")
+            print("| attack | seconds | peak memory | health | answers |\n" + "| --- " * 5 + "|", flush=True)
         for attack in ATTACKS:
-            costs = [cost_of(attack, gallery, options.size, source) for source in sources]
-            if options.json:
-                print(
-                    json.dumps({"attack": attack.__name__, "costs": [one._asdict() for one in costs]}),
-                    flush=True,
-                )
-            else:
-                print(
-                    f"| {attack.__name__.replace('_', ' ')} | " + " | ".join(map(str, costs)) + " |",
-                    flush=True,
-                )
+            if options.only and attack.__name__ not in options.only:
+                continue
+            for version, source in versions.items():
+                cost = cost_of(attack, gallery, options.size, source)
+                name = attack.__name__.replace("_", " ") + version
+                row = json.dumps({"attack": name, **cost._asdict()})
+                print(row if options.json else f"| {name} | {' | '.join(cost.cells())} |", flush=True)
 
 
 if __name__ == "__main__":

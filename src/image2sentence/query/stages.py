@@ -416,7 +416,7 @@ def _total(context: Context, candidates: Candidates) -> int:
     """Pictures that were ranked."""
     if candidates.where is None:
         return len(context.ids) - len(candidates.exclude)
-    chosen = context.gallery.select(candidates.where)
+    chosen = context.searcher.select(candidates.where)
     return len(np.setdiff1d(chosen, np.array(candidates.exclude, np.int64)))
 
 

@@ -133,7 +133,8 @@ class SearchService:
         """
         self._follow()
         session = self._session
-        ids = session.engine.searcher.ids if where is None else session.gallery.select(where).tolist()
+        searcher = session.engine.searcher
+        ids = searcher.ids if where is None else searcher.select(where).tolist()
         page = session.gallery.pictures_of([int(str(number)) for number in ids[offset : offset + k]])
         return [picture for picture in page if picture is not None], len(ids)
 

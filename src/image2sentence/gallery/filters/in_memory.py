@@ -32,12 +32,16 @@ from image2sentence.gallery.filters.language import (
     Value,
     as_filter,
 )
-from image2sentence.gallery.filters.patterns import LikePattern, matcher
+from image2sentence.gallery.filters.patterns import LikePattern
 
 _SMALL = 1 / 16  # of the pictures: fewer are sorted, more are marked
+_ANSWERS_KEPT = 4  # pages of one listing, and the count behind a search, ask for the same filter again
+
+MAX_VALUES = 200_000_000
+"""Values that all tests of one filter may look at: one for each picture and test."""
 
 MAX_PATTERN_TESTS = 2_000_000
-"""Texts that all `like` and `contains` of one filter may be compared with, each different text of a column once."""
+"""Searches through texts that `like` and `contains` of one filter may take, each different text of a column once."""
 
 MAX_PATTERN_CHARACTERS = 200_000_000
 """Character comparisons that they may take."""
@@ -80,25 +84,38 @@ class ColumnCache:
         self._ids = ids
         self._columns: dict[str, SortedColumn] = {}
         self._types: dict[str, ColumnType] = {}
+        self._answers: dict[str | Filter, NDArray[np.int64]] = {}
         self._generation: int | None = None
         self._lock = threading.Lock()
 
     def select(self, where: str | Filter) -> NDArray[np.int64]:
         """Ascending ids of the pictures that a filter holds for.
 
-        Raises QueryError, see `Gallery.select`; and where its patterns would have to be compared with too much text.
+        Raises QueryError, see `Gallery.select`; and where it would have to look at too many values, or its patterns
+        be compared with too much text.
         """
         with self._lock:
             changed = self._generation != (generation := self._gallery.generation())
             if changed:
                 self._columns.clear()
+                self._answers.clear()
                 self._types, self._generation = self._gallery.columns(), generation
-            condition = as_filter(where).checked(self._types).condition
-            patterns = list(patterns_of(condition))
-            if not len(self._ids) or (changed and not patterns):
-                return self._gallery.select(where)
-            check_cost(patterns, self._column)
-            return self._ids[positions(condition, self._column, len(self._ids))]
+            if where not in self._answers:
+                found = self._found(where, changed)
+                while len(self._answers) >= _ANSWERS_KEPT:
+                    del self._answers[next(iter(self._answers))]
+                self._answers[where] = found
+            return self._answers[where]
+
+    def _found(self, where: str | Filter, changed: bool) -> NDArray[np.int64]:
+        condition = as_filter(where).checked(self._types).condition
+        tests = list(tests_of(condition))
+        check_count(len(tests), len(self._ids))
+        patterns = [test for test in tests if isinstance(test, Pattern)]
+        if not len(self._ids) or (changed and not patterns):
+            return self._gallery.select(where)
+        check_cost(patterns, self._column)
+        return self._ids[positions(condition, self._column, len(self._ids))]
 
     def _column(self, name: str) -> SortedColumn:
         if name not in self._columns:
@@ -158,8 +175,8 @@ class SortedColumn:
                 held[self._place(value, bisect_left) : self._place(value, bisect_right)] = True
             held[:-1] ^= test.negated
         else:
-            matches = matcher(test.pattern)
-            held[:-1] = [matches(value) != test.negated for value in self.values]
+            held[:-1] = LikePattern(test.pattern).matching(self.values)
+            held[:-1] ^= test.negated
         return held
 
     def count(self, hits: NDArray[np.bool_]) -> int:
@@ -192,26 +209,34 @@ class SortedColumn:
         return side(self.values, value)
 
 
-def patterns_of(condition: Condition) -> Iterator[Pattern]:
-    """The `like` and `contains` tests of a condition."""
+def tests_of(condition: Condition) -> Iterator[Test]:
+    """The tests of a condition, from left to right."""
     if isinstance(condition, And | Or):
         for part in condition.parts:
-            yield from patterns_of(part)
-    elif isinstance(condition, Pattern):
+            yield from tests_of(part)
+    else:
         yield condition
+
+
+def check_count(tests: int, pictures: int) -> None:
+    """Refuse more tests than so many pictures allow. Raises QueryError."""
+    if tests * pictures > MAX_VALUES:
+        raise QueryError(
+            f"the filter is too costly: with {tests} tests of {pictures:,} pictures it would look at "
+            f"{tests * pictures:,} values ({MAX_VALUES:,} at most); use fewer tests, or `in` with many values"
+        )
 
 
 def check_cost(patterns: Sequence[Pattern], column: Callable[[str], SortedColumn]) -> None:
     """Refuse patterns that would have to be compared with too much text. Raises QueryError."""
-    columns = [column(one.column) for one in patterns]
-    texts = sum(len(one.values) for one in columns)
-    parts = zip(patterns, columns, strict=True)
-    characters = sum(LikePattern(test.pattern).cost * one.characters for test, one in parts)
+    parts = [(LikePattern(one.pattern), column(one.column)) for one in patterns]
+    texts = sum(like.searches * len(one.values) for like, one in parts)
+    characters = sum(like.cost * one.characters for like, one in parts)
     if texts > MAX_PATTERN_TESTS or characters > MAX_PATTERN_CHARACTERS:
         raise QueryError(
             f"the filter is too costly: its {len(patterns)} `like` and `contains` would be compared with {texts:,} "
             f"texts ({MAX_PATTERN_TESTS:,} at most) and {characters:,} characters ({MAX_PATTERN_CHARACTERS:,} at "
-            "most); use fewer of them, fewer `_`, or `=` and `in`"
+            "most); use fewer of them, fewer `%` and `_`, or `=` and `in`"
         )
 
 

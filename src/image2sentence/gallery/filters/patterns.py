@@ -8,7 +8,7 @@ most text for what follows, so nothing is ever tried twice.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _PIECES = re.compile(r"\\.|.", re.DOTALL)
@@ -39,6 +39,7 @@ class LikePattern:
     r"""One `like` pattern: % is any text, _ any one character, \ takes the next character as it is.
 
     Attributes:
+        searches: Searches through one text, at most.
         cost: Character comparisons for each character of a text, at most.
     """
 
@@ -51,6 +52,7 @@ class LikePattern:
                 pieces[-1].append(part)
         self._pieces = [_piece(parts) for parts in pieces]
         self._length = sum(piece.length for piece in self._pieces)
+        self.searches = max(1, len(self._pieces) - 2)
         self.cost = 1 + sum(piece.length for piece in self._pieces if piece.expression is not None)
 
     def matches(self, text: str) -> bool:
@@ -63,6 +65,14 @@ class LikePattern:
         end = len(text) - last.length
         return last.stands_at(text, end) and self._inner(text, first.length, end)
 
+    def matching(self, texts: Sequence[str]) -> list[bool]:
+        """Whether each of some texts fits."""
+        if len(self._pieces) == 3 and all(piece.expression is None for piece in self._pieces):
+            before, inside, after = (piece.text for piece in self._pieces)
+            if not before and not after:
+                return [inside in text for text in texts]
+        return [self.matches(text) for text in texts]
+
     def _inner(self, text: str, start: int, end: int) -> bool:
         for piece in self._pieces[1:-1]:
             at = piece.find(text, start, end)
@@ -70,11 +80,6 @@ class LikePattern:
                 return False
             start = at + piece.length
         return True
-
-
-def matcher(pattern: str) -> Callable[[str], bool]:
-    """Whether a text fits a `like` pattern, as a function."""
-    return LikePattern(pattern).matches
 
 
 def _piece(parts: Sequence[str]) -> _Piece:

@@ -71,6 +71,12 @@ class MilvusSearcher:
             raise QueryError(f"vectors_of: id {unknown!r} is not in the gallery")
         return np.stack([found[one] for one in wanted]) if wanted else np.empty((0, self._width), np.float32)
 
+    def select(self, where: str | Filter) -> NDArray[np.int64]:
+        """Ascending ids of the pictures that a filter holds for. Raises QueryError."""
+        condition = compile_filter(self._checked(as_filter(where)).condition)
+        rows = self._database.rows(self._collection, condition, ["id"])
+        return np.array(sorted(int(row["id"]) for row in rows), np.int64)
+
     def search(
         self,
         queries: Vectors,

@@ -45,6 +45,10 @@ class VectorSearch(Protocol):
         """(n, d) float32 vectors of n pictures."""
         ...
 
+    def select(self, where: str | Filter) -> NDArray[np.int64]:
+        """Ascending ids of the pictures that a filter holds for; see `Gallery.select`."""
+        ...
+
     def search(
         self,
         queries: Vectors,

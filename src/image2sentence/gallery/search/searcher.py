@@ -107,6 +107,16 @@ class Searcher:
         """(n, d) float32 vectors of n pictures, in the order of the ids. Raises QueryError on an unknown id."""
         return self._rows.take(self._names.positions(ids, "vectors_of"))
 
+    def select(self, where: str | Filter) -> NDArray[np.int64]:
+        """Ascending ids of the pictures that a filter holds for.
+
+        Raises:
+            QueryError: no filter, one that does not fit the columns or is too costly, or vectors without metadata.
+        """
+        if self._select is None:
+            raise QueryError("these vectors have no metadata to filter by: search a gallery with `where`")
+        return self._select(where)
+
     def search(
         self,
         queries: Vectors,
@@ -144,15 +154,10 @@ class Searcher:
         """For each query the only positions that may appear; None for all."""
         if where is None:
             return [*among] if among is not None else [None] * queries
-        selected = self._selected(where)
+        selected = self._names.present(self.select(where))
         if among is None:
             return [selected] * queries
         return [np.intersect1d(only, selected, assume_unique=True) for only in among]
-
-    def _selected(self, where: str | Filter) -> Positions:
-        if self._select is None:
-            raise QueryError("these vectors have no metadata to filter by: search a gallery with `where`")
-        return self._names.present(self._select(where))
 
     def _candidates(
         self,
