@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Event, Thread
@@ -19,10 +20,12 @@ from click.testing import CliRunner
 from fakes import FakeEncoder, encoded, photo
 from image2sentence.cli.main import cli
 from image2sentence.errors import ConfigError
+from image2sentence.gallery.locations import Place
 from image2sentence.gallery.sqlite.gallery import Gallery
 from image2sentence.indexing import watch as watching
 from image2sentence.indexing.index_pictures import IndexReport, index_pictures
-from image2sentence.indexing.watch import follow
+from image2sentence.indexing.several import Indexed, index_several
+from image2sentence.indexing.watch import Update, follow
 
 watchfiles = pytest.importorskip("watchfiles")
 
@@ -34,6 +37,19 @@ def write(path: Path, seed: int) -> None:
     path.write_bytes(encoded(photo(seed), "JPEG"))
 
 
+def updating(gallery: Gallery, encoder: FakeEncoder, folders: list[Path]) -> Update:
+    """Indexes what is due."""
+
+    def index_one(place: Place, *, forget: Collection[int] | None) -> IndexReport:
+        return index_pictures(place, gallery, encoder, forget=forget, threads=2)
+
+    def update(due: Sequence[Path]) -> list[Indexed]:
+        beside = [folder for folder in folders if folder not in due]
+        return index_several(due, index_one, beside=beside, careful=True)
+
+    return update
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for number in range(3):
@@ -41,35 +57,61 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "p"
 
 
-@pytest.fixture
-def reports(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue[IndexReport]]:
-    """Reports of a thread that follows the folder into a gallery that lies within it."""
-    monkeypatch.setattr(watching, "_SETTLES_MS", 100)
-    monkeypatch.setattr(watching, "_WAKES_MS", 50)
-    stop, queue = Event(), Queue[IndexReport]()
+@contextmanager
+def following(folders: list[Path], place: Path) -> Iterator[Queue[Indexed]]:
+    """What a thread that follows folders says."""
+    stop, queue = Event(), Queue[Indexed]()
     encoder = FakeEncoder()
 
     def work() -> None:
-        place = folder / "gallery"
         with Gallery.open_or_create(place, encoder.fingerprint, encoder.width) as gallery:
-            for report in follow(folder, place, lambda: index_pictures(folder, gallery, encoder), stop=stop):
-                queue.put(report)
+            for indexed in follow(folders, place, updating(gallery, encoder, folders), stop=stop):
+                queue.put(indexed)
 
     thread = Thread(target=work)
     thread.start()
-    yield queue
-    stop.set()
-    thread.join(PATIENCE)
-    assert not thread.is_alive()
+    try:
+        yield queue
+    finally:
+        stop.set()
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
 
 
-def until(queue: Queue[IndexReport], right: Callable[[IndexReport], bool]) -> None:
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changes are noticed soon."""
+    monkeypatch.setattr(watching, "_SETTLES_MS", 100)
+    monkeypatch.setattr(watching, "_WAKES_MS", 50)
+    monkeypatch.setattr(watching, "_PAUSE_S", 0.1)
+
+
+def known(place: Path) -> dict[str, int]:
+    with Gallery.open(place) as gallery:
+        return {str(picture.path): picture.id for picture in gallery.pictures("ready")}
+
+
+@pytest.fixture
+def reports(folder: Path, quick: None) -> Iterator[Queue[Indexed]]:
+    """Reports of a thread that follows the folder into a gallery that lies within it."""
+    with following([folder], folder / "gallery") as queue:
+        yield queue
+
+
+def until(queue: Queue[Indexed], right: Callable[[IndexReport], bool]) -> None:
     """Wait for a report."""
-    while not right(queue.get(timeout=PATIENCE)):
+    while (report := queue.get(timeout=PATIENCE).report) is None or not right(report):
         pass
 
 
-def test_what_comes_changes_moves_and_goes(folder: Path, reports: Queue[IndexReport]) -> None:
+def until_away(queue: Queue[Indexed]) -> Path:
+    """Wait until a folder is said to be away."""
+    while (indexed := queue.get(timeout=PATIENCE)).away is None:
+        pass
+    return Path(indexed.place)
+
+
+def test_what_comes_changes_moves_and_goes(folder: Path, reports: Queue[Indexed]) -> None:
     until(reports, lambda report: report.encoded == 3)
     write(folder / "new" / "deep" / "3.jpg", 3)
     until(reports, lambda report: report.encoded == 1 and report.found == 4)
@@ -88,7 +130,7 @@ def test_what_comes_changes_moves_and_goes(folder: Path, reports: Queue[IndexRep
     assert names == {"1.jpg", "2.jpg", "half.jpg", os.path.join("renamed.folder", "deep", "3.jpg")}
 
 
-def test_other_files_and_the_gallery_itself_wake_nobody(folder: Path, reports: Queue[IndexReport]) -> None:
+def test_other_files_and_the_gallery_itself_wake_nobody(folder: Path, reports: Queue[Indexed]) -> None:
     until(reports, lambda report: report.encoded == 3)
     time.sleep(0.3)  # what the gallery wrote
     while not reports.empty():
@@ -100,17 +142,101 @@ def test_other_files_and_the_gallery_itself_wake_nobody(folder: Path, reports: Q
         reports.get(timeout=0.7)
 
 
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("stand_in", ["nothing", "an empty folder"])
+def test_a_folder_that_is_away_is_waited_for(folder: Path, tmp_path: Path, stand_in: str) -> None:
+    with following([folder], tmp_path / "g") as queue:
+        until(queue, lambda report: report.encoded == 3)
+        before = known(tmp_path / "g")
+        for seed in (10, 11):
+            folder.rename(tmp_path / "away")
+            if stand_in != "nothing":
+                folder.mkdir()
+            assert until_away(queue) == folder
+            time.sleep(0.3)
+            assert queue.empty()  # it is said once
+            assert before.items() <= known(tmp_path / "g").items()
+            if stand_in != "nothing":
+                folder.rmdir()
+            (tmp_path / "away").rename(folder)
+            until(queue, lambda report: report.unchanged >= 3 and report.deleted == 0)
+            write(folder / f"{seed}.jpg", seed)
+            until(queue, lambda report: report.encoded == 1)
+    assert len(known(tmp_path / "g")) == 5
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_folder_that_is_mounted_again_is_another_one(tmp_path: Path, mount: Callable[..., None]) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount(disk, "-t", "tmpfs", "tmpfs")
+    write(disk / "0.jpg", 0)
+    with following([disk], tmp_path / "g") as queue:
+        until(queue, lambda report: report.encoded == 1)
+        before = known(tmp_path / "g")
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+        assert until_away(queue) == disk
+        mount(disk, "-t", "tmpfs", "tmpfs")
+        write(disk / "0.jpg", 0)
+        until(queue, lambda report: report.found == 1 and report.encoded == 0)
+        write(disk / "1.jpg", 1)
+        until(queue, lambda report: report.encoded == 1)
+        assert before.items() <= known(tmp_path / "g").items()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_folder_below_that_was_empty_is_looked_at_when_it_fills(folder: Path, tmp_path: Path) -> None:
+    write(folder / "disk" / "9.jpg", 9)
+    with following([folder], tmp_path / "g") as queue:
+        until(queue, lambda report: report.encoded == 4)
+        before = known(tmp_path / "g")
+        (folder / "disk").rename(tmp_path / "away")
+        (folder / "disk").mkdir()
+        until(queue, lambda report: report.kept == 1)
+        (folder / "disk").rmdir()
+        (tmp_path / "away").rename(folder / "disk")
+        until(queue, lambda report: report.unchanged == 4 and report.kept == 0)
+    assert known(tmp_path / "g") == before
+
+
+@pytest.mark.usefixtures("quick")
+def test_several_folders_are_followed_and_pictures_move_between_them(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "q"
+    for number in range(10, 13):
+        write(other / f"{number}.jpg", number)
+    with following([folder, other], tmp_path / "g") as queue:
+        until(queue, lambda report: report.encoded == 3)
+        until(queue, lambda report: report.encoded == 3)
+        before = known(tmp_path / "g")
+        (folder / "1.jpg").rename(other / "moved.jpg")
+        until(queue, lambda report: report.moved == 1)
+        (other / "10.jpg").rename(folder / "10.jpg")
+        until(queue, lambda report: report.moved == 1)
+        folder.rename(tmp_path / "away")
+        assert until_away(queue) == folder
+        write(other / "20.jpg", 20)
+        until(queue, lambda report: report.encoded == 1)  # the other one is followed meanwhile
+        (tmp_path / "away").rename(folder)
+        until(queue, lambda report: report.unchanged == 3)
+    after = known(tmp_path / "g")
+    assert after[str(other / "moved.jpg")] == before[str(folder / "1.jpg")]
+    assert after[str(folder / "10.jpg")] == before[str(other / "10.jpg")]
+    assert set(before.values()) < set(after.values())
+    assert len(after) == 7
+
+
 def test_the_folder_is_looked_through_unasked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching, "_WAKES_MS", 20)
     monkeypatch.setattr(watching, "EVERY", 0.05)
-    runs = follow(folder, None, lambda: IndexReport(0, 0, 0, 0, 0, 0, [], [], 0, 0.0))
-    assert [next(runs).found for _ in range(3)] == [0, 0, 0]
+    nothing = IndexReport(0, 0, 0, 0, 0, 0, [], [], 0, 0.0)
+    runs = follow([folder], None, lambda due: [Indexed(one, nothing) for one in due])
+    assert [next(runs).report for _ in range(3)] == [nothing] * 3
 
 
 def test_without_watchfiles_it_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "watchfiles", None)
     with pytest.raises(ConfigError, match=r"image2sentence\[watch\]"):
-        next(follow(folder, None, lambda: IndexReport(0, 0, 0, 0, 0, 0, [], [], 0, 0.0)))
+        next(follow([folder], None, lambda due: iter([])))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`image2sentence gallery`: looking after a gallery: checking, compacting, duplicates, vectors in and out."""
+"""`image2sentence gallery`: looking after a gallery: checks, folders, duplicates, vectors in and out."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 
 from image2sentence.cli.options import (
     GALLERY_NAME,
+    PlaceType,
     find_gallery,
     gallery_option,
     json_option,
@@ -243,6 +244,77 @@ def import_(
     if report.least_alike is not None:
         click.echo(f"vectors compared with the model's own: cosine at least {report.least_alike:.4f}")
     click.echo(f"gallery {shown}: {size:,} pictures")
+
+
+@gallery.command(short_help="List the folders of a gallery.")
+@gallery_option
+@json_option
+def roots(gallery: Path | str | None, as_json: bool) -> None:
+    """List the folders, URLs and shards that were indexed: how many pictures, and whether each is there now."""
+    from image2sentence.gallery.opening import open_gallery
+    from image2sentence.images import display_path
+    from image2sentence.indexing.roots import list_roots
+
+    with open_gallery(require_gallery(gallery)) as opened:
+        found = list_roots(opened)
+    if as_json:
+        print_json([{**vars(root), "place": display_path(root.place)} for root in found])
+        return
+    for root in found:
+        notes = [f"{root.failed:,} could not be read"] if root.failed else []
+        notes += ["not there now"] if root.reachable is False else []
+        noted = f"  ({', '.join(notes)})" if notes else ""
+        click.echo(f"{root.pictures:9,}  {display_path(root.place)}{noted}")
+    if not found:
+        click.echo("nothing has been indexed", err=True)
+
+
+@gallery.command(short_help="Take a folder out of a gallery.")
+@click.argument("folder", type=PlaceType(path_type=Path))
+@gallery_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def forget(folder: Path | str, gallery: Path | str | None, yes: bool, as_json: bool) -> None:
+    """Forget the pictures in FOLDER and below: an indexed folder, URL or shard, or a part of one.
+
+    FOLDER need not be there any more, and no file is touched. What was set by hand is kept by content for 90
+    days. A part of an indexed folder comes back when that is indexed again, as long as its files are there.
+    """
+    from image2sentence.gallery.opening import open_gallery
+    from image2sentence.images import display_path
+    from image2sentence.indexing.roots import find_below
+    from image2sentence.indexing.roots import forget as forget_below
+
+    with open_gallery(require_gallery(gallery), readonly=False) as opened:
+        below = find_below(opened, folder)
+        if not yes:
+            question = f"Forget {len(below.pictures):,} pictures in {display_path(folder)}?"
+            click.confirm(question, abort=True, err=True)
+        forget_below(opened, below)
+        opened.refresh_index()
+        about = {"gallery": opened.name, "forgotten": len(below.pictures), "pictures": len(opened)}
+    _show(about, as_json, f"{len(below.pictures):,} pictures forgotten")
+
+
+@gallery.command("move-root", short_help="Say that an indexed folder is in another place now.")
+@click.argument("old", type=PlaceType(path_type=Path))
+@click.argument("new", type=PlaceType(path_type=Path))
+@gallery_option
+@json_option
+def move_root(old: Path | str, new: Path | str, gallery: Path | str | None, as_json: bool) -> None:
+    """Say that the indexed folder OLD is in the place NEW now, with the same files below.
+
+    Ids and metadata stay, and nothing is read or encoded. OLD need not be there any more. (Without this
+    command, indexing NEW finds the pictures of a folder that is gone by their content, which reads all files.)
+    """
+    from image2sentence.gallery.opening import open_gallery
+    from image2sentence.images import display_path
+    from image2sentence.indexing.roots import move_root as move
+
+    with open_gallery(require_gallery(gallery), readonly=False) as opened:
+        count = move(opened, old, new)
+        about = {"gallery": opened.name, "moved": count, "root": display_path(new)}
+    _show(about, as_json, f"{count:,} pictures are in {display_path(new)} now")
 
 
 def _counts(report: Any) -> dict[str, Any]:

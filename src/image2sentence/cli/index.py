@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -23,13 +23,14 @@ from image2sentence.cli.options import (
     print_json,
     progress_bar,
 )
-from image2sentence.errors import ConfigError
+from image2sentence.errors import ConfigError, StorageAwayError
 
 if TYPE_CHECKING:
     from image2sentence.gallery.base import GalleryStore
     from image2sentence.gallery.files.metadata import MetadataReport
     from image2sentence.gallery.locations import Place
-    from image2sentence.indexing.index_pictures import IndexReport
+    from image2sentence.indexing.report import IndexReport
+    from image2sentence.indexing.several import Indexed
 
 LISTED = 20
 """Unreadable files named one by one; `--json` names all."""
@@ -38,7 +39,7 @@ _COUNTS = ("found", "encoded", "unchanged", "moved", "duplicates", "deleted")
 
 
 @click.command()
-@click.argument("pictures", type=PlaceType(exists=True, path_type=Path))
+@click.argument("pictures", nargs=-1, required=True, type=PlaceType(path_type=Path))
 @gallery_option
 @model_option
 @click.option(
@@ -71,12 +72,12 @@ _COUNTS = ("found", "encoded", "unchanged", "moved", "duplicates", "deleted")
 @click.option(
     "--allow-empty",
     is_flag=True,
-    help="Forget pictures that are gone even if they are most of PICTURES, or all of it.",
+    help="Forget pictures that are gone even if they are most of PICTURES, or all of it; with --watch at once only.",
 )
-@click.option("--watch", is_flag=True, help="Go on: follow the folder and index what changes, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Go on: follow the folders and index what changes, until Ctrl-C.")
 @json_option
 def index(
-    pictures: Path | str,
+    pictures: tuple[Path | str, ...],
     gallery: Path | str | None,
     model: Path | None,
     metadata: Path | None,
@@ -89,16 +90,16 @@ def index(
     watch: bool,
     as_json: bool,
 ) -> None:
-    """Bring a gallery up to date with the pictures in PICTURES: a folder, a URL (s3://...), or a .tar shard.
+    """Bring a gallery up to date with the pictures in PICTURES: folders, URLs (s3://...), or .tar shards.
 
     Only new and changed pictures are encoded. Files that cannot be read are listed and never stop the run.
     Where there is no gallery yet, one is made: by default in this folder, as .image2sentence.
     """
-    from image2sentence.cli.index import follow_and_show
     from image2sentence.encoders import load_encoder
     from image2sentence.gallery.files.metadata import MetadataFile, apply_metadata
     from image2sentence.gallery.opening import open_or_create_gallery
     from image2sentence.indexing.index_pictures import index_pictures
+    from image2sentence.indexing.several import index_several
 
     if watch and metadata is not None:
         raise click.UsageError(
@@ -106,6 +107,11 @@ def index(
         )
     if workers is not None and engine != "ray":
         raise click.UsageError("--workers goes with --engine ray")
+    places = _distinct(pictures)
+    if metadata is not None and len(places) > 1:
+        raise click.UsageError(
+            "--metadata names files below one folder: index the others in a run of their own"
+        )
     encoder = load_encoder(model)
     name = find_gallery(gallery) or Path(GALLERY_NAME)
     with open_or_create_gallery(name, encoder.fingerprint, encoder.width) as opened:
@@ -115,32 +121,72 @@ def index(
         engine_run = index_pictures if engine == "threads" else _on_ray(model, workers)
         if max_pixels is not None:
             engine_run = partial(engine_run, max_pixels=max_pixels)
-        engine_run = partial(engine_run, allow_empty=allow_empty)
+        engine_run = partial(engine_run, retry_failed=retry_failed, shards=shards)
 
-        def run() -> IndexReport:
-            with progress_bar("indexing") as progress:
-                report = engine_run(
-                    pictures, opened, encoder, retry_failed=retry_failed, shards=shards, progress=progress
-                )
+        def update(due: Sequence[Place], *, allow_empty: bool) -> list[Indexed]:
+            def index_one(place: Place, *, forget: Collection[int] | None) -> IndexReport:
+                with progress_bar("indexing") as progress:
+                    return engine_run(
+                        place, opened, encoder, allow_empty=allow_empty, forget=forget, progress=progress
+                    )
+
+            beside = [place for place in places if place not in due]
+            done = index_several(due, index_one, beside=beside, careful=watch)
             opened.refresh_index()
-            return report
+            return done
 
+        shown = opened.name if isinstance(name, str) or as_json else str(name)
         if watch:
-            shown = opened.name if isinstance(name, str) else str(name)
-            follow_and_show(
-                pictures, opened, run, lambda report: _print_report(report, shown, len(opened)), as_json
-            )
+            follow_and_show(places, opened, update, shown, allow_empty=allow_empty, as_json=as_json)
             return
-        report = run()
-        joined = None if values is None else apply_metadata(opened, pictures, values)
-        size, shown = len(opened), opened.name
-    if as_json:
-        about = {"gallery": shown, "pictures": size, **report.as_dict()}
-        print_json(about if joined is None else {**about, "metadata": vars(joined)})
-        return
-    _print_report(report, shown if isinstance(name, str) else str(name), size)
-    if joined is not None:
-        _print_metadata(joined)
+        done = update(places, allow_empty=allow_empty)
+        joined = (
+            None if values is None or done[0].away is not None else apply_metadata(opened, places[0], values)
+        )
+        size = len(opened)
+    if as_json and not (len(done) == 1 and done[0].away is not None):
+        print_json(_as_document(done, shown, size, joined))
+    elif not as_json:
+        _print_all(done, shown, size)
+        if joined is not None:
+            _print_metadata(joined)
+    away = [one.away for one in done if one.away is not None]
+    if away:
+        raise StorageAwayError("\n".join(map(str, away)))
+
+
+def _distinct(pictures: Sequence[Path | str]) -> list[Place]:
+    """The places to index, each once. Raises GalleryError where none of them is there."""
+    from image2sentence.gallery.locations import may_exist
+    from image2sentence.images import display_path
+    from image2sentence.indexing.several import outermost
+    from image2sentence.indexing.sources import open_source
+
+    places = outermost(pictures)
+    if not any(map(may_exist, places)):
+        open_source(places[0])
+    if len(places) < len(pictures):
+        shown = ", ".join(display_path(place) for place in places)
+        click.echo(f"some of these folders are, or lie in, others of them; indexed are {shown}", err=True)
+    return places
+
+
+def _as_document(
+    done: Sequence[Indexed], gallery: str, size: int, joined: MetadataReport | None
+) -> dict[str, object]:
+    about: dict[str, object] = {"gallery": gallery, "pictures": size}
+    if len(done) > 1:
+        return {**about, "folders": [_one_document(one) for one in done]}
+    report = done[0].report
+    about |= {} if report is None else report.as_dict()
+    return about if joined is None else {**about, "metadata": vars(joined)}
+
+
+def _one_document(one: Indexed) -> dict[str, object]:
+    from image2sentence.images import display_path
+
+    result = {"error": str(one.away)} if one.report is None else one.report.as_dict()
+    return {"folder": display_path(one.place), **result}
 
 
 def _on_ray(model: Path | None, workers: int | None) -> Callable[..., IndexReport]:
@@ -156,7 +202,19 @@ def _on_ray(model: Path | None, workers: int | None) -> Callable[..., IndexRepor
     return partial(index_on_ray, make_encoder=partial(load_encoder, named, threads=1), workers=workers)
 
 
-def _print_report(report: IndexReport, gallery: str, size: int) -> None:
+def _print_all(done: Sequence[Indexed], gallery: str, size: int) -> None:
+    from image2sentence.images import display_path
+
+    for one in done:
+        if one.report is not None:
+            if len(done) > 1:
+                click.echo(f"{display_path(one.place)}:")
+            _print_report(one.report)
+    if any(one.report is not None for one in done):
+        click.echo(f"gallery {gallery}: {size:,} pictures")
+
+
+def _print_report(report: IndexReport) -> None:
     from image2sentence.images import EXTENSIONS, display_path
 
     counts = [f"{name} {getattr(report, name):,}" for name in _COUNTS]
@@ -176,7 +234,6 @@ def _print_report(report: IndexReport, gallery: str, size: int) -> None:
     if not report.found:
         endings = " ".join(sorted(EXTENSIONS))
         click.echo(f"no pictures found; their names end in {endings}, or in .tar with --shards", err=True)
-    click.echo(f"gallery {gallery}: {size:,} pictures")
 
 
 def _first(endings: dict[str, int]) -> list[tuple[str, int]]:
@@ -217,46 +274,86 @@ _CHANGES = ("encoded", "moved", "duplicates", "deleted")
 
 
 def follow_and_show(
-    pictures: Place,
+    places: Sequence[Place],
     gallery: GalleryStore,
-    run: Callable[[], IndexReport],
-    show: Callable[[IndexReport], None],
+    update: Callable[..., list[Indexed]],
+    shown: str,
+    *,
+    allow_empty: bool,
     as_json: bool,
 ) -> None:
-    """Follow a folder until Ctrl-C: the first run is shown in full, of later ones what they changed."""
+    """Follow folders until Ctrl-C: the first run is shown in full, of later ones what they changed."""
+    from image2sentence.images import display_path
     from image2sentence.indexing.watch import follow
 
-    if not isinstance(pictures, Path) or not pictures.is_dir():
-        raise ConfigError(f"--watch follows a folder of this machine, and {pictures} is none")
-    failures = _ReportedFailures()
+    folders = [
+        place for place in places if isinstance(place, Path) and (place.is_dir() or not place.exists())
+    ]
+    if len(folders) < len(places):
+        other = next(place for place in places if place not in folders)
+        raise ConfigError(f"--watch follows folders of this machine, and {display_path(other)} is none")
+    indexed: set[Path] = set()  # what is gone later may be away: --allow-empty is for the first round only
+
+    def bring_up_to_date(due: Sequence[Path]) -> Iterator[Indexed]:
+        first = not indexed.issuperset(due)
+        for one in update(due, allow_empty=allow_empty and first):
+            if one.report is not None:
+                indexed.add(Path(one.place))
+            yield one
+
+    told = {folder: _Told() for folder in folders}
+    if not as_json:
+        click.echo(f"following {', '.join(map(display_path, folders))}; Ctrl-C ends it", err=True)
     try:
-        for number, report in enumerate(follow(pictures, gallery.own_folder, run)):
+        for one in follow(folders, gallery.own_folder, bring_up_to_date):
             if as_json:
-                click.echo(
-                    json.dumps({"gallery": gallery.name, "pictures": len(gallery), **report.as_dict()})
+                about = {"gallery": gallery.name, "pictures": len(gallery), **_one_document(one)}
+                click.echo(json.dumps(about))
+            else:
+                told[Path(one.place)].tell(
+                    one, len(folders) > 1, f"gallery {shown}: {len(gallery):,} pictures"
                 )
-            elif number == 0:
-                show(report)
-                click.echo("following the folder; Ctrl-C ends it", err=True)
-            failures.report(report, aloud=number > 0 and not as_json)
     except KeyboardInterrupt:
         click.echo("\nStopped. Everything that was finished is in the gallery.", err=True)
 
 
-class _ReportedFailures:
-    """Failures that have been shown."""
+class _Told:
+    """What has been shown of a folder that is followed."""
 
     def __init__(self) -> None:
-        self._failed: set[tuple[Place, str]] = set()
+        self._first = True
+        self._was_away = False
+        self._reasons: set[tuple[Place, str]] = set()
 
-    def report(self, report: IndexReport, *, aloud: bool) -> None:
-        """Say what changed in a run, if anything did."""
+    def tell(self, one: Indexed, named: bool, size: str) -> None:
+        """Show the first report in full, and of later rounds what they changed, if they changed anything."""
         from image2sentence.images import display_path
 
-        new = [failed for failed in report.failed if failed not in self._failed]
-        self._failed = set(report.failed)
+        folder = display_path(one.place)
+        if one.report is None:
+            self._was_away = True
+            click.echo(f"{datetime.now():%H:%M:%S} waiting for {folder}: {one.away}", err=True)
+            return
+        reasons = [*one.report.failed, *one.report.away]
+        new = [reason for reason in reasons if reason not in self._reasons]
+        self._reasons = set(reasons)
+        if self._was_away:
+            click.echo(f"{datetime.now():%H:%M:%S} {folder} is back", err=True)
+        if self._first:
+            if named:
+                click.echo(f"{folder}:")
+            _print_report(one.report)
+            click.echo(size)
+        else:
+            self._tell_changes(one.report, new, f"{folder}: " if named else "")
+        self._first = self._was_away = False
+
+    def _tell_changes(self, report: IndexReport, new: list[tuple[Place, str]], start: str) -> None:
+        from image2sentence.images import display_path
+
         counts = [f"{name} {getattr(report, name):,}" for name in _CHANGES if getattr(report, name)]
-        if aloud and (counts or new):
-            click.echo(f"{datetime.now():%H:%M:%S} " + " · ".join([*counts, *(["failed"] if new else [])]))
+        if counts or new:
+            noted = [*counts, *(["not read or not there"] if new else [])]
+            click.echo(f"{datetime.now():%H:%M:%S} {start}" + " · ".join(noted))
             for path, reason in new:
                 click.echo(f"  {display_path(path)}: {reason}")

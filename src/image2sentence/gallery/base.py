@@ -180,6 +180,17 @@ class GalleryStore(Protocol):
         """The number of an indexed place, new or known."""
         ...
 
+    def move_root(self, root: int, into: int, prefix: str) -> None:
+        """Make a root's pictures those of another one, at `prefix` below it; ids and metadata stay.
+
+        The other root must not know a file of any of the new paths. Afterwards the root is no more.
+        """
+        ...
+
+    def remove_root(self, root: int) -> None:
+        """Forget a root that has no pictures."""
+        ...
+
     def commit(self, root: int, contents: Sequence[Content], entries: Sequence[Entry]) -> None:
         """Write contents and the entries that refer to them."""
         ...

@@ -135,6 +135,16 @@ def may_exist(place: Place) -> bool:
     return not isinstance(place, Path) or place.is_dir() or _is_local_shard(place)
 
 
+def file_may_exist(place: Place) -> bool:
+    """Whether a picture's file, or the shard that it lies in, is there; what is behind a URL is taken to be."""
+    if not isinstance(place, Path):
+        return True
+    try:
+        return os.path.exists(place) or any(map(_is_local_shard, place.parents))
+    except (OSError, ValueError):
+        return False
+
+
 def identity(place: Place) -> Identity | None:
     """What tells files and folders apart whatever they are called; None for URLs and for what is not there."""
     if not isinstance(place, Path):

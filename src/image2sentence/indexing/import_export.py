@@ -29,6 +29,7 @@ from image2sentence.gallery.records import Content, Entry, Known, Picture
 from image2sentence.images import MIN_DECODE_SIDE, display_path, load_image, own_pool, printable, read_regular
 from image2sentence.indexing.overlap import picture_source
 from image2sentence.indexing.pipeline import ReadAhead
+from image2sentence.indexing.roots import take_in_roots
 from image2sentence.indexing.run import TAKEN, DateColumn
 
 CHECKED = 16
@@ -254,7 +255,7 @@ class _Import:
 
     def _root(self, folder: Path) -> int:
         if folder not in self._roots:
-            root = self._gallery.add_root(picture_source(folder, self._gallery).place)
+            root = take_in_roots(self._gallery, picture_source(folder, self._gallery).place)
             self._roots[folder] = root
             self._known[root] = self._gallery.known(root)
         return self._roots[folder]

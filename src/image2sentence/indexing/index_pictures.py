@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
 from itertools import chain
 from typing import TypeAlias
@@ -17,7 +17,7 @@ from image2sentence.encoders.protocols import Encoder
 from image2sentence.errors import ConfigError
 from image2sentence.gallery.base import GalleryStore
 from image2sentence.images import MAX_PIXELS, MIN_DECODE_SIDE, own_pool
-from image2sentence.indexing.overlap import OtherRoots, picture_source
+from image2sentence.indexing.overlap import walk_root
 from image2sentence.indexing.pipeline import EncodeAndWrite
 from image2sentence.indexing.reader import Inputs, Reader, read_ahead, read_shards
 from image2sentence.indexing.report import IndexReport
@@ -41,6 +41,7 @@ def index_pictures(
     retry_failed: bool = False,
     shards: bool = False,
     allow_empty: bool = False,
+    forget: Collection[int] | None = None,
     progress: Progress | None = None,
 ) -> IndexReport:
     """Bring a gallery up to date with the pictures below a folder or URL, or in a tar shard.
@@ -52,8 +53,8 @@ def index_pictures(
 
     Args:
         pictures: A folder, a URL that fsspec reads, or a .tar file in either. A gallery can hold several, none
-            inside another. A folder that it holds under another name (a link) is that one; folders below that
-            another one of the gallery holds are passed over.
+            inside another: those below this one become a part of it. A folder that the gallery holds under another
+            name (a link) is that one; links to what another one holds are passed over.
         gallery: Opened for writing, made with this encoder.
         encoder: Gives the vectors.
         batch_size: Pictures encoded and committed at once; fewer where they are so large that they take more
@@ -64,13 +65,15 @@ def index_pictures(
         retry_failed: Read again files that failed before and have not changed since.
         shards: Take the .tar files there as shards of pictures; always so where it was done before.
         allow_empty: Forget pictures whose files are gone even if they are most of the folder's, or all.
+        forget: Ids of the pictures that are forgotten if their files are gone; None for all. Others are reported
+            as `missing`.
         progress: Told how far the run is.
 
     Returns:
         What was found and done. Pictures that cannot be read are listed there; they never stop the run.
 
     Raises:
-        GalleryError: the folder is missing or overlaps an indexed one; the gallery is of another model,
+        GalleryError: the folder is missing or lies within an indexed one; the gallery is of another model,
             read-only or damaged; the disk is full; most of the known pictures are not there (their disk may be
             away) and `allow_empty` is not set: then new ones are in, and none is forgotten.
         ModelError: the encoder returned something other than finite unit vectors.
@@ -82,8 +85,7 @@ def index_pictures(
         if value is not None and value < 1:
             raise ConfigError(f"{name} must be at least 1, got {value}")
     gallery.require(encoder.fingerprint, encoder.width)
-    source = picture_source(pictures, gallery)
-    found = source.walk(gallery.own_folder, OtherRoots(gallery, source.place).passed)
+    source, found = walk_root(pictures, gallery)
     inputs = Inputs(encoder)
     reader = Reader(
         source, inputs, lambda sha256: gallery.find_content(sha256) is not None, at_least, max_pixels
@@ -91,7 +93,15 @@ def index_pictures(
     ahead = read_ahead(reader, threads, batch_size)
     with closing(EncodeAndWrite(inputs.parallel)) as line:
         run = Run(
-            source.place, gallery, inputs, batch_size, found, line, shards=shards, allow_empty=allow_empty
+            source.place,
+            gallery,
+            inputs,
+            batch_size,
+            found,
+            line,
+            shards=shards,
+            allow_empty=allow_empty,
+            forget=forget,
         )
         changed = [file for file in found.files if run.is_changed(file, retry_failed)]
         opened = [shard for shard in run.shards if run.is_changed_shard(shard, retry_failed)]

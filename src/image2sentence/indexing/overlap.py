@@ -12,7 +12,9 @@ from image2sentence.errors import GalleryError
 from image2sentence.gallery.base import GalleryStore
 from image2sentence.gallery.locations import Identity, Place, identity, known_as, lies_within, may_exist
 from image2sentence.images import display_path
+from image2sentence.indexing.roots import take_in_roots
 from image2sentence.indexing.sources import Source, open_source
+from image2sentence.indexing.walk import Walk
 
 
 class OtherRoots:
@@ -52,35 +54,44 @@ class OtherRoots:
 
 
 def picture_source(pictures: str | os.PathLike[str], gallery: GalleryStore) -> Source:
-    """What PICTURES names, under the name that the gallery has for it, if it overlaps nothing else there.
+    """What PICTURES names, under the name that the gallery has for it.
 
     Raises:
-        GalleryError: there is nothing of the kind, or another root of the gallery overlaps it.
+        GalleryError: there is nothing of the kind, or it lies within a root of the gallery.
     """
     source = open_source(pictures)
     roots = gallery.roots().values()
     place = known_as(source.place, roots)
     if place is not None:
         source = replace(source, place=place)
-    for root in roots:
-        if (
-            root != source.place
-            and may_exist(root)
-            and (lies_within(root, source.place) or lies_within(source.place, root))
-        ):
-            raise _overlaps(source.place, root)
-    if place is None and (own := identity(source.place)) is not None:
+    held: Place | None = next(
+        (
+            root
+            for root in roots
+            if root != source.place and may_exist(root) and lies_within(source.place, root)
+        ),
+        None,
+    )
+    if place is None and held is None and (own := identity(source.place)) is not None:
         held = OtherRoots(gallery, source.place).holding(own)
-        if held is not None:
-            raise _overlaps(source.place, held)
+    if held is not None:
+        raise GalleryError(
+            f"{display_path(source.place)} overlaps {display_path(held)}, which this gallery holds already: "
+            "index that folder, or make another gallery"
+        )
     return source
 
 
-def _overlaps(place: Place, root: Place) -> GalleryError:
-    return GalleryError(
-        f"{display_path(place)} overlaps {display_path(root)}, which this gallery holds already: "
-        "index that folder, or make another gallery"
-    )
+def walk_root(pictures: str | os.PathLike[str], gallery: GalleryStore) -> tuple[Source, Walk]:
+    """What PICTURES names and what lies there, after roots below it have become a part of it.
+
+    Raises:
+        GalleryError: as `picture_source`; or it cannot be listed.
+    """
+    source = picture_source(pictures, gallery)
+    others = OtherRoots(gallery, source.place)
+    take_in_roots(gallery, source.place)
+    return source, source.walk(gallery.own_folder, others.passed)
 
 
 def _identities(root: Path, known: Iterable[str]) -> dict[Identity, Path]:

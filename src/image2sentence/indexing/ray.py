@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -25,7 +25,7 @@ from image2sentence.gallery.locations import Place, joined
 from image2sentence.gallery.records import Content
 from image2sentence.images import MAX_PIXELS, MIN_DECODE_SIDE, printable
 from image2sentence.indexing.index_pictures import Progress
-from image2sentence.indexing.overlap import OtherRoots, picture_source
+from image2sentence.indexing.overlap import walk_root
 from image2sentence.indexing.pipeline import EncodeAndWrite
 from image2sentence.indexing.reader import (
     BATCH_BYTES,
@@ -72,6 +72,7 @@ def index_on_ray(
     retry_failed: bool = False,
     shards: bool = False,
     allow_empty: bool = False,
+    forget: Collection[int] | None = None,
     progress: Progress | None = None,
 ) -> IndexReport:
     """As `index_pictures`, with the reading and encoding on a Ray cluster.
@@ -87,7 +88,7 @@ def index_on_ray(
         make_encoder: Makes the same encoder in each worker; sent there by Ray.
         workers: Workers, one processor core each; None takes one per core of the cluster.
         batch_size: Pictures encoded and committed at once.
-        at_least, max_pixels, retry_failed, shards, progress: As for `index_pictures`.
+        at_least, max_pixels, retry_failed, shards, allow_empty, forget, progress: As for `index_pictures`.
 
     Raises:
         GalleryError: as `index_pictures`; or the cluster cannot be reached, or failed: what was committed stays.
@@ -98,8 +99,7 @@ def index_on_ray(
     if batch_size < 1 or (workers is not None and workers < 1):
         raise ConfigError(f"workers and batch_size must be at least 1, got {workers} and {batch_size}")
     gallery.require(encoder.fingerprint, encoder.width)
-    source = picture_source(pictures, gallery)
-    found = source.walk(gallery.own_folder, OtherRoots(gallery, source.place).passed)
+    source, found = walk_root(pictures, gallery)
     task = Task(source, make_encoder, encoder.fingerprint, batch_size, at_least, max_pixels)
     with closing(EncodeAndWrite(1)) as line:
         run = Run(
@@ -111,6 +111,7 @@ def index_on_ray(
             line,
             shards=shards,
             allow_empty=allow_empty,
+            forget=forget,
         )
         changed = [file for file in found.files if run.is_changed(file, retry_failed)]
         opened = [shard for shard in run.shards if run.is_changed_shard(shard, retry_failed)]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from image2sentence.encoders.protocols import Vectors
 from image2sentence.gallery.base import GalleryStore
 from image2sentence.gallery.filters.language import Value
-from image2sentence.gallery.locations import SHARD, Place, joined
+from image2sentence.gallery.locations import SHARD, Place, file_may_exist, joined
 from image2sentence.gallery.metadata import MOST_COLUMNS
 from image2sentence.gallery.records import Content, Entry, Known
 from image2sentence.indexing.absence import (
@@ -104,8 +104,10 @@ class Run:
         *,
         shards: bool,
         allow_empty: bool = False,
+        forget: Collection[int] | None = None,
     ) -> None:
         self._place = place
+        self._forget = forget
         self._allow_empty = allow_empty
         self._gallery = gallery
         self._inputs = inputs
@@ -137,6 +139,7 @@ class Run:
         self._counts: Counter[str] = Counter()
         self._failed: list[tuple[Place, str]] = []
         self._relinked = False
+        self._own: set[int] | None = None  # ids of this root's pictures, and of those that moved here
 
     def is_changed(self, file: FoundFile, retry_failed: bool) -> bool:
         """Whether a file must be read; counts it as unchanged or failed where not."""
@@ -222,13 +225,17 @@ class Run:
         self._commit()
         self._line.wait()
         self._settle()
+        self._forgotten.save()
+        if self._forget is not None and not self._forget:
+            return
         if not self._allow_empty:
             check_forgetting(len(self._missing - self._left_shards), len(self._known), self._place)
-        if self._missing or self._relinked:
-            remember(self._gallery, sorted(self._missing))
-            self._gallery.delete(sorted(self._missing))
-        self._counts["deleted"] = len(self._missing)
-        self._forgotten.save()
+        gone = self._missing if self._forget is None else self._missing.intersection(self._forget)
+        if gone or self._relinked:
+            remember(self._gallery, sorted(gone))
+            self._gallery.delete(sorted(gone))
+        self._missing = self._missing - gone
+        self._counts["deleted"] = len(gone)
         if isinstance(self._place, Path):
             write_mounts(self._gallery, self._root, [*self._found.mounts, *self._mounts_away()])
 
@@ -258,6 +265,7 @@ class Run:
             seconds=seconds,
             undated=self._counts["undated"],
             passed_over=self._passed_over(),
+            missing=sorted(self._missing),
             kept=len(self._kept),
             away=kept_reasons(self._place, self._kept.values()),
             elsewhere=[joined(self._place, path) for path in self._found.elsewhere],
@@ -290,12 +298,25 @@ class Run:
 
     def _moved(self, content: int | None) -> int | None:
         """The picture with this content whose file is gone, which is then no longer missing; None: there is none."""
-        if content is None or not self._movable.get(content):
+        if content is None:
             return None
+        if not self._movable.get(content):
+            return self._moved_between_roots(content)
         picture = self._movable[content].popleft()
         self._missing.discard(picture)
         self._kept.pop(picture, None)
         return picture
+
+    def _moved_between_roots(self, content: int) -> int | None:
+        """A picture of another root with this content whose file is gone."""
+        own = {known.id for known in self._known.values()} if self._own is None else self._own
+        self._own = own
+        others = [one for one in self._gallery.with_content(content) if one not in own]
+        for picture in self._gallery.pictures_of(others):
+            if picture is not None and picture.offset is None and not file_may_exist(picture.path):
+                own.add(picture.id)
+                return picture.id
+        return None
 
     def _is_for_later(self, outcome: Outcome, before: Known | None, content: int | None, kind: str) -> bool:
         """Whether only the end of the run can tell which picture this file is.

@@ -73,6 +73,10 @@ class Ledger:
         self._write([_row(f"root:{number}", "root", number, {"path": stored_path(os.fspath(place))})])
         return number
 
+    def remove_root(self, number: int) -> None:
+        """Forget a place."""
+        self._database.delete(self._collection, [f"root:{number}"])
+
     def columns(self) -> dict[str, ColumnType]:
         """The metadata columns and their types, in the order in which they came."""
         found = sorted((int(row["key"].partition(":")[2]), row["value"]) for row in self._rows("column"))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -288,6 +290,26 @@ class MilvusGallery(BaseGallery):
         """The number of an indexed place (an absolute path or a URL), new or known."""
         with self._writing(0):
             return self._ledger.add_root(folder)
+
+    def move_root(self, root: int, into: int, prefix: str) -> None:
+        """Make a root's pictures those of another one, at `prefix` below it; goes on where it was interrupted."""
+        numbers = [int(row["id"]) for row in self._rows(f"root == {root}", ("id",))]
+        for start in range(0, len(numbers), _KEYS_AT_ONCE):
+            with self._writing(0):
+                rows = self._rows_by_id(numbers[start : start + _KEYS_AT_ONCE]).values()
+                self._write([layout.moved_row(row, into, prefix) for row in rows])
+        failed = self._ledger.failed(root)
+        with self._writing(0):
+            self._ledger.put_failed(
+                [replace(one, root=into, path=os.path.join(prefix, one.path)) for one in failed]
+            )
+            self._ledger.drop_failed([(root, one.path) for one in failed])
+        self.remove_root(root)
+
+    def remove_root(self, root: int) -> None:
+        """Forget a root that has no pictures."""
+        with self._writing(0):
+            self._ledger.remove_root(root)
 
     def commit(self, root: int, contents: Sequence[Content], entries: Sequence[Entry]) -> None:
         """Write contents and the entries that refer to them.

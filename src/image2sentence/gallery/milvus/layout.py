@@ -106,6 +106,11 @@ def read_path(stored: str) -> str:
     return os.fsdecode(unquote_to_bytes(stored))
 
 
+def moved_row(row: Mapping[str, Any], root: int, prefix: str) -> dict[str, Any]:
+    """A picture's row with another root, at `prefix` below it."""
+    return {**row, "root": root, "path": stored_path(os.path.join(prefix, read_path(row["path"])))}
+
+
 def content_number(sha256: str) -> int:
     """The number by which a content is known: the first 60 bits of its SHA-256 (hexadecimal)."""
     return int(sha256[:_DIGITS], 16)

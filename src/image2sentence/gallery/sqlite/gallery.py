@@ -383,6 +383,14 @@ class Gallery(BaseGallery):
         """The number of an indexed place (an absolute path or a URL), new or known. Raises GalleryError."""
         return self._tables.add_root(folder)
 
+    def move_root(self, root: int, into: int, prefix: str) -> None:
+        """Make a root's pictures those of another one, at `prefix` below it. Raises GalleryError."""
+        self._tables.move_root(root, into, prefix)
+
+    def remove_root(self, root: int) -> None:
+        """Forget a root that has no pictures. Raises GalleryError."""
+        self._tables.remove_root(root)
+
     def commit(self, root: int, contents: Sequence[Content], entries: Sequence[Entry]) -> None:
         """Write contents and the entries that refer to them, all or nothing.
 

@@ -57,6 +57,27 @@ class PictureTables:
                 found = connection.execute("SELECT last_insert_rowid()").fetchone()
         return int(found[0])
 
+    def move_root(self, root: int, into: int, prefix: str) -> None:
+        """Make a root's pictures those of another one, at `prefix` below it; the root is no more.
+
+        Ids and metadata stay. The other root must not know a file of any of the new paths.
+        """
+        fields = "id, path, size, mtime_ns, state, reason, content_id, data_offset"
+        with self._database.transaction() as connection:
+            rows = connection.execute(f"SELECT {fields} FROM pictures WHERE root_id = ?", (root,)).fetchall()
+            for number, path, *state, offset in rows:
+                moved = os.path.join(os.fsencode(prefix), path)
+                connection.execute(
+                    "UPDATE pictures SET root_id = ?, path = ?, checksum = ? WHERE id = ?",
+                    (into, moved, _picture_checksum((into, moved, *state), offset), number),
+                )
+            connection.execute("DELETE FROM roots WHERE id = ?", (root,))
+
+    def remove_root(self, root: int) -> None:
+        """Forget a root that has no pictures."""
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM roots WHERE id = ?", (root,))
+
     def pictures(self, state: str | None = None) -> list[Picture]:
         """All pictures in gallery order (by id), or those in one state. Raises GalleryError where damaged."""
         rows = self._database.rows(f"{self._pictures_query} ORDER BY pictures.id")
