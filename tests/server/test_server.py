@@ -336,7 +336,12 @@ def test_another_gallery_in_the_same_place_is_served(
     assert client.get("/health").json()["pictures"] == client.get("/ready").json()["pictures"] == 2
     found = asked_as_json(client, text="yellow").json()
     assert (found["total"], found["results"][0]["id"]) == (2, ids["yellow"])
-    assert client.get("/v1/gallery").json() == {"pictures": 2, "columns": [], "device": False}
+    assert client.get("/v1/gallery").json() == {
+        "pictures": 2,
+        "columns": [],
+        "device": False,
+        "originals": False,
+    }
     for number, former in shown.items():
         assert client.get(f"/v1/items/{number}/thumbnail").content != former
     itself = asked_as_json(client, item=min(shop.names)).json()["results"][0]
@@ -429,6 +434,9 @@ def test_items_are_listed_and_described(client: TestClient, shop: Shop) -> None:
     one = client.get(f"/v1/items/{shop.ids['green']}").json()
     assert one == {
         "id": shop.ids["green"],
+        "name": "green.png",
+        "path": None,
+        "size": len(plate("green")),
         "width": 60,
         "height": 40,
         "metadata": {"hue": 120, "name": "green"},

@@ -84,6 +84,12 @@ _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
     help="An origin whose pages may ask, such as https://shop.example.org; can be repeated. '*' for any needs --token.",
 )
 @click.option(
+    "--show-paths/--hide-paths",
+    default=None,
+    help="Whether visitors see where pictures lie, and may have the original files. Default: those on this computer "
+    "only, where neither a proxy nor another device is provided for.",
+)
+@click.option(
     "--access-log",
     type=click.Choice(["text", "json"]),
     help="Write a line for each request to standard error. Default: none.",
@@ -159,6 +165,7 @@ def serve(
     allowed: tuple[str, ...],
     root_path: str,
     origins: frozenset[str],
+    show_paths: bool | None,
     access_log: Literal["text", "json"] | None,
     proxies: list[IPv4Network | IPv6Network] | None,
     token: str | None,
@@ -202,6 +209,8 @@ def serve(
         service.prepare()
         _require_runtime(browser_runtime, RUNTIME_FILES)
         own_only = host in LOOPBACK
+        if show_paths is None and (allowed or root_path or origins or not own_only):
+            show_paths = False
         per_second = rate if rate is not None else 0.0 if own_only else RATE
         app = create_app(
             service,
@@ -210,7 +219,7 @@ def serve(
             limits=None if max_upload is None else UploadLimits(int(max_upload * (1 << 20))),
             load=Load(waiting=waiting, batch=batch, rate=per_second),
             runtime=browser_runtime,
-            deployment=Deployment(root_path, origins, access_log),
+            deployment=Deployment(root_path, origins, access_log, show_paths),
         )
         if not own_only and not token:
             click.echo(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import mimetypes
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -22,12 +24,13 @@ from image2sentence.server.admission import Busy, Gone, Rates, client_of, unless
 from image2sentence.server.forms import JSON, UploadLimits, first_problem, read_form
 from image2sentence.server.metrics import CONTENT_TYPE, Measured
 from image2sentence.server.middleware import REQUEST_ID, HeadRequests, LogFormat, PathPrefix, RequestIds
-from image2sentence.server.openapi import JPEG, describe, describe_form, operation_id
+from image2sentence.server.openapi import BINARY, FILE, JPEG, describe, describe_form, operation_id
 from image2sentence.server.page_files import PageFiles, StaticFile
 from image2sentence.server.requests import Load, Serving
 from image2sentence.server.schemas import (
     DEEPEST_OFFSET,
     MAX_RESULTS,
+    MAX_SIMILAR,
     About,
     Health,
     Item,
@@ -37,8 +40,16 @@ from image2sentence.server.schemas import (
     SearchAnswer,
     SearchFields,
     SentenceAnswer,
+    Similar,
 )
-from image2sentence.server.security import WRONG_TOKENS, AllowedHosts, Guard, require_token, security_headers
+from image2sentence.server.security import (
+    WRONG_TOKENS,
+    AllowedHosts,
+    Guard,
+    is_on_this_computer,
+    require_token,
+    security_headers,
+)
 from image2sentence.server.service import NotThere, SearchService
 
 THUMBNAIL_SIDE = 384
@@ -69,11 +80,13 @@ class Deployment:
         prefix: Path below which it is reached, such as "/pictures", whether or not a proxy takes it off; "" for none.
         origins: Origins, such as "https://shop.example.org", whose pages may ask (CORS); "*" for any.
         access_log: Form of the access log's lines; None for no log.
+        show_paths: Whether visitors are told paths, and given original files; None for those on this computer only.
     """
 
     prefix: str = ""
     origins: frozenset[str] = frozenset()
     access_log: LogFormat | None = None
+    show_paths: bool | None = False
 
 
 def create_app(
@@ -109,6 +122,7 @@ def create_app(
     )
     app.openapi = lambda: describe(app, deployed.prefix, ("/v1/", "/metrics"), token is not None)  # type: ignore[method-assign]
     app.state.token = token
+    app.state.show_paths = deployed.show_paths
     app.state.wrong_tokens = Rates(WRONG_TOKENS)
     app.state.serving = Serving(service, limits or UploadLimits(), load or Load(), runtime)
     app.state.files = PageFiles(deployed.prefix)
@@ -149,6 +163,12 @@ def _serving(request: Request) -> Serving:
     return serving
 
 
+def _shows_paths(request: Request) -> bool:
+    """Whether who asks is told paths, and given original files."""
+    shown: bool | None = request.app.state.show_paths
+    return is_on_this_computer(request) if shown is None else shown
+
+
 # Coroutines, as all that requests go through: FastAPI sends plain functions to a thread, which costs more than they do.
 async def _spend_query(request: Request) -> None:
     _serving(request).rates.spend(client_of(request))
@@ -160,6 +180,7 @@ async def _spend_picture(request: Request) -> None:
 
 ASKS = [Depends(_spend_query)]
 LOOKS = [Depends(_spend_picture)]
+SimilarWanted = Annotated[int, Query(ge=1, le=MAX_SIMILAR)]
 PageSize = Annotated[int, Query(ge=1, le=MAX_RESULTS)]
 Offset = Annotated[int, Query(ge=0, le=DEEPEST_OFFSET)]
 Where = Annotated[str | None, Query(max_length=LONGEST_FILTER, description="Condition on the metadata.")]
@@ -221,7 +242,7 @@ async def search(request: Request) -> Response:
     serving = _serving(request)
     with serving.admission.place() as place:
         fields, picture = await read_form(request, SearchFields, serving.limits, place)
-        answer = await unless_gone(request, serving.search(fields, picture))
+        answer = await unless_gone(request, serving.search(fields, picture, _shows_paths(request)))
     return Response(answer.model_dump_json(), media_type=JSON)  # checked when it was made; not once more
 
 
@@ -244,19 +265,38 @@ async def sentence(request: Request) -> SentenceAnswer:
 @routes.get("/gallery", dependencies=LOOKS)
 async def gallery(request: Request) -> About:
     """How many pictures there are, what is known of them, and what can be asked."""
-    return await _serving(request).about()
+    return await _serving(request).about(_shows_paths(request))
 
 
 @routes.get("/items", dependencies=LOOKS)
 async def items(request: Request, k: PageSize = 24, offset: Offset = 0, where: Where = None) -> Items:
     """A page of the gallery, in its own order."""
-    return await _serving(request).items(k, offset, where or None)
+    return await _serving(request).items(k, offset, where or None, _shows_paths(request))
 
 
 @routes.get("/items/{number}", dependencies=LOOKS)
 async def item(number: int, request: Request) -> Item:
-    """One picture's size, and what is known of it."""
-    return await _serving(request).item(number)
+    """One picture's file and size, and what is known of it."""
+    return await _serving(request).item(number, _shows_paths(request))
+
+
+@routes.get("/items/{number}/similar", dependencies=ASKS)
+async def similar(number: int, request: Request, k: SimilarWanted = 12) -> Similar:
+    """Pictures that are like one of the gallery, its near-duplicates first."""
+    return await _serving(request).similar(number, k, _shows_paths(request))
+
+
+@routes.get("/items/{number}/original", response_class=Response, responses=FILE, dependencies=LOOKS)
+async def original(number: int, request: Request) -> Response:
+    """One picture's file as it is, with all that cameras write into it; where the server's owner allows it."""
+    if not _shows_paths(request):
+        raise AnyHTTPException(403, "this server gives out no original files; its owner may: --show-paths")
+    name, content = await _serving(request).original(number)
+    kind = mimetypes.guess_type(name)[0] or ""
+    headers = {
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='', errors='replace')}"
+    }
+    return Response(content, media_type=kind if kind.startswith("image/") else BINARY, headers=headers)
 
 
 @routes.get("/items/{number}/thumbnail", response_class=Response, responses=JPEG, dependencies=LOOKS)
@@ -278,7 +318,7 @@ async def model_file(name: str, request: Request) -> Response:
     if serving.runtime is None:
         raise NotThere("this server does not hand out its model")
     content = await serving.pictures.run(serving.service.device_file, name)
-    kind = JSON if name.endswith(".json") else "application/octet-stream"
+    kind = JSON if name.endswith(".json") else BINARY
     return Response(content, media_type=kind, headers={"Cache-Control": "private, no-cache"})
 
 

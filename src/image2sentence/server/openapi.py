@@ -9,12 +9,13 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from image2sentence.server.forms import FORM, JSON, PICTURE
-from image2sentence.server.schemas import ReferenceFields
+from image2sentence.server.schemas import Problem, ReferenceFields
 
 TOKEN_SCHEME = "token"
-JPEG: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
-}
+BINARY = "application/octet-stream"
+_CONTENT = {"schema": {"type": "string", "format": "binary"}}
+JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": _CONTENT}}}
+FILE: dict[int | str, dict[str, Any]] = {200: {"content": {BINARY: _CONTENT}}, 403: {"model": Problem}}
 
 
 def operation_id(route: APIRoute) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from image2sentence.errors import QueryError
 from image2sentence.gallery.filters.language import Value
+from image2sentence.gallery.locations import place_name
 from image2sentence.gallery.records import Picture
 from image2sentence.query import Answer, Query, Reference
 from image2sentence.query import Result as Ranked
@@ -33,6 +36,8 @@ from image2sentence.server.schemas import (
     SearchAnswer,
     SearchFields,
     SentenceAnswer,
+    Similar,
+    SimilarItem,
 )
 from image2sentence.server.service import Asked, SearchService, vector_of
 from image2sentence.server.thread_pool import Workers
@@ -41,6 +46,8 @@ READERS = 2
 """Threads that read references. The image graph gains nothing from batches, so each picture is read by itself."""
 
 WAITING_FOR_PICTURES = 512
+NEAR_DUPLICATE = 0.98
+"""Dot product from which a picture is shown as a near-duplicate: another size or quality of the same one."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +110,10 @@ class Serving:
         self._readers.close()
         self.pictures.close()
 
-    async def search(self, fields: SearchFields, picture: bytes | None) -> SearchAnswer:
-        """Rank the gallery. Raises QueryError, ImageError, NotThere, Busy."""
+    async def search(
+        self, fields: SearchFields, picture: bytes | None, with_paths: bool = False
+    ) -> SearchAnswer:
+        """Rank the gallery; `with_paths` tells where the results lie. Raises QueryError, ImageError, NotThere, Busy."""
         start = time.perf_counter()
         asked = Asked(picture, fields.item, fields.sentence)
         read = None if asked == Asked() else await self._read(asked)
@@ -117,7 +126,7 @@ class Serving:
         answer = await self._queries.ask(query)
         spent = answer.milliseconds | {"read_ms": read_ms}
         self.metrics.query(spent)
-        return _answer(answer, read, spent)
+        return _answer(answer, read, spent, with_paths)
 
     async def sentence(self, fields: ReferenceFields, picture: bytes | None) -> SentenceAnswer:
         """Where each pseudo-word of a reference looks, and which words it is near. Raises as `search`."""
@@ -125,17 +134,35 @@ class Serving:
         words = await self._readers.run(self._pseudo_words, read)
         return SentenceAnswer(sentence=read.name, pseudo_words=words, region=read.region)
 
-    async def items(self, k: int, offset: int, where: str | None) -> Items:
+    async def items(self, k: int, offset: int, where: str | None, with_paths: bool = False) -> Items:
         """A page of the gallery, or of what meets a condition. Raises QueryError."""
-        return await self.pictures.run(self._items, k, offset, where)
+        return await self.pictures.run(self._items, k, offset, where, with_paths)
 
-    async def item(self, number: int) -> Item:
+    async def item(self, number: int, with_paths: bool = False) -> Item:
         """One picture. Raises NotThere."""
-        return await self.pictures.run(self._item, number)
+        return await self.pictures.run(self._item, number, with_paths)
 
-    async def about(self) -> About:
+    async def similar(self, number: int, k: int, with_paths: bool = False) -> Similar:
+        """Up to k pictures that are like one of the gallery, by their gallery vectors. Raises NotThere, Busy."""
+        vector = await self.pictures.run(self.service.vector, number)
+        answer = await self._queries.ask(Query(vector=vector, k=k + 1))
+        near: list[SimilarItem] = []
+        others: list[SimilarItem] = []
+        for found in answer.results:
+            if found.id != number:
+                item = SimilarItem(
+                    score=round(found.score, 5), **_described(found, found.metadata, with_paths)
+                )
+                (near if item.score >= NEAR_DUPLICATE else others).append(item)
+        return Similar(near_duplicates=near, similar=others[: k - len(near)])
+
+    async def original(self, number: int) -> tuple[str, bytes]:
+        """Name and content of a picture's file. Raises NotThere."""
+        return await self.pictures.run(self.service.original, number)
+
+    async def about(self, with_originals: bool = False) -> About:
         """The gallery, and what can be asked of it."""
-        return await self.pictures.run(self._about)
+        return await self.pictures.run(self._about, with_originals)
 
     async def jpeg(self, number: int, side: int) -> bytes:
         """A picture to look at. Raises NotThere."""
@@ -160,21 +187,24 @@ class Serving:
             for attention, gate, words in zip(read.attention, read.gates, near, strict=True)
         ]
 
-    def _items(self, k: int, offset: int, where: str | None) -> Items:
+    def _items(self, k: int, offset: int, where: str | None, with_paths: bool) -> Items:
         page, total = self.service.items(k, offset, where)
         metadata = self.service.metadata([picture.id for picture in page])
-        return Items(total=total, items=[_item(*pair) for pair in zip(page, metadata, strict=True)])
+        return Items(
+            total=total, items=[_item(*pair, with_paths) for pair in zip(page, metadata, strict=True)]
+        )
 
-    def _item(self, number: int) -> Item:
-        return _item(self.service.item(number), self.service.metadata([number])[0])
+    def _item(self, number: int, with_paths: bool) -> Item:
+        return _item(self.service.item(number), self.service.metadata([number])[0], with_paths)
 
-    def _about(self) -> About:
+    def _about(self, with_originals: bool) -> About:
         columns = [
             Column(name=name, type=one.type, least=one.least, greatest=one.greatest, values=list(one.values))
             for name, one in self.service.facets().items()
         ]
         on_device = self.runtime is not None and self.service.has_light_side
-        return About(pictures=len(self.service), columns=columns, device=on_device)
+        pictures = len(self.service)
+        return About(pictures=pictures, columns=columns, device=on_device, originals=with_originals)
 
 
 def _query(
@@ -210,31 +240,48 @@ def _vector(given: bytes | list[float] | None) -> np.ndarray[tuple[int], np.dtyp
         return vector_of(np.array(given, "<f4").tobytes())
 
 
-def _answer(answer: Answer, read: ReadPicture | None, milliseconds: dict[str, float]) -> SearchAnswer:
+def _answer(
+    answer: Answer, read: ReadPicture | None, milliseconds: dict[str, float], with_paths: bool
+) -> SearchAnswer:
     return SearchAnswer(
         sentence=None if read is None else read.name,
         total=answer.total,
         offset=answer.query.offset,
         more=answer.more,
         fits=answer.fits,
-        results=[_result(found) for found in answer.results],
+        results=[_result(found, with_paths) for found in answer.results],
         not_understood=[NotUnderstood(word=u.word, near=list(u.near)) for u in answer.not_understood],
         milliseconds={stage: round(spent, 1) for stage, spent in milliseconds.items()},
     )
 
 
-def _result(found: Ranked) -> Result:
+def _result(found: Ranked, with_paths: bool) -> Result:
     return Result(
-        id=found.id,
-        width=found.width,
-        height=found.height,
-        metadata=found.metadata,
         rank=found.rank,
         score=round(found.score, 5),
         fit=None if found.fit is None else round(found.fit, 3),
         alike=list(found.alike),
+        **_described(found, found.metadata, with_paths),
     )
 
 
-def _item(picture: Picture, metadata: dict[str, Value]) -> Item:
-    return Item(id=picture.id, width=picture.width, height=picture.height, metadata=metadata)
+def _item(picture: Picture, metadata: dict[str, Value], with_paths: bool) -> Item:
+    return Item(**_described(picture, metadata, with_paths))
+
+
+def _described(picture: Picture | Ranked, metadata: dict[str, Value], with_paths: bool) -> dict[str, Any]:
+    """The fields of an `Item`."""
+    return {
+        "id": picture.id,
+        "name": text_of(place_name(picture.path)),
+        "path": text_of(str(picture.path)) if with_paths else None,
+        "size": picture.size if picture.size >= 0 else None,
+        "width": picture.width,
+        "height": picture.height,
+        "metadata": metadata,
+    }
+
+
+def text_of(path: str) -> str:
+    """A path or file name as it is, but for bytes that are no UTF-8, which become escapes."""
+    return os.fsencode(path).decode("utf-8", errors="backslashreplace")

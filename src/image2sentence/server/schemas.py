@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from image2sentence.gallery.filters.language import LONGEST_FILTER, ColumnType, Value
 
 MAX_RESULTS = 100
+MAX_SIMILAR = 24
 DEEPEST_OFFSET = 10_000
 LONGEST_TEXT = 1_000
 MAX_NEGATIVES = 8
@@ -121,9 +122,16 @@ class Problem(BaseModel):
 
 
 class Item(BaseModel):
-    """A picture of the gallery: width and height in pixels, upright; the values that its columns have."""
+    """A picture of the gallery.
+
+    `name` is the file's; `path` its place, None where the server does not tell; `size` in bytes, None where it is not
+    known. Width and height in pixels are of the upright picture; `metadata` are the values that its columns have.
+    """
 
     id: int
+    name: str
+    path: str | None = None
+    size: int | None = None
     width: int | None
     height: int | None
     metadata: dict[str, Value] = {}
@@ -147,6 +155,19 @@ class Result(Item):
     score: float
     fit: float | None
     alike: list[int]
+
+
+class SimilarItem(Item):
+    """A picture beside another one: `score` is the dot product of their gallery vectors, -1 to 1."""
+
+    score: float
+
+
+class Similar(BaseModel):
+    """What a picture is like: near-duplicates of it (score 0.98 and more), and others; best first."""
+
+    near_duplicates: list[SimilarItem]
+    similar: list[SimilarItem]
 
 
 class NotUnderstood(BaseModel):
@@ -221,8 +242,13 @@ class Column(BaseModel):
 
 
 class About(BaseModel):
-    """The gallery and what the server can do: its columns, and whether a browser may encode queries itself."""
+    """The gallery and what the server can do.
+
+    `device` says whether a browser may encode queries itself, `originals` whether paths are told and original files
+    given out.
+    """
 
     pictures: int
     columns: list[Column]
     device: bool
+    originals: bool = False

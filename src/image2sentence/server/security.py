@@ -187,6 +187,19 @@ def host_name(header: str) -> str:
     return header.partition(":")[0].lower()
 
 
+_FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
+
+
+def is_on_this_computer(request: Request) -> bool:
+    """Whether a request comes from this computer itself, and not through a proxy on it, as far as that can be seen."""
+    client = request.client.host if request.client is not None else ""
+    called = host_name(request.headers.get("host", ""))
+    direct = (
+        not any(name in request.headers for name in _FORWARDED) and request.scope["http_version"] != "1.0"
+    )
+    return direct and client in LOOPBACK and called in LOOPBACK
+
+
 async def require_token(request: Request) -> None:
     """Raise HTTPException 401 unless the request brings the server's token, where it has one.
 

@@ -20,11 +20,11 @@ from image2sentence.encoders.config import ModelConfig, Preprocessing
 from image2sentence.encoders.model_folder import CONFIG, QUERY_IMAGE, QUERY_TEXT, TOKENIZER
 from image2sentence.encoders.onnx_encoder import Explanation
 from image2sentence.encoders.phrase_guide import PHRASES, VECTORS
-from image2sentence.encoders.protocols import Encoder
+from image2sentence.encoders.protocols import Encoder, Vectors
 from image2sentence.errors import GalleryError, Image2SentenceError, ImageError, QueryError
 from image2sentence.gallery.base import GalleryStore
 from image2sentence.gallery.filters.language import ColumnType, Value
-from image2sentence.gallery.locations import read_picture
+from image2sentence.gallery.locations import place_name, read_picture
 from image2sentence.gallery.opening import open_gallery
 from image2sentence.gallery.records import Picture
 from image2sentence.images import MIN_DECODE_SIDE, DecodeLimits, DecodersBusyError, own_pool, untrusted_pool
@@ -156,6 +156,20 @@ class SearchService:
     def columns(self) -> dict[str, ColumnType]:
         """The gallery's metadata columns and their types."""
         return self._session.gallery.columns()
+
+    def vector(self, number: int) -> Vectors:
+        """(d,) float32: a picture's vector in the gallery. Raises NotThere."""
+        session = self._session
+        _ready(session.gallery, number)
+        try:
+            return np.asarray(session.engine.searcher.vectors_of([number])[0], np.float32)
+        except QueryError as error:  # indexed or forgotten since the vectors were read
+            raise NotThere(f"the gallery has no picture {number}") from error
+
+    def original(self, number: int) -> tuple[str, bytes]:
+        """Name and content of a picture's file, as it is. Raises NotThere."""
+        gallery = self._session.gallery
+        return place_name(_ready(gallery, number).path), _content(gallery, number)
 
     def copies(self, sha256: str | None) -> list[int]:
         """Ids of the gallery's pictures with this content (hexadecimal); none for None."""
