@@ -86,7 +86,7 @@ def attributes(
     from image2sentence.evaluation.report import as_text, write_document
     from image2sentence.images import load_image
 
-    others = {row: load_encoder(folder) for row, folder in _other_models(also).items()}
+    others = {row: load_encoder(folder) for row, folder in other_models(also).items()}
     encoder = load_encoder(model)
     composers = default_composers(encoder) | others
     catalogue = load_catalogue(data)
@@ -115,7 +115,7 @@ def attributes(
         raise click.ClickException(f"cannot write {error.filename}: {error.strerror}") from error
 
 
-def _other_models(also: Sequence[str]) -> dict[str, Path]:
+def other_models(also: Sequence[str]) -> dict[str, Path]:
     """ "ROW=DIR" texts as row -> model folder."""
     from image2sentence.evaluation.evaluate import ROWS
 

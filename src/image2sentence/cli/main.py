@@ -14,7 +14,7 @@ from image2sentence import __version__
 from image2sentence.cli.bench import bench
 from image2sentence.cli.catalogue import catalogue
 from image2sentence.cli.data import data
-from image2sentence.cli.evaluate import evaluate
+from image2sentence.cli.evaluate_public import evaluate
 from image2sentence.cli.gallery import gallery
 from image2sentence.cli.guide import guide
 from image2sentence.cli.index import index

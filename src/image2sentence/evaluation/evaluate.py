@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
 
-import numpy as np
 from PIL import Image
 
 from image2sentence.encoders.protocols import Encoder, SupportsGuidance, Vectors
 from image2sentence.errors import ConfigError, DataError, ModelError
 from image2sentence.evaluation.datasets.attributes import reported_and_tuning
 from image2sentence.evaluation.datasets.labels import Catalogue
+from image2sentence.evaluation.features import Distortion, Features, Opener, unit
+from image2sentence.evaluation.kept_gallery import picture_files
 from image2sentence.evaluation.metrics import Difference, Scores, paired_difference
 from image2sentence.evaluation.protocol import Benchmark, named
 from image2sentence.evaluation.ranking import Rankings, rank, require_answers, score_vectors
@@ -31,13 +30,6 @@ BASELINES = (IMAGE_ONLY, TEXT_ONLY, SUM)
 ROWS = (*BASELINES, COMPOSED, FULL_TEXT)
 WEIGHTS = tuple(round(0.05 * step, 2) for step in range(21))
 TUNING_METRICS = ("mAP@10", "recall@10", "recall@1")
-BATCH = 32
-
-_Item = TypeVar("_Item")
-
-Opener = Callable[[str], Image.Image]
-"""Picture id -> RGB picture."""
-Distortion = Callable[[Image.Image], Image.Image]
 
 
 @dataclass(frozen=True)
@@ -62,6 +54,8 @@ class Evaluation:
     rows: tuple[Row, ...]
     weight: float | None = None
     tuned_on: str = ""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """Further facts to print with the figures."""
     searcher: Searcher | None = field(default=None, repr=False, compare=False)
 
     def row(self, name: str) -> Row:
@@ -86,19 +80,8 @@ class Evaluation:
 
 def folder_opener(benchmark: Benchmark, root: Path | str) -> Opener:
     """Opens the benchmark's pictures below `root`; missing ones are a DataError before anything runs."""
-    found = {image: locate_image(benchmark, image, Path(root)) for image in benchmark_images(benchmark)}
-    files = {image: file for image, file in found.items() if file is not None}
-    if missing := [image for image in found if image not in files]:
-        raise DataError(
-            f"{benchmark.name} {benchmark.split}: {len(missing)} pictures missing: {named(missing)}"
-        )
-    return lambda image: load_image(files[image])
-
-
-def locate_image(benchmark: Benchmark, image: str, root: Path) -> Path | None:
-    """The file of a picture, in whichever of the places that downloads use; None if it is in none."""
-    places = (root / place for place in benchmark.images.get(image, ()))
-    return next((path for path in places if path.is_file()), None)
+    files = picture_files(benchmark, Path(root))
+    return lambda image: files[image].open(Path(root))
 
 
 def evaluate(
@@ -133,11 +116,15 @@ def evaluate(
     require_answers(benchmark)
     chosen = _chosen_rows(benchmark, rows)
     composing = default_composers(encoder) if composers is None else composers
-    _require_one_space(encoder, composing)
-    features = _Features(benchmark, encoder, open_image, distort)
+    require_one_space(encoder, composing)
+    features = Features(benchmark, encoder, open_image, distort)
     weight, source = None, _tuning_source(benchmark, tuning)
     if clean is not None:
-        features.take_gallery(clean)
+        if clean.searcher is None or clean.fingerprint != encoder.fingerprint:
+            raise ModelError(
+                "the clean evaluation is of another vector space, or without vectors: run it again"
+            )
+        features.take_gallery(clean.searcher)
         weight, source = clean.weight, clean.tuned_on
     if SUM in chosen and weight is None:
         other = features if tuning is None else features.for_queries_of(tuning)
@@ -150,7 +137,7 @@ def evaluate(
         tuple(results),
         weight,
         source,
-        features.searcher,
+        searcher=features.searcher,
     )
 
 
@@ -182,112 +169,19 @@ def evaluate_attributes(
     )
 
 
-class _Features:
-    """Vectors of a benchmark's gallery and queries, each encoded once and only when a row asks for it."""
-
-    def __init__(
-        self, benchmark: Benchmark, encoder: Encoder, open_image: Opener, distort: Distortion | None
-    ) -> None:
-        self.benchmark = benchmark
-        self.gallery = benchmark.needed_ids()
-        self._encoder = encoder
-        self._open = open_image
-        self._distort = distort
-        names = dict.fromkeys(query.reference for query in benchmark.queries)
-        self._references = tuple(names)
-        at = {name: row for row, name in enumerate(names)}
-        self._reference_of = np.array([at[query.reference] for query in benchmark.queries])
-
-    def for_queries_of(self, benchmark: Benchmark) -> _Features:
-        """The same for other queries; a gallery of the same pictures is not encoded again."""
-        made = _Features(benchmark, self._encoder, self._open, self._distort)
-        if made.gallery == self.gallery:
-            made._gallery_vectors = self._gallery_vectors
-        return made
-
-    def take_gallery(self, other: Evaluation) -> None:
-        """Use the gallery of an evaluation in place of encoding it again."""
-        if other.searcher is None or other.fingerprint != self._encoder.fingerprint:
-            raise ModelError(
-                "the clean evaluation is of another vector space, or without vectors: run it again"
-            )
-        if set(other.searcher.ids) != set(self.gallery):
-            raise DataError(f"the clean evaluation of {other.benchmark.name} has another gallery")
-        self._gallery_vectors = other.searcher.vectors_of(self.gallery)
-
-    @cached_property
-    def searcher(self) -> Searcher:
-        return Searcher(self.gallery, self._gallery_vectors)
-
-    @cached_property
-    def _gallery_vectors(self) -> Vectors:
-        return _in_batches(
-            self.gallery, lambda ids: self._encoder.encode_images([self._open(i) for i in ids])
-        )
-
-    @cached_property
-    def images(self) -> Vectors:
-        """(q, d): the reference of every query."""
-        at = {name: row for row, name in enumerate(self.gallery)}
-        if self._distort is None and all(name in at for name in self._references):
-            vectors = self._gallery_vectors[[at[name] for name in self._references]]
-        else:
-            vectors = _in_batches(
-                self._references, lambda ids: self._encoder.encode_images(self._opened(ids))
-            )
-        return np.asarray(vectors[self._reference_of], dtype=np.float32)
-
-    @cached_property
-    def texts(self) -> Vectors:
-        """(q, d): the modifier of every query."""
-        return _mean_of_phrasings([self._encode_texts(texts) for texts in self._phrasings()])
-
-    @cached_property
-    def full_texts(self) -> Vectors:
-        """(q, d): the caption of every query."""
-        return self._encode_texts([query.caption for query in self.benchmark.queries])
-
-    def composed(self, encoder: Encoder) -> Vectors:
-        """(q, d): sentence of the reference + modifier, by `encoder`."""
-        sentences = _in_batches(
-            self._references, lambda ids: np.asarray(encoder.encode_sentences(self._opened(ids)))
-        )
-        return _mean_of_phrasings([self._compose(encoder, sentences, texts) for texts in self._phrasings()])
-
-    def _compose(self, encoder: Encoder, sentences: Vectors, texts: Sequence[str]) -> Vectors:
-        def encode(rows: Sequence[int]) -> Vectors:
-            return encoder.encode_queries(sentences[self._reference_of[rows]], [texts[row] for row in rows])
-
-        return _in_batches(range(len(texts)), encode)
-
-    def _encode_texts(self, texts: Sequence[str]) -> Vectors:
-        different = list(dict.fromkeys(texts))
-        vectors = _in_batches(different, lambda some: self._encoder.encode_queries(None, list(some)))
-        at = {text: row for row, text in enumerate(different)}
-        return np.asarray(vectors[[at[text] for text in texts]], dtype=np.float32)
-
-    def _phrasings(self) -> list[list[str]]:
-        """First, second ... phrasing of every query; one rule words all queries, so the counts agree."""
-        return [list(texts) for texts in zip(*(query.texts for query in self.benchmark.queries), strict=True)]
-
-    def _opened(self, ids: Sequence[str]) -> list[Image.Image]:
-        pictures = [self._open(image) for image in ids]
-        return pictures if self._distort is None else [self._distort(picture) for picture in pictures]
-
-
-def _best_weight(features: _Features) -> float:
+def _best_weight(features: Features) -> float:
     """The share of the text in the sum that scores best on these queries; the smallest of equals."""
     scored = {weight: _tuning_value(_score_sum(features, weight)) for weight in WEIGHTS}
     return max(scored, key=lambda weight: scored[weight])
 
 
-def _score_sum(features: _Features, weight: float) -> Scores:
+def _score_sum(features: Features, weight: float) -> Scores:
     return score_vectors(features.benchmark, features.searcher, _sum(features, weight))
 
 
-def _sum(features: _Features, weight: float) -> Vectors:
+def _sum(features: Features, weight: float) -> Vectors:
     """The normalised (1 - weight) * image + weight * text."""
-    return _unit((1 - weight) * features.images + weight * features.texts)
+    return unit((1 - weight) * features.images + weight * features.texts)
 
 
 def default_composers(encoder: Encoder) -> dict[str, Encoder]:
@@ -297,7 +191,7 @@ def default_composers(encoder: Encoder) -> dict[str, Encoder]:
     return {COMPOSED: encoder}
 
 
-def _run(name: str, features: _Features, weight: float | None, composers: Mapping[str, Encoder]) -> list[Row]:
+def _run(name: str, features: Features, weight: float | None, composers: Mapping[str, Encoder]) -> list[Row]:
     def row(label: str, vectors: Vectors, note: str = "") -> Row:
         return Row(label, score_vectors(features.benchmark, features.searcher, vectors), note, vectors)
 
@@ -323,7 +217,8 @@ def _chosen_rows(benchmark: Benchmark, rows: Sequence[str] | None) -> tuple[str,
     return tuple(dict.fromkeys(rows))
 
 
-def _require_one_space(encoder: Encoder, composers: Mapping[str, Encoder]) -> None:
+def require_one_space(encoder: Encoder, composers: Mapping[str, Encoder]) -> None:
+    """ModelError unless every composer searches the vector space of `encoder`."""
     for name, other in composers.items():
         if other.fingerprint != encoder.fingerprint:
             raise ModelError(
@@ -344,22 +239,3 @@ def _tuning_source(benchmark: Benchmark, tuning: Benchmark | None) -> str:
 def _tuning_value(scores: Scores) -> float:
     metric = next((name for name in TUNING_METRICS if name in scores.values), next(iter(scores.values)))
     return float(scores.values[metric].mean())
-
-
-def benchmark_images(benchmark: Benchmark) -> list[str]:
-    """Every picture that a run has to open, each once: the gallery, then references outside it."""
-    references = (query.reference for query in benchmark.queries)
-    return list(dict.fromkeys([*benchmark.needed_ids(), *references]))
-
-
-def _mean_of_phrasings(vectors: Sequence[Vectors]) -> Vectors:
-    return vectors[0] if len(vectors) == 1 else _unit(np.mean(vectors, axis=0))
-
-
-def _unit(rows: Vectors) -> Vectors:
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
-
-
-def _in_batches(items: Sequence[_Item], encode: Callable[[Sequence[_Item]], Vectors]) -> Vectors:
-    parts = [encode(items[start : start + BATCH]) for start in range(0, len(items), BATCH)]
-    return np.concatenate(parts)

@@ -14,7 +14,8 @@ from PIL import Image
 from image2sentence.encoders.onnx_encoder import Explanation
 from image2sentence.encoders.protocols import Encoder
 from image2sentence.errors import ConfigError, DataError
-from image2sentence.evaluation.evaluate import Evaluation, Opener
+from image2sentence.evaluation.evaluate import Evaluation
+from image2sentence.evaluation.features import Opener
 from image2sentence.evaluation.protocol import named, repeated
 from image2sentence.evaluation.ranking import rank
 from image2sentence.visualize.attention_maps import attention_sheet

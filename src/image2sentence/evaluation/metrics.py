@@ -128,6 +128,19 @@ def paired_difference(
     return Difference(float(delta.mean()), low, high, min(1.0, 2 * (tail + 1) / (samples + 1)))
 
 
+def mean_of_means(
+    parts: Sequence[ArrayLike], level: float = 0.95, samples: int = 2000, seed: int = 0
+) -> Interval:
+    """Plain mean of the parts' means with its bootstrap interval; the queries of each part are drawn on their own.
+
+    `parts` are (n,) values of the queries of each part.
+    """
+    data = [_finite(part) for part in parts]
+    drawn = [_resampled_means(part, samples, seed + number) for number, part in enumerate(data)]
+    low, high = _percentiles(np.asarray(np.mean(drawn, axis=0), np.float64), level)
+    return Interval(float(np.mean([part.mean() for part in data])), low, high)
+
+
 @dataclass(frozen=True)
 class Scores:
     """Per-query values of every metric of one run, in [0, 1], in the order of the benchmark's queries.

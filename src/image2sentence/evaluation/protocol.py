@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,8 @@ import numpy as np
 from image2sentence.errors import DataError
 
 ReferenceRule = Literal["removed", "kept", "outside"]
+Box = tuple[float, float, float, float]
+"""Left, top, width and height in pixels."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ class Benchmark:
     """Named choices that peers make differently; printed with every result."""
     numeric_ids: bool = False
     """Pictures are COCO numbers: 42, "42" and "000000000042" name the same one."""
+    crops: Mapping[str, Box] = field(default_factory=dict)
+    """Pictures of which only a part counts, as the dataset cuts it out."""
 
     @property
     def hidden(self) -> bool:
@@ -95,6 +100,18 @@ class Benchmark:
     def image_id(self, value: object) -> str:
         """The canonical form of a picture id given by a caller or an annotation file."""
         return picture_number(value) if self.numeric_ids else plain_id(value)
+
+
+def needed_images(benchmark: Benchmark) -> list[str]:
+    """Every picture that a run has to open, each once: the gallery, then references outside it."""
+    references = (query.reference for query in benchmark.queries)
+    return list(dict.fromkeys([*benchmark.needed_ids(), *references]))
+
+
+def locate_image(benchmark: Benchmark, image: str, root: Path) -> Path | None:
+    """The file of a picture, in whichever of the places that downloads use; None if it is in none."""
+    places = (root / place for place in benchmark.images.get(image, ()))
+    return next((path for path in places if path.is_file()), None)
 
 
 def plain_id(value: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,8 @@ from image2sentence.evaluation.protocol import Benchmark, Query, named, plain_id
 from image2sentence.gallery.search.searcher import Searcher
 
 Rankings = list[list[str]]
+SCORE_BLOCK = 64
+"""Queries scored at once where scores are no dot products."""
 
 
 def open_gallery(benchmark: Benchmark, gallery_ids: Sequence[object], gallery: ArrayLike) -> Searcher:
@@ -71,6 +73,51 @@ def rank_subsets(searcher: Searcher, benchmark: Benchmark, vectors: Vectors) -> 
     """Every query's subset without its reference, best first (CIRR's subset protocol)."""
     among = [_without_reference(query) for query in benchmark.queries]
     return _search(searcher, vectors, max(len(ids) for ids in among), None, among)
+
+
+def rank_scores(
+    searcher: Searcher,
+    benchmark: Benchmark,
+    scores: Callable[[slice], Vectors],
+    depth: int,
+    subset: bool = False,
+) -> Rankings:
+    """As `rank` (or, with `subset`, as `rank_subsets`), by scores that are no dot products.
+
+    `scores` gives for some queries their (b, n) scores of the gallery, in the searcher's order.
+    """
+    at = {str(name): row for row, name in enumerate(searcher.ids)}
+    rankings: Rankings = []
+    for start in range(0, len(benchmark.queries), SCORE_BLOCK):
+        block = slice(start, start + SCORE_BLOCK)
+        for query, own in zip(benchmark.queries[block], scores(block), strict=True):
+            allowed = _allowed(query, benchmark, at, subset)
+            rankings.append([str(searcher.ids[row]) for row in _first_places(own, allowed, depth)])
+    return rankings
+
+
+def _allowed(
+    query: Query, benchmark: Benchmark, at: Mapping[str, int], subset: bool
+) -> NDArray[np.int64] | None:
+    """Gallery rows that a query ranks, ascending; None: all."""
+    if subset:
+        return np.sort([at[name] for name in _without_reference(query)])
+    if query.gallery:
+        return np.sort([at[name] for name in query.gallery])
+    if benchmark.protocol.reference == "removed":
+        return np.delete(np.arange(len(at)), at[query.reference])
+    return None
+
+
+def _first_places(scores: Vectors, allowed: NDArray[np.int64] | None, depth: int) -> NDArray[np.int64]:
+    """Gallery rows of the `depth` largest scores, best first, equal ones in gallery order."""
+    rows = np.arange(len(scores)) if allowed is None else allowed
+    own = scores[rows]
+    if depth < len(own):
+        least = np.partition(own, -depth)[-depth]
+        rows = rows[own >= least]
+        own = scores[rows]
+    return np.asarray(rows[np.argsort(-own, kind="stable")][:depth], np.int64)
 
 
 def relevance(rankings: Rankings, right: Sequence[Collection[str]], places: int) -> NDArray[np.bool_]:
@@ -172,11 +219,17 @@ def score_features(
 def score_vectors(benchmark: Benchmark, searcher: Searcher, vectors: Vectors) -> Scores:
     """Scores of unit query rows (q, d) that stand in the benchmark's query order."""
     require_answers(benchmark)
-    depth = benchmark.protocol.depth
-    rankings = rank(searcher, benchmark, vectors, depth)
-    values = _ranking_values(benchmark, rankings, depth)
-    if benchmark.protocol.subset_recall_at:
-        values |= _subset_values(benchmark, rank_subsets(searcher, benchmark, vectors))
+    rankings = rank(searcher, benchmark, vectors, benchmark.protocol.depth)
+    subsets = rank_subsets(searcher, benchmark, vectors) if benchmark.protocol.subset_recall_at else None
+    return score_rankings(benchmark, rankings, subsets)
+
+
+def score_rankings(benchmark: Benchmark, rankings: Rankings, subsets: Rankings | None = None) -> Scores:
+    """Scores of ranked lists of the protocol's depth, in query order; `subsets` where the protocol ranks them."""
+    require_answers(benchmark)
+    values = _ranking_values(benchmark, rankings, benchmark.protocol.depth)
+    if subsets is not None:
+        values |= _subset_values(benchmark, subsets)
     for first, second in benchmark.protocol.averages:
         values[f"mean({first},{second})"] = (values[first] + values[second]) / 2
     return Scores(values | _aspect_values(benchmark, values))

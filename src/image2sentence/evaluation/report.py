@@ -61,7 +61,7 @@ def facts(evaluation: Evaluation, model: ModelDescription) -> dict[str, str]:
     missing = [name for name in BASELINES if name not in {row.name for row in evaluation.rows}]
     if missing:
         stated["baselines not run"] = ", ".join(missing)
-    return {**stated, **benchmark.options}
+    return {**stated, **evaluation.notes, **benchmark.options}
 
 
 def as_text(evaluation: Evaluation, model: ModelDescription, metrics: Sequence[str] | None = None) -> str:
@@ -72,9 +72,7 @@ def as_text(evaluation: Evaluation, model: ModelDescription, metrics: Sequence[s
     columns = list(metrics) if metrics is not None else _main_metrics(evaluation)
     head = [f"{name}: {value}" for name, value in facts(evaluation, model).items()]
     cells = [["", *columns, ""], *(_cells(row, columns) for row in evaluation.rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(columns) + 2)]
-    lines = [_aligned(line, widths) for line in cells]
-    return "\n".join([*head, "", *lines])
+    return "\n".join([*head, "", _table(cells)])
 
 
 def as_document(evaluation: Evaluation, model: ModelDescription) -> dict[str, object]:
@@ -89,7 +87,46 @@ def as_document(evaluation: Evaluation, model: ModelDescription) -> dict[str, ob
 
 def write_document(path: Path | str, evaluation: Evaluation, model: ModelDescription) -> None:
     """Writes `as_document` as JSON."""
-    Path(path).write_text(json.dumps(as_document(evaluation, model), indent=1) + "\n", encoding="utf-8")
+    write_json(Path(path), as_document(evaluation, model))
+
+
+def write_json(path: Path, document: Mapping[str, object]) -> list[Path]:
+    """Writes a report to `path`; of one with several parts, each part also to a file of its own beside it.
+
+    `evaluate compare` reads reports of one part.
+    """
+    parts = document.get("parts")
+    files = {path: document}
+    for part in parts if isinstance(parts, list) else []:
+        name = str(part["facts"]["dataset"]).rpartition("/")[2]
+        files[path.with_name(f"{path.stem}-{name}{path.suffix}")] = part
+    for file, value in files.items():
+        file.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    return list(files)
+
+
+def aspects_as_text(evaluation: Evaluation) -> str:
+    """Figures by aspect: one row per metric and aspect, one column per way to answer; empty without aspects."""
+    names = [name for name in evaluation.rows[0].scores.values if "/" in name]
+    if not names:
+        return ""
+    intervals = [row.scores.intervals() for row in evaluation.rows]
+    counts = evaluation.rows[0].scores.values
+    head = ["", "queries", *(row.name for row in evaluation.rows)]
+    lines = [[name, str(len(counts[name])), *(_shown(own[name]) for own in intervals)] for name in names]
+    return _table([head, *lines])
+
+
+def means_as_text(means: Mapping[str, Mapping[str, Interval]]) -> str:
+    """Row -> metric -> mean over several benchmarks, as a table."""
+    columns = list(next(iter(means.values())))
+    lines = [[row, *(_shown(own[metric]) for metric in columns)] for row, own in means.items()]
+    return _table([["", *columns], *lines])
+
+
+def means_as_document(means: Mapping[str, Mapping[str, Interval]]) -> dict[str, object]:
+    """The same as a JSON value."""
+    return {row: {metric: vars(value) for metric, value in own.items()} for row, own in means.items()}
 
 
 @dataclass(frozen=True)
@@ -193,6 +230,11 @@ def _cells(row: Row, columns: Sequence[str]) -> list[str]:
 
 def _shown(interval: Interval) -> str:
     return f"{interval.mean:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
+
+
+def _table(cells: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    return "\n".join(_aligned(line, widths) for line in cells)
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,14 @@ class Record:
         if twice := repeated(ids):
             raise self.problem(f"{key!r} names {named(twice)} twice")
         return ids
+
+    def numbers(self, key: str, count: int) -> tuple[float, ...]:
+        """A list of exactly `count` finite numbers."""
+        values = self._list(key)
+        numeric = [float(v) for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
+        if len(values) != count or len(numeric) != count or not all(map(math.isfinite, numeric)):
+            raise self.problem(f"{key!r} should be {count} numbers, got {values!r}")
+        return tuple(numeric)
 
     def part(self, key: str) -> Record:
         return self._record(key, self.get(key))

@@ -8,8 +8,7 @@ from pathlib import Path
 from image2sentence.errors import ConfigError, DataError, ImageError
 from image2sentence.evaluation.datasets import circo
 from image2sentence.evaluation.datasets.registry import DATASETS, dataset, load
-from image2sentence.evaluation.evaluate import benchmark_images, locate_image
-from image2sentence.evaluation.protocol import Benchmark, named
+from image2sentence.evaluation.protocol import Benchmark, locate_image, named, needed_images
 from image2sentence.images import load_image
 
 
@@ -86,7 +85,7 @@ def _diagnose_split(name: str, split: str, root: Path, decode: bool) -> SplitDia
         benchmark = load(name, root, split)
     except DataError as error:
         return SplitDiagnosis(name, split, 0, 0, (Finding("annotation problem", (str(error),)),))
-    images = benchmark_images(benchmark)
+    images = needed_images(benchmark)
     findings = [*_annotation_findings(benchmark, root), *_image_findings(benchmark, images, root, decode)]
     return SplitDiagnosis(name, split, len(benchmark.queries), len(images), tuple(findings))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from image2sentence.errors import ConfigError, DataError
@@ -45,6 +46,26 @@ def load(root: Path | str, split: str = "val", caption_rule: str = "relative cap
     benchmark = Benchmark("circo", split, queries, PROTOCOL, gallery, options=options, numeric_ids=True)
     images = {image: _places(image) for image in benchmark.needed_ids()}
     return Benchmark("circo", split, queries, PROTOCOL, gallery, images, options, numeric_ids=True)
+
+
+def with_pictures_of(benchmark: Benchmark, root: Path | str) -> Benchmark:
+    """The benchmark as it is where the gallery is listed, else with every COCO picture that lies in `root`.
+
+    The options say which gallery that is: only the whole of COCO 2017 unlabeled is comparable with published figures.
+    """
+    if benchmark.gallery_ids is not None:
+        return benchmark
+    folders = {(Path(root) / place).parent for place in _places("0")}
+    files = (file for folder in sorted(folders) if folder.is_dir() for file in folder.glob("*.jpg"))
+    there = {str(int(file.stem)) for file in files if file.stem.isascii() and file.stem.isdigit()}
+    ids = tuple(sorted(there | set(benchmark.needed_ids()), key=int))
+    note = f"{len(ids)} pictures found, without {GALLERY_LIST}: not comparable with published figures"
+    return replace(
+        benchmark,
+        gallery_ids=ids,
+        images={image: _places(image) for image in ids},
+        options={**benchmark.options, "gallery": note},
+    )
 
 
 def gallery_list_places() -> list[str]:

@@ -1,0 +1,146 @@
+"""Vectors of a benchmark's gallery and queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+
+from image2sentence.encoders.composition import TrainingFreeEncoder
+from image2sentence.encoders.protocols import Encoder, Vectors
+from image2sentence.errors import DataError
+from image2sentence.evaluation.protocol import Benchmark
+from image2sentence.gallery.search.searcher import Searcher
+
+BATCH = 32
+
+_Item = TypeVar("_Item")
+
+Opener = Callable[[str], Image.Image]
+"""Picture id -> RGB picture."""
+Distortion = Callable[[Image.Image], Image.Image]
+
+
+class Features:
+    """Vectors of a benchmark's gallery and queries, each encoded once and only when a row asks for it.
+
+    Args:
+        benchmark: Its gallery and queries.
+        encoder: Gives the vectors.
+        open_image: Opens a picture by its id.
+        distort: Changes every reference; the gallery stays as it is.
+        kept: Gallery-side vectors (d,) by picture id, of the gallery and of references outside it; these pictures
+            are not encoded again.
+    """
+
+    def __init__(
+        self,
+        benchmark: Benchmark,
+        encoder: Encoder,
+        open_image: Opener,
+        distort: Distortion | None = None,
+        kept: Mapping[str, Vectors] | None = None,
+    ) -> None:
+        self.benchmark = benchmark
+        self.gallery = benchmark.needed_ids()
+        self._kept = kept
+        self._encoder = encoder
+        self._open = open_image
+        self._distort = distort
+        names = dict.fromkeys(query.reference for query in benchmark.queries)
+        self._references = tuple(names)
+        at = {name: row for row, name in enumerate(names)}
+        self._reference_of = np.array([at[query.reference] for query in benchmark.queries])
+
+    def for_queries_of(self, benchmark: Benchmark) -> Features:
+        """The same for other queries; a gallery of the same pictures is not encoded again."""
+        made = Features(benchmark, self._encoder, self._open, self._distort, self._kept)
+        if made.gallery == self.gallery:
+            made._gallery_vectors = self._gallery_vectors
+        return made
+
+    def take_gallery(self, searcher: Searcher) -> None:
+        """Use the vectors of this searcher in place of encoding the gallery again."""
+        if set(searcher.ids) != set(self.gallery):
+            raise DataError(f"the clean evaluation of {self.benchmark.name} has another gallery")
+        self._gallery_vectors = searcher.vectors_of(self.gallery)
+
+    @cached_property
+    def searcher(self) -> Searcher:
+        return Searcher(self.gallery, self._gallery_vectors)
+
+    @cached_property
+    def _gallery_vectors(self) -> Vectors:
+        if self._kept is not None:
+            return np.stack([self._kept[image] for image in self.gallery])
+        return in_batches(self.gallery, lambda ids: self._encoder.encode_images([self._open(i) for i in ids]))
+
+    @cached_property
+    def images(self) -> Vectors:
+        """(q, d): the reference of every query."""
+        return np.asarray(self._reference_vectors[self._reference_of], dtype=np.float32)
+
+    @cached_property
+    def _reference_vectors(self) -> Vectors:
+        if self._kept is not None and self._distort is None:
+            return np.stack([self._kept[name] for name in self._references])
+        at = {name: row for row, name in enumerate(self.gallery)}
+        if self._distort is None and all(name in at for name in self._references):
+            return self._gallery_vectors[[at[name] for name in self._references]]
+        return in_batches(self._references, lambda ids: self._encoder.encode_images(self._opened(ids)))
+
+    @cached_property
+    def texts(self) -> Vectors:
+        """(q, d): the modifier of every query."""
+        return mean_of_phrasings([self._encode_texts(texts) for texts in self._phrasings()])
+
+    @cached_property
+    def full_texts(self) -> Vectors:
+        """(q, d): the caption of every query."""
+        return self._encode_texts([query.caption for query in self.benchmark.queries])
+
+    def composed(self, encoder: Encoder) -> Vectors:
+        """(q, d): sentence of the reference + modifier, by `encoder`."""
+        if isinstance(encoder, TrainingFreeEncoder):  # there, a sentence is the picture's own vector
+            sentences = self._reference_vectors[:, None, :]
+        else:
+            sentences = in_batches(
+                self._references, lambda ids: np.asarray(encoder.encode_sentences(self._opened(ids)))
+            )
+        return mean_of_phrasings([self._compose(encoder, sentences, texts) for texts in self._phrasings()])
+
+    def _compose(self, encoder: Encoder, sentences: Vectors, texts: Sequence[str]) -> Vectors:
+        def encode(rows: Sequence[int]) -> Vectors:
+            return encoder.encode_queries(sentences[self._reference_of[rows]], [texts[row] for row in rows])
+
+        return in_batches(range(len(texts)), encode)
+
+    def _encode_texts(self, texts: Sequence[str]) -> Vectors:
+        different = list(dict.fromkeys(texts))
+        vectors = in_batches(different, lambda some: self._encoder.encode_queries(None, list(some)))
+        at = {text: row for row, text in enumerate(different)}
+        return np.asarray(vectors[[at[text] for text in texts]], dtype=np.float32)
+
+    def _phrasings(self) -> list[list[str]]:
+        """First, second ... phrasing of every query; one rule words all queries, so the counts agree."""
+        return [list(texts) for texts in zip(*(query.texts for query in self.benchmark.queries), strict=True)]
+
+    def _opened(self, ids: Sequence[str]) -> list[Image.Image]:
+        pictures = [self._open(image) for image in ids]
+        return pictures if self._distort is None else [self._distort(picture) for picture in pictures]
+
+
+def mean_of_phrasings(vectors: Sequence[Vectors]) -> Vectors:
+    return vectors[0] if len(vectors) == 1 else unit(np.mean(vectors, axis=0))
+
+
+def unit(rows: Vectors) -> Vectors:
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
+
+
+def in_batches(items: Sequence[_Item], encode: Callable[[Sequence[_Item]], Vectors]) -> Vectors:
+    parts = [encode(items[start : start + BATCH]) for start in range(0, len(items), BATCH)]
+    return np.concatenate(parts)
