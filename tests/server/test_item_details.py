@@ -148,3 +148,13 @@ def free_port() -> int:
 
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
+
+
+def test_an_item_whose_file_is_gone_says_so(shop: Shop) -> None:
+    (shop.pictures / "green.png").unlink()
+    with client_of(shop, show_paths=False) as client:
+        items = client.get("/v1/items").json()["items"]
+        one = client.get(f"/v1/items/{shop.ids['green']}").json()
+    assert {item["name"]: item["missing"] for item in items}["green.png"] is True
+    assert sum(item["missing"] for item in items) == 1
+    assert one["missing"] is True

@@ -440,6 +440,7 @@ def test_items_are_listed_and_described(client: TestClient, shop: Shop) -> None:
         "width": 60,
         "height": 40,
         "metadata": {"hue": 120, "name": "green"},
+        "missing": False,
     }
 
 

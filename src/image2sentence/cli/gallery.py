@@ -48,19 +48,22 @@ def verify(gallery: Path | str | None, as_json: bool) -> None:
     """Check that nothing in the gallery is damaged or missing.
 
     Reads every byte: checksums of all rows, the database's own structures, commits that a damaged log lost,
-    and the index file of large galleries. Changes nothing. Ends with exit code 1 at the first damage, saying
-    what it is and what to do.
+    and the index file of large galleries. Counts the pictures whose files are not there. Changes nothing. Ends
+    with exit code 1 at the first damage, saying what it is and what to do.
     """
+    from image2sentence.gallery.locations import file_may_exist
     from image2sentence.gallery.opening import open_gallery
 
     start = time.perf_counter()
     with open_gallery(require_gallery(gallery)) as opened:
         opened.verify()
         index = opened.index_state(thorough=True)
+        missing = sum(not file_may_exist(picture.path) for picture in opened.pictures("ready"))
         about = {
             "gallery": opened.name,
             "pictures": len(opened),
             "failed": len(opened.pictures("failed")),
+            "missing": missing,
             "index": "none" if index is None else index.state,
             "seconds": round(time.perf_counter() - start, 1),
         }
@@ -69,7 +72,13 @@ def verify(gallery: Path | str | None, as_json: bool) -> None:
             f"the gallery {about['gallery']} is whole, but its index file cannot be used ({index.detail}): search is "
             "exact and slower; `image2sentence gallery index` makes the file again"
         )
-    _show(about, as_json, "nothing is damaged or missing")
+    last = "nothing is damaged or missing"
+    if missing:
+        last = (
+            f"nothing is damaged; the files of {missing:,} pictures are not there: `image2sentence gallery roots` "
+            "shows which folders are away"
+        )
+    _show(about, as_json, last)
 
 
 @gallery.command()

@@ -110,7 +110,10 @@ def as_document(
         "more": answer.more,
         "fits": answer.fits,
         "best_fit": answer.best_fit,
-        "results": [result._asdict() | {"path": display_path(result.path)} for result in answer.results],
+        "results": [
+            result._asdict() | {"path": display_path(result.path), "missing": result.missing}
+            for result in answer.results
+        ],
         "not_understood": [unknown._asdict() for unknown in answer.not_understood],
         "timing": {stage: round(spent, 1) for stage, spent in milliseconds.items()},
     }
@@ -125,14 +128,24 @@ def _print_answer(answer: Answer) -> None:
         path = seen_from(here, result.path)
         notes = [f"match {result.match:.2f}"] if result.match is not None else []
         notes += [f"{len(result.alike)} alike hidden"] if result.alike else []
+        notes += ["not there now"] if result.missing else []
         noted = f"  ({', '.join(notes)})" if notes else ""
         click.echo(f"{result.rank:3d}  {result.score:.3f}  {display_path(path)}{noted}")
+
+
+_WHAT_TO_DO = (
+    "Some files are not there. If their disk is away, connect it; if the folder was moved, "
+    "`image2sentence gallery move-root OLD NEW`; if they are gone, index again, or "
+    "`image2sentence gallery forget FOLDER`"
+)
 
 
 def _print_notes(answer: Answer, size: int, milliseconds: dict[str, float]) -> None:
     for unknown in answer.not_understood:
         hint = f" (near: {', '.join(unknown.near)})" if unknown.near else ""
         click.echo(f"not understood: {unknown.word!r}{hint}", err=True)
+    if any(result.missing for result in answer.results):
+        click.echo(_WHAT_TO_DO, err=True)
     if not answer.results:
         click.echo(f"no results: {_why_nothing(answer, size)}", err=True)
     if milliseconds:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from image2sentence.errors import ImageError
 from image2sentence.gallery.filters.language import Value
-from image2sentence.gallery.locations import Place, place_name, read_picture
+from image2sentence.gallery.locations import Place, file_may_exist, place_name, read_picture
 from image2sentence.images import MIN_DECODE_SIDE, DecodeLimits, decode_image, display_path
 from image2sentence.query.query import Query
 from image2sentence.query.unknown_words import UnknownWord
@@ -50,6 +50,11 @@ class Result(NamedTuple):
     match: float | None = None
     size: int = -1
     offset: int | None = None
+
+    @property
+    def missing(self) -> bool:
+        """Whether its file is not there now; looked up at each call, and False for what is behind a URL."""
+        return not file_may_exist(self.path)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ import numpy as np
 
 from image2sentence.errors import QueryError
 from image2sentence.gallery.filters.language import Value
-from image2sentence.gallery.locations import place_name
+from image2sentence.gallery.locations import file_may_exist, place_name
 from image2sentence.gallery.records import Picture
 from image2sentence.query import Answer, Query, Reference
 from image2sentence.query import Result as Ranked
@@ -266,7 +266,7 @@ def _result(found: Ranked, with_paths: bool) -> Result:
 
 
 def _item(picture: Picture, metadata: dict[str, Value], with_paths: bool) -> Item:
-    return Item(**_described(picture, metadata, with_paths))
+    return Item(**_described(picture, metadata, with_paths), missing=not file_may_exist(picture.path))
 
 
 def _described(picture: Picture | Ranked, metadata: dict[str, Value], with_paths: bool) -> dict[str, Any]:

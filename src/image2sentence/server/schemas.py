@@ -126,6 +126,7 @@ class Item(BaseModel):
 
     `name` is the file's; `path` its place, None where the server does not tell; `size` in bytes, None where it is not
     known. Width and height in pixels are of the upright picture; `metadata` are the values that its columns have.
+    `missing` says whether the file is not there now; None in results of a search, which do not look.
     """
 
     id: int
@@ -135,6 +136,7 @@ class Item(BaseModel):
     width: int | None
     height: int | None
     metadata: dict[str, Value] = {}
+    missing: bool | None = None
 
 
 class Items(BaseModel):
