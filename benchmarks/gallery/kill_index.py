@@ -182,7 +182,10 @@ def kill_when(gallery: Path, work: str, file: Path, least: int) -> int:
 
 def unused_pages(gallery: Path) -> int:
     """Pages of the file that a compaction would free."""
-    with Gallery.open(gallery) as opened, closing(opened._connection.execute("PRAGMA freelist_count")) as row:
+    with (
+        Gallery.open(gallery) as opened,
+        closing(opened._database.connection.execute("PRAGMA freelist_count")) as row,
+    ):
         return int(row.fetchone()[0])
 
 
