@@ -14,6 +14,7 @@ from image2sentence.cli.options import (
     PlaceType,
     find_gallery,
     gallery_option,
+    gallery_place,
     json_option,
     model_option,
     print_json,
@@ -59,8 +60,9 @@ def verify(gallery: Path | str | None, as_json: bool) -> None:
         opened.verify()
         index = opened.index_state(thorough=True)
         missing = sum(not file_may_exist(picture.path) for picture in opened.pictures("ready"))
+        name = opened.name
         about = {
-            "gallery": opened.name,
+            "gallery": gallery_place(opened),
             "pictures": len(opened),
             "failed": len(opened.pictures("failed")),
             "missing": missing,
@@ -69,7 +71,7 @@ def verify(gallery: Path | str | None, as_json: bool) -> None:
         }
     if index is not None and index.state == "unusable":
         raise GalleryError(
-            f"the gallery {about['gallery']} is whole, but its index file cannot be used ({index.detail}): search is "
+            f"the gallery {name} is whole, but its index file cannot be used ({index.detail}): search is "
             "exact and slower; `image2sentence gallery index` makes the file again"
         )
     last = "nothing is damaged or missing"
@@ -96,7 +98,7 @@ def compact(gallery: Path | str | None, as_json: bool) -> None:
         opened.refresh_index()
         after = _bytes(opened)
     about = {
-        "gallery": opened.name,
+        "gallery": gallery_place(opened),
         "megabytes_before": round(before / 1e6, 1),
         "megabytes_after": round(after / 1e6, 1),
     }
@@ -144,7 +146,7 @@ def index(gallery: Path | str | None, as_json: bool, **given: Any) -> None:
         settings = replace(settings_of(opened), **chosen)
         made = make_index(opened, settings)
         size = len(opened)
-    about = {"gallery": opened.name, "pictures": size, **_described(made)}
+    about = {"gallery": gallery_place(opened), "pictures": size, **_described(made)}
     about["seconds"] = round(time.perf_counter() - start, 1)
     last = f"{size:,} pictures are compared one by one; an index is made from {settings.exact_below:,} on"
     _show(about, as_json, last if made is None else "the index file is up to date")
@@ -190,12 +192,11 @@ def export(out: Path, gallery: Path | str | None, as_json: bool) -> None:
     other name becomes a folder with vectors.npy (NumPy) and pictures.jsonl, a line for each vector.
     """
     from image2sentence.gallery.opening import open_gallery
-    from image2sentence.images import display_path
     from image2sentence.indexing.import_export import export_vectors
 
     with open_gallery(require_gallery(gallery)) as opened:
         count = export_vectors(opened, out)
-        about = {"gallery": opened.name, "out": display_path(out), "pictures": count, "width": opened.width}
+        about = {"gallery": gallery_place(opened), "out": out, "pictures": count, "width": opened.width}
     _show(about, as_json, f"{count:,} pictures written")
 
 
@@ -239,9 +240,9 @@ def import_(
     with open_or_create_gallery(name, encoder.fingerprint, encoder.width) as opened:
         with progress_bar("importing") as progress:
             report = import_vectors(opened, file, encoder, pictures, check=check, progress=progress)
-        size, shown = len(opened), opened.name
+        size, shown, place = len(opened), opened.name, gallery_place(opened)
     if as_json:
-        print_json({"gallery": shown, "pictures": size, **vars(report)})
+        print_json({"gallery": place, "pictures": size, **vars(report)})
         return
     counts = {
         name: value if isinstance(value, int) else len(value) for name, value in _counts(report).items()
@@ -267,7 +268,7 @@ def roots(gallery: Path | str | None, as_json: bool) -> None:
     with open_gallery(require_gallery(gallery)) as opened:
         found = list_roots(opened)
     if as_json:
-        print_json([{**vars(root), "place": display_path(root.place)} for root in found])
+        print_json([vars(root) for root in found])
         return
     for root in found:
         notes = [f"{root.failed:,} could not be read"] if root.failed else []
@@ -301,7 +302,7 @@ def forget(folder: Path | str, gallery: Path | str | None, yes: bool, as_json: b
             click.confirm(question, abort=True, err=True)
         forget_below(opened, below)
         opened.refresh_index()
-        about = {"gallery": opened.name, "forgotten": len(below.pictures), "pictures": len(opened)}
+        about = {"gallery": gallery_place(opened), "forgotten": len(below.pictures), "pictures": len(opened)}
     _show(about, as_json, f"{len(below.pictures):,} pictures forgotten")
 
 
@@ -322,7 +323,11 @@ def move_root(old: Path | str, new: Path | str, gallery: Path | str | None, as_j
 
     with open_gallery(require_gallery(gallery), readonly=False) as opened:
         count = move(opened, old, new)
-        about = {"gallery": opened.name, "moved": count, "root": display_path(new)}
+        about = {
+            "gallery": gallery_place(opened),
+            "moved": count,
+            "root": new if isinstance(new, str) else new.absolute(),
+        }
     _show(about, as_json, f"{count:,} pictures are in {display_path(new)} now")
 
 
@@ -342,9 +347,7 @@ def _list(title: str, names: list[str]) -> None:
 
 
 def _group(group: list[Picture]) -> dict[str, Any]:
-    from image2sentence.images import display_path
-
-    pictures = [{"id": picture.id, "path": display_path(picture.path)} for picture in group]
+    pictures = [{"id": picture.id, "path": picture.path} for picture in group]
     return {"bytes": group[0].size, "pictures": pictures}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
@@ -17,6 +16,7 @@ from image2sentence.cli.options import (
     PlaceType,
     find_gallery,
     gallery_option,
+    gallery_place,
     json_option,
     model_option,
     optional_extra,
@@ -98,6 +98,7 @@ def index(
     from image2sentence.encoders import load_encoder
     from image2sentence.gallery.files.metadata import MetadataFile, apply_metadata
     from image2sentence.gallery.opening import open_or_create_gallery
+    from image2sentence.images import printable
     from image2sentence.indexing.index_pictures import index_pictures
     from image2sentence.indexing.several import index_several
 
@@ -135,7 +136,7 @@ def index(
             opened.refresh_index()
             return done
 
-        shown = opened.name if isinstance(name, str) or as_json else str(name)
+        shown = opened.name if isinstance(name, str) else printable(str(name))
         if watch:
             follow_and_show(places, opened, update, shown, allow_empty=allow_empty, as_json=as_json)
             return
@@ -143,9 +144,9 @@ def index(
         joined = (
             None if values is None or done[0].away is not None else apply_metadata(opened, places[0], values)
         )
-        size = len(opened)
+        size, gallery_shown = len(opened), gallery_place(opened)
     if as_json and not (len(done) == 1 and done[0].away is not None):
-        print_json(_as_document(done, shown, size, joined))
+        print_json(_as_document(done, gallery_shown, size, joined))
     elif not as_json:
         _print_all(done, shown, size)
         if joined is not None:
@@ -172,7 +173,7 @@ def _distinct(pictures: Sequence[Path | str]) -> list[Place]:
 
 
 def _as_document(
-    done: Sequence[Indexed], gallery: str, size: int, joined: MetadataReport | None
+    done: Sequence[Indexed], gallery: Place, size: int, joined: MetadataReport | None
 ) -> dict[str, object]:
     about: dict[str, object] = {"gallery": gallery, "pictures": size}
     if len(done) > 1:
@@ -183,10 +184,8 @@ def _as_document(
 
 
 def _one_document(one: Indexed) -> dict[str, object]:
-    from image2sentence.images import display_path
-
     result = {"error": str(one.away)} if one.report is None else one.report.as_dict()
-    return {"folder": display_path(one.place), **result}
+    return {"folder": one.place, **result}
 
 
 def _on_ray(model: Path | None, workers: int | None) -> Callable[..., IndexReport]:
@@ -202,7 +201,7 @@ def _on_ray(model: Path | None, workers: int | None) -> Callable[..., IndexRepor
     return partial(index_on_ray, make_encoder=partial(load_encoder, named, threads=1), workers=workers)
 
 
-def _print_all(done: Sequence[Indexed], gallery: str, size: int) -> None:
+def _print_all(done: Sequence[Indexed], gallery: Place, size: int) -> None:
     from image2sentence.images import display_path
 
     for one in done:
@@ -307,8 +306,8 @@ def follow_and_show(
     try:
         for one in follow(folders, gallery.own_folder, bring_up_to_date):
             if as_json:
-                about = {"gallery": gallery.name, "pictures": len(gallery), **_one_document(one)}
-                click.echo(json.dumps(about))
+                about = {"gallery": gallery_place(gallery), "pictures": len(gallery), **_one_document(one)}
+                print_json(about, indent=None)
             else:
                 told[Path(one.place)].tell(
                     one, len(folders) > 1, f"gallery {shown}: {len(gallery):,} pictures"

@@ -13,6 +13,7 @@ from image2sentence import __version__
 from image2sentence.cli.options import (
     find_gallery,
     gallery_option,
+    gallery_place,
     json_option,
     model_option,
     print_json,
@@ -68,7 +69,7 @@ def _model(model: Path | None) -> dict[str, Any]:
         return {PROBLEM: str(error)}
     config = encoder.config
     return {
-        "folder": str(encoder.folder.path),
+        "folder": encoder.folder.path,
         "vl": f"{config.vl.name} ({config.vl.kind})",
         "light": config.light,
         "tokens": config.learner.tokens,
@@ -82,15 +83,14 @@ def _gallery(gallery: Path | str | None, fingerprint: str | None) -> dict[str, A
     if find_gallery(gallery) is None:
         return {"name": "none in this folder or above it; `image2sentence index PICTURES` makes one"}
     from image2sentence.gallery.opening import open_gallery
-    from image2sentence.images import display_path
 
     try:
         with open_gallery(require_gallery(gallery)) as opened:
             about = {
-                "name": opened.name,
+                "name": gallery_place(opened),
                 "pictures": len(opened),
                 "failed": len(opened.pictures("failed")),
-                "roots": [display_path(root) for root in opened.roots().values()],
+                "roots": list(opened.roots().values()),
                 "created": opened.created,
                 "fingerprint": opened.fingerprint,
             }

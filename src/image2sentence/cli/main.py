@@ -20,6 +20,7 @@ from image2sentence.cli.guide import guide
 from image2sentence.cli.index import index
 from image2sentence.cli.info import info
 from image2sentence.cli.models import models
+from image2sentence.cli.output import configure_streams
 from image2sentence.cli.search import search
 from image2sentence.cli.serve import serve
 from image2sentence.cli.train import export, train
@@ -32,6 +33,11 @@ INTERRUPTED = 130
 
 class Commands(click.Group):
     """A group whose commands' errors are shown as messages."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run as a program, with output in any encoding."""
+        configure_streams()
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the chosen command."""

@@ -7,11 +7,16 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from image2sentence.cli.output import json_ready
 from image2sentence.errors import GalleryError
+
+if TYPE_CHECKING:
+    from image2sentence.gallery.base import GalleryStore
+    from image2sentence.gallery.locations import Place
 
 GALLERY_VARIABLE = "IMAGE2SENTENCE_GALLERY"
 GALLERY_NAME = ".image2sentence"
@@ -99,13 +104,27 @@ def training_extra() -> AbstractContextManager[None]:
     return optional_extra("train", TRAINING_PACKAGES)
 
 
-def print_json(value: Any) -> None:
-    """Write a value to standard output as indented JSON."""
-    click.echo(json.dumps(value, indent=2))
+def print_json(value: Any, *, indent: int | None = 2) -> None:
+    """Write a value to standard output as JSON in ASCII, which every encoding takes; see `json_ready`."""
+    click.echo(json.dumps(json_ready(value), indent=indent))
+
+
+def gallery_place(gallery: GalleryStore) -> Place:
+    """The gallery's folder, or its address without secrets: its `name` as it is, for JSON."""
+    own = gallery.own_folder
+    return own.absolute() if own is not None and "://" not in gallery.name else gallery.name
 
 
 def print_table(rows: dict[str, Any]) -> None:
     """Write names and values in two columns."""
     width = max(len(name) for name in rows)
     for name, value in rows.items():
-        click.echo(f"  {name.ljust(width)}  {value}")
+        click.echo(f"  {name.ljust(width)}  {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    from image2sentence.images import display_path
+
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value))
+    return display_path(value) if isinstance(value, Path) else str(value)

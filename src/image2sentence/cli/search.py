@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from image2sentence.cli import STARTED
-from image2sentence.cli.options import gallery_option, json_option, model_option, print_json, require_gallery
+from image2sentence.cli.options import (
+    gallery_option,
+    gallery_place,
+    json_option,
+    model_option,
+    print_json,
+    require_gallery,
+)
 from image2sentence.cli.query_options import QueryOptions, query_options
 from image2sentence.cli.search_history import remember
 
@@ -84,8 +91,12 @@ def save_sheet(answer: Answer, file: Path, shown: Iterable[str | os.PathLike[str
 
     Raises ClickException where it cannot be written, or is one of the pictures `shown`.
     """
+    from image2sentence.images import display_path, printable
+
     if any(os.path.exists(path) and file.exists() and os.path.samefile(path, file) for path in shown):
-        raise click.ClickException(f"the sheet would overwrite the picture {file}: choose another name")
+        raise click.ClickException(
+            f"the sheet would overwrite the picture {display_path(file)}: choose another name"
+        )
     try:
         sheet = answer.draw()
         with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.name}.") as folder:
@@ -93,27 +104,24 @@ def save_sheet(answer: Answer, file: Path, shown: Iterable[str | os.PathLike[str
             sheet.save(draft)
             os.replace(draft, file)
     except (OSError, ValueError) as error:
-        raise click.ClickException(f"cannot write the sheet {file}: {error}") from error
+        raise click.ClickException(
+            f"cannot write the sheet {display_path(file)}: {printable(str(error))}"
+        ) from error
 
 
 def as_document(
     engine: QueryEngine, pictures: list[Path], answer: Answer, milliseconds: dict[str, float]
 ) -> dict[str, Any]:
     """The answer as a JSON value."""
-    from image2sentence.images import display_path
-
     return {
-        "query": {"images": [display_path(path) for path in pictures], "text": answer.words},
-        "gallery": {"name": engine.gallery.name, "pictures": len(engine.gallery)},
+        "query": {"images": pictures, "text": answer.words},
+        "gallery": {"name": gallery_place(engine.gallery), "pictures": len(engine.gallery)},
         "model": engine.encoder.fingerprint,
         "total": answer.total,
         "more": answer.more,
         "fits": answer.fits,
         "best_fit": answer.best_fit,
-        "results": [
-            result._asdict() | {"path": display_path(result.path), "missing": result.missing}
-            for result in answer.results
-        ],
+        "results": [result._asdict() | {"missing": result.missing} for result in answer.results],
         "not_understood": [unknown._asdict() for unknown in answer.not_understood],
         "timing": {stage: round(spent, 1) for stage, spent in milliseconds.items()},
     }

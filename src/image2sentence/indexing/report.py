@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 from image2sentence.gallery.locations import Place
-from image2sentence.images import display_path
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,16 @@ class IndexReport:
         return self.encoded / self.seconds if self.seconds > 0 else 0.0
 
     def as_dict(self) -> dict[str, object]:
-        """All fields and the rate, ready for JSON; paths as `display_path` shows them."""
+        """All fields and the rate, ready for JSON; paths exactly (odd bytes of names as lone surrogates)."""
         shown = {
-            "failed": _shown(self.failed),
-            "unreadable_folders": _shown(self.unreadable_folders),
-            "away": _shown(self.away),
-            "elsewhere": [display_path(place) for place in self.elsewhere],
+            "failed": _exact(self.failed),
+            "unreadable_folders": _exact(self.unreadable_folders),
+            "away": _exact(self.away),
+            "elsewhere": [os.fspath(place) for place in self.elsewhere],
             "rate": self.rate,
         }
         return {**vars(self), **shown}
 
 
-def _shown(reasons: list[tuple[Place, str]]) -> list[list[str]]:
-    return [[display_path(path), reason] for path, reason in reasons]
+def _exact(reasons: list[tuple[Place, str]]) -> list[list[str]]:
+    return [[os.fspath(path), reason] for path, reason in reasons]
