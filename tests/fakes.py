@@ -84,7 +84,7 @@ def encoded(image: Image.Image, file_format: str, **options: object) -> bytes:
 
 
 def quadrants() -> Image.Image:
-    """Red, green / blue, white quarters of a 64 x 48 picture: its orientation can be told anywhere."""
+    """Red, green / blue, white quarters of a 64 x 48 picture: its orientation shows anywhere."""
     image = Image.new("RGB", (64, 48), "white")
     for colour, corner in (("red", (0, 0)), ("lime", (32, 0)), ("blue", (0, 24))):
         image.paste(colour, (*corner, corner[0] + 32, corner[1] + 24))

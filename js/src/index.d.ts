@@ -64,9 +64,6 @@ export interface PseudoWords {
   dims: [number, number];
 }
 
-/** The former name of PseudoWords. */
-export type Heard = PseudoWords;
-
 /** What a picture says: L pseudo-words, and why. Keep it, to ask about the same picture again with other words. */
 export interface Sentence extends PseudoWords {
   /** (L, H, W) float32 maps, each of sum 1: where each pseudo-word looks. */

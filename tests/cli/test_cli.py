@@ -490,7 +490,7 @@ def test_a_folder_without_pictures_is_told_apart(run: Run, tmp_path: Path) -> No
     (tmp_path / "phone").mkdir()
     for name in ("film.MOV", "FILM_2.mov", "notes.txt", "noending"):
         (tmp_path / "phone" / name).write_bytes(b"something else")
-    told = run("index", "phone", "--gallery", "g")
-    assert "passed over 4 files without a picture's ending: .mov 2, none 1, .txt 1" in told.stdout
-    assert "no pictures found; their names end in .3fr" in told.stderr
+    result = run("index", "phone", "--gallery", "g")
+    assert "passed over 4 files without a picture's ending: .mov 2, none 1, .txt 1" in result.stdout
+    assert "no pictures found; their names end in .3fr" in result.stderr
     assert "the gallery is empty" in run("search", "red", "--gallery", "g").stderr

@@ -123,6 +123,6 @@ def test_a_column_that_was_text_once_stays_text_and_index_says_so(run: Run, phot
     table.write_text("file,price,taken\n0.png,n/a,long ago\n")
     run("index", str(photos), "--metadata", str(table))
     table.write_text("file,price,taken\n0.png,12,long ago\n")
-    told = run("index", str(photos), "--metadata", str(table)).output
-    assert "price stays text, as it was first given" in told
-    assert "taken stays text" not in told
+    output = run("index", str(photos), "--metadata", str(table)).output
+    assert "price stays text, as it was first given" in output
+    assert "taken stays text" not in output

@@ -53,8 +53,8 @@ def test_gallery_vectors_hold_a_share_of_the_pictures_own_sentence(
     assert 0 < share < 1
     assert alone.fingerprint == encoder.config.vl.fingerprint != encoder.fingerprint
     said = encoder.encode_sentences(pictures)
-    heard = np.concatenate([encoder.encode_queries(sentence[None], [""]) for sentence in said])
-    expected = (1 - share) * alone.encode_images(pictures) + share * heard
+    sentence_vectors = np.concatenate([encoder.encode_queries(sentence[None], [""]) for sentence in said])
+    expected = (1 - share) * alone.encode_images(pictures) + share * sentence_vectors
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     found = encoder.encode_images(pictures)
     np.testing.assert_allclose(found, expected, atol=1e-4)

@@ -1,4 +1,4 @@
-"""Guiding phrases: how they take part in a query, and what a damaged guide is told."""
+"""Guiding phrases: how they change a query vector, and how a damaged guide is refused."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ def test_a_query_lies_between_sentence_and_phrases() -> None:
         asked.extend(texts)
         return np.tile(AXES[2], (len(texts), 1))
 
-    heard = np.concatenate([toward(0.7, 0.6), toward(0.4, 0.3), toward(0.95, 0.1)])
+    sentence_vectors = np.concatenate([toward(0.7, 0.6), toward(0.4, 0.3), toward(0.95, 0.1)])
     plain = np.tile(AXES[3], (3, 1))
-    result = guide.apply(plain, heard, ["in red", "in blue", "in green"], speak)
+    result = guide.apply(plain, sentence_vectors, ["in red", "in blue", "in green"], speak)
     assert asked == ["a in red", "b in red", "a in green", "b in green"]
     assert result == pytest.approx(np.array([[0, 0, 0.5, 0.5], [0, 0, 0, 1], [0, 0, 1, 0]]), abs=1e-5)
 
 
 def test_what_a_phrase_leaves_unsaid_is_kept() -> None:
     guide = Guide(["a"], AXES[:1], GuideConfig(1, 0.1, -0.5, 0.5, residual=0.5))
-    heard = toward(0.6, 0.0)
-    words = AXES[1] + 0.5 * (heard[0] - AXES[0])
-    result = guide.apply(AXES[3:], heard, ["in red"], lambda texts: AXES[1:2])
+    sentence_vectors = toward(0.6, 0.0)
+    words = AXES[1] + 0.5 * (sentence_vectors[0] - AXES[0])
+    result = guide.apply(AXES[3:], sentence_vectors, ["in red"], lambda texts: AXES[1:2])
     assert result[0] == pytest.approx(words / np.linalg.norm(words), abs=1e-5)
 
 
@@ -85,13 +85,13 @@ def test_the_runtime_follows_the_formula(guided: OnnxEncoder) -> None:
     assert guided.is_guided
     assert not plain.is_guided
     sentence = sentence_of(guided)
-    heard = plain.encode_queries(sentence, [""])
+    sentence_vectors = plain.encode_queries(sentence, [""])
     phrases = read_phrases(guided.folder.path / PHRASES)
-    scores = plain.encode_queries(None, phrases) @ heard[0]
+    scores = plain.encode_queries(None, phrases) @ sentence_vectors[0]
     best = np.argsort(-scores)[:2]
     weights = np.exp(scores[best] / 0.05)
     said = plain.encode_queries(None, [f"{phrases[i]} in yellow" for i in best])
-    unsaid = heard - plain.encode_queries(None, [phrases[i] for i in best])
+    unsaid = sentence_vectors - plain.encode_queries(None, [phrases[i] for i in best])
     expected = (weights / weights.sum()) @ (said + 0.3 * unsaid)
     query = guided.encode_queries(sentence, ["in yellow"])[0]
     assert query == pytest.approx(
@@ -154,7 +154,7 @@ def table(values: Any) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("vectors", "told"),
+    ("vectors", "message"),
     [
         (b"no table", "not a table"),
         (table(np.ones((3, 256), np.int8))[:200], "not a table"),
@@ -164,11 +164,13 @@ def table(values: Any) -> bytes:
         (table(np.zeros((3, 256), np.int8)), "zeros"),
     ],
 )
-def test_a_damaged_guide_is_refused(guided: OnnxEncoder, tmp_path: Path, vectors: bytes, told: str) -> None:
+def test_a_damaged_guide_is_refused(
+    guided: OnnxEncoder, tmp_path: Path, vectors: bytes, message: str
+) -> None:
     folder = tmp_path / "m"
     shutil.copytree(guided.folder.path, folder)
     write(folder, VECTORS, vectors)
-    with pytest.raises(ModelError, match=told):
+    with pytest.raises(ModelError, match=message):
         Guide.read(ModelFolder.open(folder))
     (folder / VECTORS).write_bytes(b"changed")
     with pytest.raises(ModelError, match="damaged"):

@@ -178,7 +178,7 @@ pictures, disk = map(Path, sys.argv[1:])
 if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", disk], capture_output=True).returncode:
     sys.exit(77)
 encoder = FakeEncoder()
-told = {}
+report = {}
 
 def index():
     with Gallery.open_or_create(disk / "g", encoder.fingerprint, encoder.width) as gallery:
@@ -199,7 +199,7 @@ def tried(name, work):
     try:
         work()
     except GalleryError as error:
-        told[name] = str(error)
+        report[name] = str(error)
 
 def fill(name, keep=0):
     room = disk / "room"
@@ -213,24 +213,24 @@ def fill(name, keep=0):
 
 fill("filler", 400_000)
 tried("index", index)
-told["partial"] = len(ready())
+report["partial"] = len(ready())
 fill("more")
 tried("index again", index)
 for name in ("filler", "more"):
     (disk / name).unlink()
 index()
-told["whole"] = ready()
+report["whole"] = ready()
 fill("filler", 20_000)
 tried("compact", compact)
-told["after compact"] = ready() == told["whole"]
+report["after compact"] = ready() == report["whole"]
 (disk / "filler").unlink()
 compact()
 subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
 before = {f.name: f.read_bytes() for f in (disk / "g").iterdir()}
 tried("read-only", index)
-told["after read-only"] = ready() == told["whole"]
-told["untouched"] = before == {f.name: f.read_bytes() for f in (disk / "g").iterdir()}
-print(json.dumps(told))
+report["after read-only"] = ready() == report["whole"]
+report["untouched"] = before == {f.name: f.read_bytes() for f in (disk / "g").iterdir()}
+print(json.dumps(report))
 """
 
 
@@ -251,15 +251,15 @@ def test_a_disk_that_is_full_or_read_only(tmp_path: Path) -> None:
     if result.returncode == 77 or result.stderr.startswith("unshare:"):
         pytest.skip("no small disk can be mounted here")
     assert result.returncode == 0, result.stderr
-    told = json.loads(result.stdout)
+    report = json.loads(result.stdout)
     for work in ("index", "index again", "compact"):
-        assert "Nothing committed is lost" in told[work] or "No space left" in told[work]
-    assert 0 < told["partial"] < 130
-    assert told["whole"] == {path.name: vector.hex() for path, (_, _, vector) in expected.items()}
-    assert told["after compact"]
-    assert told["after read-only"]
-    assert told["untouched"]
-    assert "cannot write in" in told["read-only"]
+        assert "Nothing committed is lost" in report[work] or "No space left" in report[work]
+    assert 0 < report["partial"] < 130
+    assert report["whole"] == {path.name: vector.hex() for path, (_, _, vector) in expected.items()}
+    assert report["after compact"]
+    assert report["after read-only"]
+    assert report["untouched"]
+    assert "cannot write in" in report["read-only"]
 
 
 DIES = """

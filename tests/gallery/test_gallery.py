@@ -1,4 +1,4 @@
-"""The embedded gallery: what is committed stays, damage is named, strangers are refused."""
+"""The embedded gallery: what is committed stays, damage is named, other files are refused."""
 
 from __future__ import annotations
 

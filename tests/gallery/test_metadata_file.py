@@ -287,11 +287,11 @@ def test_the_index_command_takes_metadata(tmp_path: Path, monkeypatch: pytest.Mo
     assert result.exit_code == 0, result.output
     assert "metadata: 1 rows, 1 pictures changed; columns price (number)" in result.output
     assert "1 rows name no picture here: b.jpg" in result.output
-    told = json.loads(CliRunner().invoke(cli, [*arguments, "--json"]).output)
-    assert told["metadata"]["changed"] == 0
+    report = json.loads(CliRunner().invoke(cli, [*arguments, "--json"]).output)
+    assert report["metadata"]["changed"] == 0
     with Gallery.open(tmp_path / "g") as gallery:
         assert gallery.select("price = 5").tolist() == [1]
-    assert told["metadata"]["kept_as_text"] == []
+    assert report["metadata"]["kept_as_text"] == []
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ def broken(folder: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "told"),
+    ("how", "message"),
     [
         ("tokenizer", "no tokenizer: expected tokenizer.json"),
         ("fused", "both are fused cannot be cut"),
@@ -231,10 +231,10 @@ def broken(folder: Path, how: str) -> None:
         ("words", "no tokenizer that can be read"),
     ],
 )
-def test_what_cannot_be_used_is_told(how: str, told: str, tmp_path: Path, cache: Path) -> None:
+def test_what_cannot_be_used_is_told(how: str, message: str, tmp_path: Path, cache: Path) -> None:
     folder = publish(tiny("clip"), tmp_path / "clip")
     broken(folder, how)
-    with pytest.raises(ModelError, match=told):
+    with pytest.raises(ModelError, match=message):
         load_encoder(folder)
     assert not list(cache.rglob("config.json"))
 

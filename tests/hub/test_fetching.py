@@ -140,14 +140,14 @@ def test_no_connection_is_told(hub: Endpoint, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("nobody/nothing", r"there is no model nobody/nothing on the Hub \(http://127"),
         (f"{NAME}@v9", "has no revision v9"),
     ],
 )
-def test_what_is_not_there_is_told(hub: Endpoint, name: str, told: str) -> None:
-    with pytest.raises(ModelError, match=told):
+def test_what_is_not_there_is_told(hub: Endpoint, name: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
         load_encoder(name)
 
 
@@ -164,7 +164,7 @@ def test_the_token_is_sent(hub: Endpoint, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(
-    ("gone", "told"),
+    ("gone", "message"),
     [
         ("tokenizer.json", "no tokenizer: expected tokenizer.json"),
         ("onnx/text_model.onnx", "is in no known layout"),
@@ -172,10 +172,10 @@ def test_the_token_is_sent(hub: Endpoint, monkeypatch: pytest.MonkeyPatch) -> No
     ],
 )
 def test_a_repository_that_lacks_something_is_refused(
-    hub: Endpoint, gone: str, told: str, tmp_path: Path
+    hub: Endpoint, gone: str, message: str, tmp_path: Path
 ) -> None:
     (hub.repositories[NAME] / gone).unlink()
-    with pytest.raises(ModelError, match=told):
+    with pytest.raises(ModelError, match=message):
         load_encoder(NAME)
     assert not list((tmp_path / "made").rglob("config.json"))
     if gone != "preprocessor_config.json":

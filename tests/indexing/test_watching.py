@@ -270,7 +270,7 @@ def test_the_command_follows_refuses_a_second_writer_and_ends_clean(folder: Path
         assert json.loads(process.stdout.readline())["encoded"] == 3
         other = CliRunner().invoke(cli, ["index", os.fspath(folder), "--gallery", place])
         write(folder / "3.jpg", 3)
-        told = json.loads(process.stdout.readline())
+        report = json.loads(process.stdout.readline())
         process.send_signal(signal.SIGINT)
         try:
             _, errors = process.communicate(timeout=PATIENCE)
@@ -278,7 +278,7 @@ def test_the_command_follows_refuses_a_second_writer_and_ends_clean(folder: Path
             process.kill()
     assert other.exit_code == 1
     assert f"is being written by process {process.pid} on" in other.output
-    assert (told["encoded"], told["pictures"]) == (1, 4)
+    assert (report["encoded"], report["pictures"]) == (1, 4)
     assert process.returncode == 0, errors
     assert "Stopped." in errors
     assert "Traceback" not in errors

@@ -103,7 +103,7 @@ def running(command: list[str], port: int) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The port of a server with three pictures that is told its prefix and name."""
+    """The port of a server with three pictures that is given its prefix and name."""
     folder = tmp_path_factory.mktemp("served")
     (folder / "pictures").mkdir()
     for seed in range(3):

@@ -44,21 +44,21 @@ from image2sentence.encoders.model_folder import bundled
 from image2sentence.encoders.onnx_encoder import Explanation
 from image2sentence.errors import GalleryError, ImageError, ModelError, QueryError
 from image2sentence.gallery import Gallery
-from image2sentence.gallery.filters.language import LONGEST_FILTER
+from image2sentence.gallery.filters.language import MAX_FILTER_LENGTH
 from image2sentence.indexing import index_pictures
 from image2sentence.server.admission import Admission, Busy, Gone, Rates, client_of, unless_gone
 from image2sentence.server.app import RUNTIME_FILES, create_app
 from image2sentence.server.batching import Batcher
-from image2sentence.server.forms import LARGEST_JSON, MAX_FIELDS, UploadLimits
+from image2sentence.server.forms import MAX_FIELDS, MAX_JSON_BYTES, UploadLimits
 from image2sentence.server.lru_cache import LruCache
 from image2sentence.server.nearest_words import NearestWords
 from image2sentence.server.requests import Load
 from image2sentence.server.schemas import (
-    DEEPEST_OFFSET,
-    LONGEST_TEXT,
     MAX_NEGATIVES,
+    MAX_OFFSET,
     MAX_RESULTS,
-    WIDEST_VECTOR,
+    MAX_TEXT_LENGTH,
+    MAX_VECTOR_WIDTH,
     SearchFields,
 )
 from image2sentence.server.security import AllowedHosts, host_name, security_headers
@@ -71,7 +71,7 @@ CONFIG = model_config(query_preprocessing=Preprocessing(32, fit="crop"))
 
 
 class Reader(FakeEncoder):
-    """The fake encoder with attention maps; counts the pictures it reads, and waits where it is told to."""
+    """The fake encoder with attention maps; counts the pictures it reads, and waits where it is asked to."""
 
     config = CONFIG
 
@@ -484,8 +484,8 @@ def test_a_thumbnail_is_made_once(client: TestClient, shop: Shop) -> None:
         (form(sentence="../../etc/passwd"), 422, "sentence: "),
         (form(text="red", k=0), 422, "k: "),
         (form(text="red", k=MAX_RESULTS + 1), 422, "k: "),
-        (form(text="red", offset=DEEPEST_OFFSET + 1), 422, "offset: "),
-        (form(text="x" * (LONGEST_TEXT + 1)), 422, "text: "),
+        (form(text="red", offset=MAX_OFFSET + 1), 422, "offset: "),
+        (form(text="x" * (MAX_TEXT_LENGTH + 1)), 422, "text: "),
         (form(text="red", url="http://127.0.0.1/x.png"), 422, "url: "),
         (form(text="x" * 100_000), 400, "the form cannot be read"),
         ({"files": {"picture": (None, "words")}}, 422, "picture: expected a file"),
@@ -498,10 +498,10 @@ def test_a_thumbnail_is_made_once(client: TestClient, shop: Shop) -> None:
         ({"json": {"text": "red", "exclude": [1] * (MAX_NEGATIVES + 1)}}, 422, "exclude: "),
         ({"json": {"text": "red", "exclude": [10**30]}}, 404, "has no picture"),
         ({"json": {"text": "red", "muted": [1] * 65}}, 422, "muted: "),
-        ({"json": {"text": "red", "where": "x" * (LONGEST_FILTER + 1)}}, 422, "where: "),
+        ({"json": {"text": "red", "where": "x" * (MAX_FILTER_LENGTH + 1)}}, 422, "where: "),
         ({"json": {"text": "red", "where": "((" * 400 + "name = 'x'"}}, 422, "filter"),
-        ({"json": {"vector": [0.5] * (WIDEST_VECTOR + 1)}}, 422, "vector"),
-        ({"json": {"vector": "A" * (6 * WIDEST_VECTOR)}}, 422, "vector"),
+        ({"json": {"vector": [0.5] * (MAX_VECTOR_WIDTH + 1)}}, 422, "vector"),
+        ({"json": {"vector": "A" * (6 * MAX_VECTOR_WIDTH)}}, 422, "vector"),
         ({"content": b"[" * 100_000, "headers": {"content-type": "application/json"}}, 422, "Invalid JSON"),
         (form(**{f"x{number}": "" for number in range(MAX_FIELDS + 1)}), 400, "cannot be read"),
         ({"files": [("picture", ("a", b"x")), ("picture", ("b", b"y"))]}, 400, "cannot be read"),
@@ -604,11 +604,11 @@ def test_a_body_too_large_is_refused(shop: Shop) -> None:
 
 def test_json_may_be_as_large_as_a_vector_not_as_a_picture(client: TestClient) -> None:
     headers = {"content-type": "application/json"}
-    refused = client.post("/v1/search", content=b" " * (LARGEST_JSON + 1), headers=headers)
-    assert (refused.status_code, f"{LARGEST_JSON:,} bytes" in refused.text) == (413, True)
-    widest = asked_as_json(client, vector=[-0.123456789012345678] * WIDEST_VECTOR)
+    refused = client.post("/v1/search", content=b" " * (MAX_JSON_BYTES + 1), headers=headers)
+    assert (refused.status_code, f"{MAX_JSON_BYTES:,} bytes" in refused.text) == (413, True)
+    widest = asked_as_json(client, vector=[-0.123456789012345678] * MAX_VECTOR_WIDTH)
     assert (widest.status_code, "width" in widest.text) == (422, True)
-    written = base64.b64encode(bytes(4 * WIDEST_VECTOR)).decode()
+    written = base64.b64encode(bytes(4 * MAX_VECTOR_WIDTH)).decode()
     assert "vector" in client.post("/v1/search", **form(vector=written)).text
 
 

@@ -48,7 +48,7 @@ def test_feature_maps_and_gradients(name: str) -> None:
     features = encoder(torch.randn(2, 3, size, size))
     assert features.shape[:2] == (2, encoder.width)
     assert features.shape[2] == features.shape[3] == -(-size // (16 if name in ("tiny", "mobile") else 32))
-    assert features.mean((2, 3)).std(0).mean() > 0.05, "as initialised, pictures must be told apart"
+    assert features.mean((2, 3)).std(0).mean() > 0.05, "as initialised, pictures must be separated"
     features.pow(3).mean().backward()
     for key, parameter in encoder.named_parameters():
         assert parameter.grad is not None, key

@@ -1,4 +1,4 @@
-"""What goes wrong in training, told on the command line: what was expected, what came; and nothing saved is lost."""
+"""What goes wrong in training, on the command line: what was expected, what came; nothing saved is lost."""
 
 from __future__ import annotations
 

@@ -251,8 +251,8 @@ def test_both_sides_see_the_gallery(material: Path, tmp_path: Path, light: str) 
     parity = trained_model.export_again(plain, both, pictures, replace(options, sentence_share=0.4))
     assert parity["gallery_image"]["min"] > 0.9999  # torch sees them so, too
     one, other = load_encoder(plain), load_encoder(both)
-    heard = one.encode_queries(one.encode_sentences(pictures), [""] * 6)
-    expected = 0.6 * one.encode_images(pictures) + 0.4 * heard
+    sentence_vectors = one.encode_queries(one.encode_sentences(pictures), [""] * 6)
+    expected = 0.6 * one.encode_images(pictures) + 0.4 * sentence_vectors
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(other.encode_images(pictures), expected, atol=1e-5)
     prepared = [other.prepare(picture) for picture in pictures]

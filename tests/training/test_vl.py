@@ -78,7 +78,7 @@ def test_text_vectors_are_transformers_own(vl: VisionLanguageModel) -> None:
     ours = vl.encode_words(vl.words(TEXTS))
     assert ours.shape == (3, vl.width)
     torch.testing.assert_close(ours, native_text_vectors(vl, TEXTS), atol=1e-5, rtol=0)
-    assert (ours[0] - ours[1]).abs().max() > 0.05, "the texts must be told apart for this to mean anything"
+    assert (ours[0] - ours[1]).abs().max() > 0.05, "the texts must differ for this to mean anything"
 
 
 @torch.no_grad()
@@ -176,12 +176,12 @@ def test_open_gates_change_nothing_and_shut_gates_silence(vl: VisionLanguageMode
         return vl.encode_words(vl.compose(words, torch.tensor([[gate, 1.0]]), texts, PLAIN))
 
     other = torch.cat([-pseudo[:, :1], pseudo[:, 1:]], 1)
-    heard = (query(pseudo, 1.0) - query(other, 1.0)).norm()
-    silent = (query(pseudo, 1e-4) - query(other, 1e-4)).norm()
+    with_sentence = (query(pseudo, 1.0) - query(other, 1.0)).norm()
+    without_sentence = (query(pseudo, 1e-4) - query(other, 1e-4)).norm()
     half = (query(pseudo, 0.5) - query(pseudo, 1.0)).norm()
-    assert heard > 0.05
-    assert silent < 0.01 * heard
-    assert half > silent
+    assert with_sentence > 0.05
+    assert without_sentence < 0.01 * with_sentence
+    assert half > without_sentence
 
 
 def test_gradients_reach_pseudo_words_and_nothing_else(vl: VisionLanguageModel) -> None:

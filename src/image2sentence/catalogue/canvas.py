@@ -94,8 +94,10 @@ class Canvas:
         self.side = size * SUPERSAMPLING
         self._placement = placement
         cos, sin = math.cos(placement.angle), math.sin(placement.angle)
-        self._turn = np.array([[cos, sin], [-sin, cos]]) * (placement.scale * self.side)
-        self._origin = (0.5 + np.array(placement.shift)) * self.side - np.array(placement.centre) @ self._turn
+        self._rotation = np.array([[cos, sin], [-sin, cos]]) * (placement.scale * self.side)
+        self._origin = (0.5 + np.array(placement.shift)) * self.side - np.array(
+            placement.centre
+        ) @ self._rotation
         self._paint = Image.new("RGB", (self.side, self.side))
         self._pen = ImageDraw.Draw(self._paint)
         self._cover = Image.new("L", (self.side, self.side))
@@ -113,7 +115,7 @@ class Canvas:
 
     def pixels(self, points: Points) -> list[tuple[float, float]]:
         """The places of `points` (n, 2) in the supersampled picture."""
-        return [(x, y) for x, y in (points @ self._turn + self._origin).tolist()]
+        return [(x, y) for x, y in (points @ self._rotation + self._origin).tolist()]
 
     def width(self, length: float) -> int:
         """A length of the product frame in pixels of the supersampled picture, at least one."""

@@ -16,7 +16,7 @@ from image2sentence.catalogue.fabric import Fabric, shade_of
 from image2sentence.catalogue.scene import Scene
 from image2sentence.errors import ConfigError
 
-SMALLEST, LARGEST = 32, 2048
+MIN_SIZE, MAX_SIZE = 32, 2048
 
 _PAINTERS: dict[str, Callable[[Scene], None]] = {
     "t-shirt": garments.t_shirt,
@@ -61,8 +61,8 @@ def draw(product: Product, size: int = 256) -> Image.Image:
 
 def check_size(size: int) -> None:
     """Raises ConfigError where pictures cannot be drawn with `size` pixels a side."""
-    if not SMALLEST <= size <= LARGEST:
-        raise ConfigError(f"a drawn picture has {SMALLEST} to {LARGEST} px a side, not {size}")
+    if not MIN_SIZE <= size <= MAX_SIZE:
+        raise ConfigError(f"a drawn picture has {MIN_SIZE} to {MAX_SIZE} px a side, not {size}")
 
 
 def _placement(product: Product) -> Placement:
@@ -98,7 +98,7 @@ def _extent(kind: str, length: str) -> tuple[float, float, float, float]:
         background="white",
         variation=0,
     )
-    canvas = Canvas(SMALLEST, Placement(scale=0.4))
+    canvas = Canvas(MIN_SIZE, Placement(scale=0.4))
     _PAINTERS[kind](Scene(typical, canvas, Fabric(canvas, "grey", "plain", "", 0)))
     return canvas.extent
 

@@ -183,7 +183,7 @@ def _hearts(loom: _Loom, base: Rgb, accent: Rgb, rng: random.Random) -> None:
     reach = rng.uniform(0.10, 0.115)
     motif, mask, _ = _motif(loom, reach, accent)
     t = np.linspace(0.0, 2.0 * math.pi, 40, endpoint=False)
-    # The usual parametric heart; 17.5 brings it into [-1, 1].
+    # The common parametric heart; 17.5 brings it into [-1, 1].
     down = -(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t))
     _cut(mask, np.stack([16 * np.sin(t) ** 3, down], axis=1) / 17.5)
     loom.scatter(motif, mask, 2.7 * reach, rng.random())

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 STATE_VARIABLE = "IMAGE2SENTENCE_STATE"
 
-_LARGEST = 1 << 20
+_MAX_BYTES = 1 << 20
 
 
 def state_folder() -> Path:
@@ -66,7 +66,7 @@ def _read(gallery: GalleryStore) -> dict[str, Any]:
     file = _file(gallery)
     try:
         with open(file, encoding="ascii") as stream:
-            kept = json.loads(stream.read(_LARGEST))
+            kept = json.loads(stream.read(_MAX_BYTES))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:

@@ -14,7 +14,7 @@ from typing import Any
 from image2sentence.errors import ConfigError
 
 FORMAT_VERSION = 1
-LARGEST_SIDE = 4_096
+MAX_SIDE = 4_096
 """Pixels a side that an encoder may want: 4 times what the largest in use do."""
 
 
@@ -36,12 +36,12 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         _check(
-            0 < self.size <= LARGEST_SIDE,
-            f"preprocessing size must be 1 to {LARGEST_SIDE:,} pixels, got {self.size}",
+            0 < self.size <= MAX_SIDE,
+            f"preprocessing size must be 1 to {MAX_SIDE:,} pixels, got {self.size}",
         )
         _check(
-            self.resize == 0 or self.size <= self.resize <= LARGEST_SIDE,
-            f"preprocessing resize must be 0, or {self.size} (size) to {LARGEST_SIDE:,} pixels, got {self.resize}",
+            self.resize == 0 or self.size <= self.resize <= MAX_SIDE,
+            f"preprocessing resize must be 0, or {self.size} (size) to {MAX_SIDE:,} pixels, got {self.resize}",
         )
         _check(self.fit in ("squash", "crop"), f"preprocessing fit must be squash or crop, got {self.fit!r}")
         _check(

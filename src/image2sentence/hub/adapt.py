@@ -187,10 +187,10 @@ def _tokenizer(source: Source) -> tuple[Tokenizer, _Reading]:
 
 def _kind(model: Mapping[str, Any], open_clip: Mapping[str, Any]) -> str:
     """ "siglip" for text towers that read a fixed length whatever the text, else "clip"."""
-    told = json.dumps(
+    description = json.dumps(
         [model.get("model_type"), model.get("architectures"), open_clip.get("hf_tokenizer_name")]
     )
-    return "siglip" if "siglip" in told.lower() or open_clip.get("pool_type") == "last" else "clip"
+    return "siglip" if "siglip" in description.lower() or open_clip.get("pool_type") == "last" else "clip"
 
 
 def _open_clip(model: Mapping[str, Any]) -> Mapping[str, Any]:

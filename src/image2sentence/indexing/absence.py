@@ -19,7 +19,7 @@ from image2sentence.images import display_path
 from image2sentence.indexing.walk import Walk
 
 MAX_FORGOTTEN_SHARE = 0.5
-"""Share of a root's files that a run forgets without being told that they are gone for good."""
+"""Share of a root's files that a run forgets without `--allow-empty`."""
 
 _MIN_REFUSED = (
     10  # files; where fewer are missing, and others are there, they are forgotten whatever their share

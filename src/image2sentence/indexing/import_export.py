@@ -105,7 +105,7 @@ def import_vectors(
         encoder: Of the model that the vectors are of.
         pictures: The folder that the rows' paths start from; None where the rows name it themselves.
         check: How many vectors are computed again.
-        progress: Told how far the import is.
+        progress: Called with how far the import is.
 
     Raises:
         DataError: the file is damaged, or its vectors are not this model's.

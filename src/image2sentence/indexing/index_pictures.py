@@ -67,7 +67,7 @@ def index_pictures(
         allow_empty: Forget pictures whose files are gone even if they are most of the folder's, or all.
         forget: Ids of the pictures that are forgotten if their files are gone; None for all. Others are reported
             as `missing`.
-        progress: Told how far the run is.
+        progress: Called with how far the run is.
 
     Returns:
         What was found and done. Pictures that cannot be read are listed there; they never stop the run.

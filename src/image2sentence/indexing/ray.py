@@ -125,7 +125,7 @@ def index_on_ray(
 
 @dataclass(frozen=True)
 class Task:
-    """What every worker is told."""
+    """What every worker is given."""
 
     source: Source
     make_encoder: Callable[[], Encoder]

@@ -21,7 +21,7 @@ from image2sentence.indexing.sources import Member, Source, member_path
 from image2sentence.indexing.walk import UNSEEN, FoundFile
 
 MIN_DECODE_SIDE = 512
-"""Smallest side in pixels to which large pictures may be reduced while decoding, unless told otherwise."""
+"""Smallest side in pixels to which large pictures may be reduced while decoding, by default."""
 
 BATCH_BYTES = 256 << 20
 """Memory that pictures waiting to be encoded may take."""

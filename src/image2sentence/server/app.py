@@ -19,7 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from image2sentence import __version__
 from image2sentence.errors import GalleryError, Image2SentenceError, ImageError, QueryError
-from image2sentence.gallery.filters.language import LONGEST_FILTER
+from image2sentence.gallery.filters.language import MAX_FILTER_LENGTH
 from image2sentence.server.admission import Busy, Gone, Rates, client_of, unless_gone
 from image2sentence.server.forms import JSON, UploadLimits, first_problem, read_form
 from image2sentence.server.metrics import CONTENT_TYPE, Measured
@@ -28,7 +28,7 @@ from image2sentence.server.openapi import BINARY, FILE, JPEG, describe, describe
 from image2sentence.server.page_files import PageFiles, StaticFile
 from image2sentence.server.requests import Load, Serving
 from image2sentence.server.schemas import (
-    DEEPEST_OFFSET,
+    MAX_OFFSET,
     MAX_RESULTS,
     MAX_SIMILAR,
     About,
@@ -182,8 +182,8 @@ ASKS = [Depends(_spend_query)]
 LOOKS = [Depends(_spend_picture)]
 SimilarWanted = Annotated[int, Query(ge=1, le=MAX_SIMILAR)]
 PageSize = Annotated[int, Query(ge=1, le=MAX_RESULTS)]
-Offset = Annotated[int, Query(ge=0, le=DEEPEST_OFFSET)]
-Where = Annotated[str | None, Query(max_length=LONGEST_FILTER, description="Condition on the metadata.")]
+Offset = Annotated[int, Query(ge=0, le=MAX_OFFSET)]
+Where = Annotated[str | None, Query(max_length=MAX_FILTER_LENGTH, description="Condition on the metadata.")]
 
 open_routes = APIRouter()
 guarded_routes = APIRouter(dependencies=[Depends(require_token)])

@@ -13,7 +13,7 @@ PICTURES_READ = 20_000
 """Pictures whose values are looked at; a larger gallery's facets are those of its first ones."""
 
 MAX_VALUES = 40
-LONGEST_VALUE = 80
+MAX_VALUE_LENGTH = 80
 
 _BATCH = 1_000
 
@@ -48,5 +48,5 @@ def _facet(kind: ColumnType, counts: Counter[Value]) -> Facet:
     if kind in ("number", "date"):
         key = str if kind == "date" else float
         return Facet(kind, min(counts, key=key), max(counts, key=key)) if counts else Facet(kind)
-    short = [(value, count) for value, count in counts.most_common() if len(str(value)) <= LONGEST_VALUE]
+    short = [(value, count) for value, count in counts.most_common() if len(str(value)) <= MAX_VALUE_LENGTH]
     return Facet(kind, values=tuple(short) if len(short) <= MAX_VALUES else ())

@@ -16,11 +16,11 @@ from starlette.requests import ClientDisconnect
 from image2sentence.server.admission import Gone, Place
 
 PICTURE = "picture"
-LARGEST_BODY = 25 << 20
-LARGEST_JSON = 512 << 10
+MAX_BODY_BYTES = 25 << 20
+MAX_JSON_BYTES = 512 << 10
 """JSON brings no picture, and is read as a whole, at once: nobody waits for the numbers of a stranger."""
 
-LONGEST_FIELD = 64 << 10
+MAX_FIELD_BYTES = 64 << 10
 MAX_FIELDS = 64
 FORM, JSON = "multipart/form-data", "application/json"
 
@@ -33,7 +33,7 @@ Fields = TypeVar("Fields", bound=BaseModel)
 class UploadLimits:
     """Largest body in bytes, and how long it may take to arrive in seconds."""
 
-    body_bytes: int = LARGEST_BODY
+    body_bytes: int = MAX_BODY_BYTES
     seconds: float = 30.0
 
 
@@ -52,7 +52,7 @@ async def read_form(
     if kind_of_body not in (FORM, JSON):
         raise HTTPException(415, f"expected a form ({FORM}) or {JSON}")
     if kind_of_body == JSON:
-        limits = replace(limits, body_bytes=min(limits.body_bytes, LARGEST_JSON))
+        limits = replace(limits, body_bytes=min(limits.body_bytes, MAX_JSON_BYTES))
     _hold_announced(request, limits, place)
     stream = _bounded(request, limits, place)
     try:
@@ -90,7 +90,9 @@ async def _whole(stream: AsyncGenerator[bytes, None]) -> bytes:
 
 
 async def _parsed(request: Request, stream: AsyncGenerator[bytes, None], limits: UploadLimits) -> FormData:
-    parser = _Parser(request.headers, stream, max_files=1, max_fields=MAX_FIELDS, max_part_size=LONGEST_FIELD)
+    parser = _Parser(
+        request.headers, stream, max_files=1, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES
+    )
     # The parser moves a larger file to disk; no body is larger than this.
     parser.spool_max_size = limits.body_bytes
     form = await parser.parse()

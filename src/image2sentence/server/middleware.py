@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 LogFormat: TypeAlias = Literal["text", "json"]
 REQUEST_ID = "X-Request-ID"
 ACCESS_LOGGER = "image2sentence.access"
-LONGEST_LOGGED = 300
+MAX_LOGGED_PATH = 300
 """Characters of a path in the access log."""
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -122,7 +122,7 @@ def access_line(
         "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         "client": client[0] if client else "-",
         "method": scope["method"],
-        "path": str(scope["path"])[:LONGEST_LOGGED],
+        "path": str(scope["path"])[:MAX_LOGGED_PATH],
         "status": status,
         "bytes": size,
         "ms": milliseconds,

@@ -15,7 +15,7 @@ from fastapi.responses import Response
 
 STATIC = "static"
 VERSION_DIGITS = 12
-SMALLEST_COMPRESSED = 512
+MIN_COMPRESSED_BYTES = 512
 FOREVER = "public, max-age=31536000, immutable"
 ASK_AGAIN = "no-cache"
 
@@ -47,7 +47,7 @@ class StaticFile:
     @cached_property
     def compressed(self) -> bytes | None:
         """The content as gzip; None where that saves nothing."""
-        if len(self.content) < SMALLEST_COMPRESSED:
+        if len(self.content) < MIN_COMPRESSED_BYTES:
             return None
         small = gzip.compress(self.content, mtime=0)
         return small if len(small) < len(self.content) else None

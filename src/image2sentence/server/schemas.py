@@ -8,14 +8,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from image2sentence.gallery.filters.language import LONGEST_FILTER, ColumnType, Value
+from image2sentence.gallery.filters.language import MAX_FILTER_LENGTH, ColumnType, Value
 
 MAX_RESULTS = 100
 MAX_SIMILAR = 24
-DEEPEST_OFFSET = 10_000
-LONGEST_TEXT = 1_000
+MAX_OFFSET = 10_000
+MAX_TEXT_LENGTH = 1_000
 MAX_NEGATIVES = 8
-WIDEST_VECTOR = 8_192
+MAX_VECTOR_WIDTH = 8_192
 
 
 def _decoded(value: object) -> object:
@@ -28,14 +28,16 @@ def _decoded(value: object) -> object:
         raise ValueError("expected base64, or a list of numbers") from None
 
 
-Text = Annotated[str, StringConstraints(max_length=LONGEST_TEXT)]
-NegativeText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_TEXT)]
+Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_LENGTH)]
+NegativeText = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_TEXT_LENGTH)
+]
 ItemId = Annotated[int, Field(ge=0)]
 Part = Annotated[float, Field(ge=0, le=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-Numbers = Annotated[list[Finite], Field(min_length=1, max_length=WIDEST_VECTOR)]
+Numbers = Annotated[list[Finite], Field(min_length=1, max_length=MAX_VECTOR_WIDTH)]
 Vector = Annotated[
-    Annotated[bytes, Field(max_length=4 * WIDEST_VECTOR)] | Numbers,
+    Annotated[bytes, Field(max_length=4 * MAX_VECTOR_WIDTH)] | Numbers,
     BeforeValidator(_decoded, str | list[float]),
 ]
 
@@ -90,7 +92,7 @@ class SearchFields(ReferenceFields):
     )
     where: str | None = Field(
         None,
-        max_length=LONGEST_FILTER,
+        max_length=MAX_FILTER_LENGTH,
         description="Condition on the gallery's metadata, such as `colour = 'red' and price < 50`.",
         examples=[None],
     )
@@ -112,7 +114,7 @@ class SearchFields(ReferenceFields):
     )
     min_fit: Finite | None = Field(None, description="Show no results of a lower fit.")
     k: int = Field(24, ge=1, le=MAX_RESULTS, description="Results wanted.")
-    offset: int = Field(0, ge=0, le=DEEPEST_OFFSET, description="Results to pass over, for paging.")
+    offset: int = Field(0, ge=0, le=MAX_OFFSET, description="Results to pass over, for paging.")
 
 
 class Problem(BaseModel):

@@ -14,9 +14,9 @@ LAR_KINDS = ("auto", "matching", "local", "off")
 MODIFIER_KINDS = ("info_nce", "mse")
 KEPT = ("best", "last")
 
-# A picture alone has nothing to be told apart from.
-_LEAST = {"steps": 1, "batch": 2, "accumulate": 1, "save_every": 1, "lar_batch": 2, "pseudo_captions": 1}
-_LEAST |= {"validation": 1, "warmup": 0, "queue": 0, "seed": 0}
+# A contrastive loss needs at least two pictures a batch.
+_MINIMA = {"steps": 1, "batch": 2, "accumulate": 1, "save_every": 1, "lar_batch": 2, "pseudo_captions": 1}
+_MINIMA |= {"validation": 1, "warmup": 0, "queue": 0, "seed": 0}
 _NOT_NEGATIVE = (
     "gcd_weight",
     "lar_weight",
@@ -25,7 +25,7 @@ _NOT_NEGATIVE = (
     "weight_decay",
     "brightness",
 )
-_MOST_SEED = 2**31 - 1  # what every generator takes that it is mixed into
+_MAX_SEED = 2**31 - 1  # what every generator takes that it is mixed into
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class TrainSettings:
 
     The defaults are what found most in docs/results.md. `gcd="info_nce", gcd_weight=1, modifier_weight=0` is the
     paper's method. Modifier-aware distillation pulls towards the targets that `Target` describes, by InfoNCE over the
-    batch or by squared distance (`modifier="mse"`: goes on where the batch is told apart already). `residual` and
+    batch or by squared distance (`modifier="mse"`: goes on where the batch is separated already). `residual` and
     `pseudo_captions` make them; with several phrase banks `targets` can hold a `Target` for each, in their order: what
     one bank's phrases name fully another's leave unsaid.
 
@@ -131,7 +131,7 @@ class TrainSettings:
             raise ConfigError(
                 f"training setting queue: only info_nce and symmetric compare with other pictures, gcd is {self.gcd}"
             )
-        for name, least in _LEAST.items():
+        for name, least in _MINIMA.items():
             if getattr(self, name) < least:
                 raise ConfigError(
                     f"training setting {name} must be at least {least}, got {getattr(self, name)}"
@@ -139,8 +139,8 @@ class TrainSettings:
         for name in _NOT_NEGATIVE:
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"training setting {name} must not be negative, got {getattr(self, name)}")
-        if self.seed > _MOST_SEED:
-            raise ConfigError(f"training setting seed must be at most {_MOST_SEED}, got {self.seed}")
+        if self.seed > _MAX_SEED:
+            raise ConfigError(f"training setting seed must be at most {_MAX_SEED}, got {self.seed}")
         if not 0 < self.learning_rate < math.inf:
             raise ConfigError(f"training setting learning_rate must be positive, got {self.learning_rate}")
         if not 0 <= self.average < 1:

@@ -27,7 +27,7 @@ from image2sentence.images import display_path, printable
 FILE_COLUMN = "file"
 """The column with the picture's path relative to the indexed folder, or its bare name."""
 
-LONGEST_PATH = 4_096
+MAX_PATH_BYTES = 4_096
 """Bytes of a path in a file of metadata or vectors; no system has longer ones."""
 
 ENDINGS = (".csv", ".jsonl", ".ndjson", ".parquet")
@@ -372,9 +372,9 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 
 
 def is_path(text: str) -> bool:
-    """Whether a file can have this path: up to `LONGEST_PATH` bytes, none of them zero, as its system writes it."""
+    """Whether a file can have this path: up to `MAX_PATH_BYTES` bytes, none of them zero, as its system writes it."""
     try:
-        return 0 < len(os.fsencode(text)) <= LONGEST_PATH and "\0" not in text
+        return 0 < len(os.fsencode(text)) <= MAX_PATH_BYTES and "\0" not in text
     except UnicodeEncodeError:
         return False
 

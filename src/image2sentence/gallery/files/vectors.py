@@ -134,8 +134,8 @@ class NpyVectors:
                 f"{self._vectors.dtype} of shape {self._vectors.shape}"
             )
         file = path / ABOUT
-        told = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        self.about = _as_about(file, told, int(self._vectors.shape[1]))
+        header = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        self.about = _as_about(file, header, int(self._vectors.shape[1]))
 
     def __len__(self) -> int:
         return len(self._vectors)
@@ -175,7 +175,7 @@ class ParquetVectors:
         with self._opened() as file:
             self._count = file.metadata.num_rows
             schema = file.schema_arrow
-            told = json.loads((schema.metadata or {}).get(_KEY, b"{}"))
+            header = json.loads((schema.metadata or {}).get(_KEY, b"{}"))
             missing = {"file", "vector"} - set(schema.names)
             if missing:
                 raise DataError(
@@ -188,7 +188,7 @@ class ParquetVectors:
             self._columns = [name for name in _COLUMNS if name in schema.names]
             first = next(file.iter_batches(1, columns=["vector"]), None)
             width = len(first["vector"][0].as_py() or []) if first else 0
-        self.about = _as_about(path, told, width)
+        self.about = _as_about(path, header, width)
 
     def __len__(self) -> int:
         return int(self._count)
@@ -251,24 +251,30 @@ def _list_lengths(column: Any) -> Iterable[int | None]:
     return lengths
 
 
-def _as_about(file: Path, told: Any, width: int) -> About:
+def _as_about(file: Path, header: Any, width: int) -> About:
     known = {"format", "fingerprint", "width", "columns"}
-    if not isinstance(told, dict) or (told and told.get("format") != FORMAT) or not told.keys() <= known:
+    if (
+        not isinstance(header, dict)
+        or (header and header.get("format") != FORMAT)
+        or not header.keys() <= known
+    ):
         raise DataError(
             f"{display_path(file)}: expected vectors of format {FORMAT}, got "
-            f"{printable(str(told.get('format') if isinstance(told, dict) else told))[:60]}"
+            f"{printable(str(header.get('format') if isinstance(header, dict) else header))[:60]}"
         )
-    columns, fingerprint = told.get("columns", {}), told.get("fingerprint")
+    columns, fingerprint = header.get("columns", {}), header.get("fingerprint")
     if not isinstance(columns, dict) or not isinstance(fingerprint, str | None):
         raise DataError(f"{display_path(file)}: `columns` or `fingerprint` is damaged")
-    if told.get("width", width) != width:
-        raise DataError(f"{display_path(file)}: expected vectors of width {told['width']!r:.80}, got {width}")
+    if header.get("width", width) != width:
+        raise DataError(
+            f"{display_path(file)}: expected vectors of width {header['width']!r:.80}, got {width}"
+        )
     return About(width, fingerprint, _as_columns(display_path(file), columns))
 
 
-def _as_columns(where: str, told: Mapping[str, Any]) -> dict[str, ColumnType]:
+def _as_columns(where: str, declared: Mapping[str, Any]) -> dict[str, ColumnType]:
     types, columns = get_args(ColumnType), dict[str, ColumnType]()
-    for name, kind in told.items():
+    for name, kind in declared.items():
         if kind not in types:
             raise DataError(
                 f"{where}: expected {', '.join(types)} as the type of the column {printable(name)!r}, "

@@ -37,13 +37,13 @@ Value: TypeAlias = str | int | float | bool
 
 Operator: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">="]
 
-LONGEST_FILTER = 10_000
+MAX_FILTER_LENGTH = 10_000
 """Characters of a filter."""
 
-MOST_TESTS = 500
+MAX_TESTS = 500
 """Tests in one filter, and values in one list."""
 
-DEEPEST = 50
+MAX_DEPTH = 50
 """Parentheses and `not` inside one another."""
 
 _OPPOSITE: dict[Operator, Operator] = {"=": "!=", "!=": "=", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
@@ -63,7 +63,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _DATE = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d))?)?)?)?")
-_LARGEST_INTEGER = 2**63 - 1
+_MAX_INTEGER = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,8 @@ class Filter:
 
 def parse_filter(text: str) -> Filter:
     """Read a filter. Raises QueryError, with the place in the text, where it is not one."""
-    if len(text) > LONGEST_FILTER:
-        raise QueryError(f"a filter has at most {LONGEST_FILTER:,} characters, this one has {len(text):,}")
+    if len(text) > MAX_FILTER_LENGTH:
+        raise QueryError(f"a filter has at most {MAX_FILTER_LENGTH:,} characters, this one has {len(text):,}")
     return Filter(text, _Parser(text).whole())
 
 
@@ -253,8 +253,8 @@ class _Parser:
         if self._next.word != "not" and self._next.text != "(":
             return self._test(negated)
         self._depth += 1
-        if self._depth > DEEPEST:
-            _refuse(self._text, self._next.at, f"more than {DEEPEST} parentheses inside one another")
+        if self._depth > MAX_DEPTH:
+            _refuse(self._text, self._next.at, f"more than {MAX_DEPTH} parentheses inside one another")
         if self._take().text != "(":
             condition = self._one(not negated)
         else:
@@ -265,8 +265,8 @@ class _Parser:
 
     def _test(self, negated: bool) -> Test:
         self._tests += 1
-        if self._tests > MOST_TESTS:
-            _refuse(self._text, self._next.at, f"more than {MOST_TESTS} tests")
+        if self._tests > MAX_TESTS:
+            _refuse(self._text, self._next.at, f"more than {MAX_TESTS} tests")
         at = self._next.at
         column = self._column()
         if self._next.kind == "operator":
@@ -305,8 +305,8 @@ class _Parser:
         while self._next.text == ",":
             self._take()
             values.append(self._value())
-            if len(values) > MOST_TESTS:
-                _refuse(self._text, self._next.at, f"more than {MOST_TESTS} values in a list")
+            if len(values) > MAX_TESTS:
+                _refuse(self._text, self._next.at, f"more than {MAX_TESTS} values in a list")
         self._take_mark(")")
         return tuple(values)
 
@@ -335,7 +335,7 @@ class _Parser:
         except ValueError:
             whole = None
         number = float(token.text) if whole is None else whole
-        if not math.isfinite(number) or (abs(number) > _LARGEST_INTEGER and whole is not None):
+        if not math.isfinite(number) or (abs(number) > _MAX_INTEGER and whole is not None):
             _refuse(self._text, token.at, f"{token.text[:30]} is too large a number")
         return number
 

@@ -56,7 +56,7 @@ class LikePattern:
         self.cost = 1 + sum(piece.length for piece in self._pieces if piece.expression is not None)
 
     def matches(self, text: str) -> bool:
-        """Whether the whole of a text fits, capitals told from small letters."""
+        """Whether the whole of a text fits, case-sensitive."""
         first, last = self._pieces[0], self._pieces[-1]
         if len(text) < self._length or not first.stands_at(text, 0):
             return False

@@ -37,7 +37,7 @@ class MilvusAddress:
         uri: What pymilvus connects to: http(s)://host:port, or the path of Milvus Lite's file.
         collection: The collection that holds the pictures.
         database: The server's database; empty for its default one.
-        index: Index of the vectors where the gallery is made anew; empty for the usual one (AUTOINDEX on
+        index: Index of the vectors where the gallery is made anew; empty for the default (AUTOINDEX on
             a server, FLAT in a file, which is exact).
     """
 

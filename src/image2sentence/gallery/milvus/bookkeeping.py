@@ -21,7 +21,7 @@ from image2sentence.gallery.milvus.layout import LEDGER, read_path, stored_path
 from image2sentence.images import printable
 
 CLAIM_SECONDS = 120.0
-"""A writer that has not been heard of for so long is taken for dead."""
+"""Seconds without a renewal after which a writer is taken for dead."""
 
 _RENEW_SECONDS = 15.0
 _IDS_AT_ONCE = 1_000

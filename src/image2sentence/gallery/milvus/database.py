@@ -148,7 +148,7 @@ class Database:
             return found
 
     def flush(self, collection: str) -> None:
-        """Seal what was written, so that it is indexed (Milvus Lite does so only when told to)."""
+        """Seal what was written, so that it is indexed (Milvus Lite does so only on request)."""
         with self._errors():
             self.client.flush(collection)
 

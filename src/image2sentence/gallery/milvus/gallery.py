@@ -47,7 +47,7 @@ class MilvusGallery(BaseGallery):
     """A gallery in a database; make one with `create`, `open` or `open_or_create`, and close it (`with` does).
 
     It keeps the promises of `Gallery` with three differences, which come from Milvus: a commit is not one
-    transaction (a run that is killed inside one is put right by the next run), two writers are told apart by a
+    transaction (a run that is killed inside one is put right by the next run), two writers are distinguished by a
     note and not by a lock, and Milvus Lite lets one process in at a time.
     """
 

@@ -115,7 +115,7 @@ def needs_index(gallery: IndexedGallery) -> bool:
 
 
 def settings_of(gallery: IndexedGallery) -> AnnSettings:
-    """How its index file was asked for; the usual settings where there is none."""
+    """How its index file was asked for; the default settings where there is none."""
     return _settings(index_state(gallery))
 
 
@@ -127,7 +127,7 @@ def make_index(gallery: IndexedGallery, settings: AnnSettings | None = None) -> 
     """Make the index file of a gallery opened for writing; None (and no file) where it is too small to need one.
 
     Args:
-        settings: How; None takes those of the file that is there, else the usual ones.
+        settings: How; None takes those of the file that is there, else the default ones.
 
     Raises:
         ConfigError: FAISS is not installed.

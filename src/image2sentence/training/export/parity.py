@@ -69,10 +69,10 @@ def measure_parity(
     are those among the pictures themselves.
     """
     words = [texts[i % len(texts)] for i in range(len(pictures))]
-    spoken = [text for text in texts if text]
+    nonempty = [text for text in texts if text]
     galleries = [_in_blocks(encoder, pictures) for encoder in (reference, candidate)]
     composed = [e.encode_queries(e.encode_sentences(pictures), words) for e in (reference, candidate)]
-    plain = [encoder.encode_queries(None, spoken) for encoder in (reference, candidate)]
+    plain = [encoder.encode_queries(None, nonempty) for encoder in (reference, candidate)]
     scores = [queries @ gallery.T for queries, gallery in zip(composed, galleries, strict=True)]
     report = {
         "pictures": len(pictures),

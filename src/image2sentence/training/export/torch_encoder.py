@@ -47,8 +47,8 @@ class TorchEncoder:
         vectors = _rows([self.vl.encode_images(block).vectors for block in pixels.split(BATCH)])
         if not self._share:
             return vectors
-        heard = self.encode_queries(self.encode_sentences(images), [""] * len(images))
-        return with_sentences(vectors, heard, self._share)
+        sentence_vectors = self.encode_queries(self.encode_sentences(images), [""] * len(images))
+        return with_sentences(vectors, sentence_vectors, self._share)
 
     @torch.no_grad()
     def encode_sentences(self, images: Sequence[Image.Image]) -> Vectors:

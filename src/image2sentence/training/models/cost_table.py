@@ -33,7 +33,7 @@ class LightCost:
 
 
 def light_table(names: Sequence[str] | None = None, *, runs: int = 20, threads: int = 1) -> list[LightCost]:
-    """The cost of each named light encoder, of all in LIGHT unless told otherwise, cheapest first.
+    """The cost of each named light encoder, by default of all in LIGHT, cheapest first.
 
     Latency is that of one picture through ONNX Runtime (float32, `threads` threads), the median of `runs`.
     """

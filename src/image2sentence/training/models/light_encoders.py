@@ -39,7 +39,7 @@ from image2sentence.training.vl.mobilenet import STAGES, TwoDepths
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TIMM = "timm:"
-SMALLEST_SIDE = 32
+MIN_SIDE = 32
 
 
 class LightEncoder(nn.Module):
@@ -262,9 +262,9 @@ def _named(short: str, weights: str | None) -> LightEncoder:
 
 
 def _at_side(encoder: LightEncoder, side: str) -> LightEncoder:
-    if not side.isdecimal() or int(side) < SMALLEST_SIDE:
+    if not side.isdecimal() or int(side) < MIN_SIDE:
         raise ConfigError(
-            f"expected the input's side in pixels, at least {SMALLEST_SIDE}, after the light encoder's name; "
+            f"expected the input's side in pixels, at least {MIN_SIDE}, after the light encoder's name; "
             f"got {side!r}"
         )
     return _checked(encoder.body, replace(encoder.preprocessing, size=int(side)))

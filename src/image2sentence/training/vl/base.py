@@ -109,7 +109,7 @@ class VisionLanguageModel(nn.Module, ABC):
     def tokenize(self, texts: Sequence[str], taken: int = 0) -> tuple[Tensor, Tensor]:
         """Texts -> ids (B, T) int64 and bias (B, T), padded to the longest, special tokens included.
 
-        `taken` positions are spoken for by a sentence. Raises DataError if a text does not fit beside it.
+        `taken` positions are reserved for a sentence. Raises DataError if a text does not fit beside it.
         """
         encoded = self.tokenizer.encode_batch(list(texts))
         length = max((len(e.ids) for e in encoded), default=0)
