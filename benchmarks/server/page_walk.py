@@ -107,7 +107,7 @@ class Walk:
 
     def go_on(self) -> None:
         """Take the first result as the next reference."""
-        self.page.locator("#results button").first.click()
+        self.page.locator("#results .use").first.click()
         self.settled()
 
 
@@ -184,6 +184,15 @@ def by_keyboard(walk: Walk) -> None:
         focused.append(name)
     page.keyboard.press("ArrowRight")
     assert "result 2," in focused_name(page)
+    page.keyboard.press("Enter")
+    expect(page.locator("#detail")).to_be_visible()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#detail-place")).to_contain_text("Result 3 of 24")
+    page.keyboard.press("Escape")
+    expect(page.locator("#detail")).to_be_hidden()
+    assert "result 3," in focused_name(page)
+    page.keyboard.press("Enter")
+    assert focused_name(page) == "use as reference"
     page.keyboard.press("Enter")
     walk.settled()
     expect(words).to_be_focused()
@@ -276,6 +285,48 @@ def on_device(walk: Walk, address: str, photo: Path) -> None:
     expect(walk.page.locator("#problem")).to_be_hidden()
 
 
+def looked_closely(walk: Walk, address: str, axe: Path | None) -> None:
+    """A result's picture, facts, file and likes; what is not wanted is pushed back; the focus comes back."""
+    page = walk.page
+    page.goto(address)
+    walk.settled()
+    walk.type("a purple jumper")
+    names, number = walk.found(), page.locator("#results .open").first
+    number.click()
+    detail = page.locator("#detail")
+    expect(page.locator("#detail-title")).to_have_text(names[0])
+    expect(page.locator("#detail-similar li")).not_to_have_count(0)
+    facts = " ".join(page.locator("#detail-facts").inner_text().split())
+    for fact in ("Type jumper", "Colour purple", "File", "Path /", "256 × 256 pixels"):
+        assert fact in facts, facts
+    assert page.locator("#detail-picture").evaluate("one => one.decode().then(() => one.naturalWidth)") >= 256
+    with page.expect_download() as saved:
+        page.locator("#detail-download").click()
+    assert saved.value.suggested_filename == facts.partition("File ")[2].split()[0]
+    expect(page.locator("#detail-before")).to_be_disabled()
+    page.locator("#detail-after").click()
+    expect(page.locator("#detail-title")).to_have_text(names[1])
+    accessible(page, axe)
+    walk.shot("page-detail")
+    for _ in range(30):  # the focus stays inside
+        page.keyboard.press("Tab")
+        assert page.evaluate(
+            "document.activeElement === document.body || !!document.activeElement.closest('#detail')"
+        )
+    page.locator("#detail-similar button").first.click()
+    expect(page.locator("#detail-place")).to_contain_text("Similar picture 1 of")
+    page.locator("#detail-close").click()
+    expect(detail).to_be_hidden()
+    page.locator("#results .open").first.click()
+    page.locator("#detail-unlike").click()
+    walk.settled()
+    assert walk.found() != names
+    assert "unlike=" in page.url
+    page.locator("#without button").click()
+    walk.settled()
+    assert walk.found() == names
+
+
 def there_and_back(walk: Walk, address: str) -> None:
     """The browser's Back shows the step that the address names; the skip link leaves the query alone."""
     page, reference = walk.page, walk.page.locator("#picture")
@@ -291,7 +342,7 @@ def there_and_back(walk: Walk, address: str) -> None:
         sources.append(reference.get_attribute("src"))
     page.locator("#trail button").nth(1).click()
     walk.settled()
-    page.locator("#results button").nth(4).click()
+    page.locator("#results .use").nth(4).click()
     walk.settled()
     for expected in (sources[1], sources[2]):
         page.go_back()
@@ -388,6 +439,10 @@ def other_looks(browser: Browser, address: str, photo: Path, shots: Path | None,
         over = page.evaluate("document.documentElement.scrollWidth") - options["viewport"]["width"]
         assert over <= 0, f"{name}: the page is {over} pixels wider than the screen"
         walk.shot(name)
+        page.locator("#results .open").first.click()
+        expect(page.locator("#detail-similar li")).not_to_have_count(0)
+        accessible(page, axe)
+        walk.shot(name.replace("page", "page-detail"))
         page.context.close()
 
 
@@ -415,6 +470,7 @@ def main(work: Path, runtime: Path, axe: Path | None, screenshots: Path | None, 
             "filtered": lambda: filtered(walk),
             "accessible": lambda: accessible(walk.page, axe),
             "on the device": lambda: on_device(walk, address, photo),
+            "looked closely": lambda: looked_closely(walk, address, axe),
             "there and back": lambda: there_and_back(walk, address),
             "a slow link": lambda: slow_link(walk, address, photo),
             "mistakes": lambda: mistakes(walk, address, photo),

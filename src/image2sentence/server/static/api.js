@@ -41,6 +41,15 @@ export async function showPicture(img, address) {
   img.src = url;
 }
 
+// Lets the browser save a file of the server's under a name.
+export async function download(address, name) {
+  const link = document.createElement("a");
+  link.download = name;
+  link.href = token ? URL.createObjectURL(await fetchPicture(address)) : at(address);
+  link.click();
+  if (token) setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
 export async function fetchPicture(address) {
   return (await ask(address)).blob();
 }

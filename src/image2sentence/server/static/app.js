@@ -1,12 +1,13 @@
 // The page: what people do, and what follows from it.
 
 import { Refused, canBeToken, get, setToken } from "./api.js";
+import { giveOriginals, openDetail, whenLooked } from "./detail.js";
 import { $, remember } from "./dom.js";
 import { drawFilters } from "./filters.js";
-import { endWaiting, focusResult, shown, waitForResults } from "./results.js";
+import { endWaiting, focusPicture, focusResult, shown, waitForResults } from "./results.js";
 import { readLater, refresh, switchDevice, whenMuted } from "./search.js";
 import * as state from "./state.js";
-import { hasReference, newStep } from "./steps.js";
+import { asks, hasReference, newStep } from "./steps.js";
 import * as view from "./view.js";
 
 const TYPING_MS = 160;
@@ -70,12 +71,18 @@ function soon(then) {
 
 view.whenUsed({
   take,
+  open: openDetail,
   goTo(number) {
     keepTyped();
     goTo(number);
   },
   allow(words) {
     step().not = step().not.filter((other) => other !== words);
+    changed();
+    $("not").focus();
+  },
+  allowLike(item) {
+    step().unlike = step().unlike.filter((other) => other !== item);
     changed();
     $("not").focus();
   },
@@ -90,6 +97,17 @@ view.whenUsed({
     $("token-wrong").hidden = !$("token").value;
     if (!$("asks-token").open) $("asks-token").showModal();
   },
+});
+whenLooked({
+  take,
+  mayUnlike: () => asks(step()) && step().unlike.length < view.MAX_NEGATIVES,
+  unlike({ id }) {
+    if (step().unlike.includes(id)) return;
+    step().unlike = [...step().unlike, id];
+    changed();
+    $("results").focus({ preventScroll: true });
+  },
+  closed: ({ id }) => focusPicture(id),
 });
 whenMuted((one, muted) => {
   one.muted = muted;
@@ -241,6 +259,7 @@ async function begin() {
     const about = await get("v1/gallery");
     chosen.columns = about.columns;
     $("device").hidden = !about.device;
+    giveOriginals(about.originals);
   } catch (error) {
     endWaiting();
     view.showProblem(error);

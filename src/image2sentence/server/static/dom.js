@@ -36,3 +36,8 @@ export function remember(key, value, storage) {
     // forgotten then
   }
 }
+
+// Puts text on the clipboard; says whether that was possible.
+export async function copy(text) {
+  return Boolean(await navigator.clipboard?.writeText(text).then(() => true, () => false));
+}

@@ -65,7 +65,7 @@ export async function refresh(offset = 0) {
 async function rank(one, offset, signal) {
   const encoder = await device;
   const start = performance.now();
-  const common = { not_text: one.not, where: chosen.condition(), k: offset ? PAGE : wanted(), offset };
+  const common = { not_text: one.not, not_item: one.unlike, where: chosen.condition(), k: offset ? PAGE : wanted(), offset };
   const { answer, sent } = await (encoder ? rankHere(encoder, one, common, signal) : rankThere(one, common, signal));
   if (signal.aborted) return;
   const spent = performance.now() - start;

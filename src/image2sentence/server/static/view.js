@@ -7,11 +7,12 @@ import { allSteps, chosen, currentNumber, step } from "./state.js";
 import { NEUTRAL, asks, hasReference } from "./steps.js";
 
 const SAYING_MS = 700;
-const MAX_NEGATIVES = 8; // as the server has it
+export const MAX_NEGATIVES = 8; // of words, and of pictures, as the server has it
 let saying = 0;
 
 // What is done when something shown is used; app.js says what:
-// take(step), goTo(number), allow(words not wanted any more), replaceWord(unknown, known), askForToken().
+// take(step), open(results, place), goTo(number), allow(words not wanted any more), allowLike(id of a picture),
+// replaceWord(unknown, known), askForToken().
 const actions = {};
 
 export function whenUsed(given) {
@@ -53,14 +54,14 @@ export async function referenceSize() {
 export function showRanking(answer, offset, spent) {
   $("heading").textContent = "Results";
   $("status").textContent = answer.total ? `Best of ${answer.total.toLocaleString("en")} · ${inMilliseconds(spent)}` : "";
-  say(fill(answer.results, offset, answer.more, actions.take) || nothingMeets());
+  say(fill(answer.results, offset, answer.more, actions) || nothingMeets());
 }
 
 export function showGallery(page, offset) {
   $("heading").textContent = "Or start from one of these";
   $("status").textContent = `${page.total.toLocaleString("en")} ${page.total === 1 ? "picture" : "pictures"}`;
   showNote([]);
-  say(fill(page.items, offset, offset + page.items.length < page.total, actions.take) || nothingMeets());
+  say(fill(page.items, offset, offset + page.items.length < page.total, actions) || nothingMeets());
 }
 
 function nothingMeets() {
@@ -134,7 +135,7 @@ export function showRefinements(one) {
   $("balance").value = one.balance;
   $("balance").setAttribute("aria-valuetext", balanceInWords(one.balance));
   $("not").hidden = one.not.length >= MAX_NEGATIVES;
-  $("without").replaceChildren(...one.not.map(chip));
+  $("without").replaceChildren(...one.not.map(wordsChip), ...one.unlike.map(pictureChip));
 }
 
 function balanceInWords(balance) {
@@ -142,11 +143,21 @@ function balanceInWords(balance) {
   return `${Math.round(100 * Math.abs(2 * balance - 1))} percent towards the ${balance < NEUTRAL ? "picture" : "words"}`;
 }
 
-function chip(words) {
+function wordsChip(words) {
+  return chip([`without ${words}`], () => actions.allow(words));
+}
+
+function pictureChip(item) {
+  const img = element("img", { alt: `picture ${item}`, width: 24, height: 24 });
+  showPicture(img, `v1/items/${item}/thumbnail`).catch(() => {});
+  return chip(["not like ", img], () => actions.allowLike(item));
+}
+
+function chip(parts, allow) {
   const cross = element("span", { textContent: " ×" });
   cross.setAttribute("aria-hidden", "true");
-  const button = element("button", { type: "button" }, `without ${words}`, cross, unseen(": allow again"));
-  button.addEventListener("click", () => actions.allow(words));
+  const button = element("button", { type: "button" }, ...parts, cross, unseen(": allow again"));
+  button.addEventListener("click", allow);
   return element("li", {}, button);
 }
 
