@@ -54,7 +54,7 @@ class Model(FakeEncoder):
 def model(monkeypatch: pytest.MonkeyPatch) -> Model:
     """The model that every command loads."""
     fake = Model()
-    monkeypatch.setattr(encoders, "load_encoder", lambda folder=None: fake)
+    monkeypatch.setattr(encoders, "load_encoder", lambda *_, **__: fake)
     return fake
 
 

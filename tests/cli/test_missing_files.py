@@ -19,7 +19,7 @@ from image2sentence.query import Query, QueryEngine
 @pytest.fixture
 def moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A gallery whose pictures and shard have been moved away together with it; one picture is still there."""
-    monkeypatch.setattr("image2sentence.encoders.load_encoder", lambda _: FakeEncoder())
+    monkeypatch.setattr("image2sentence.encoders.load_encoder", lambda *_, **__: FakeEncoder())
     for number in range(3):
         place = tmp_path / "disk" / "photos" / f"{number}.jpg"
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -45,7 +45,7 @@ class Model(FakeEncoder):
 def models(monkeypatch: pytest.MonkeyPatch) -> dict[str, Model]:
     """The models that commands load, by the name given to --model or --also."""
     known = {"None": Model(), "symmetric": Model(), "foreign": Model("another-space")}
-    monkeypatch.setattr(encoders, "load_encoder", lambda folder=None: known[str(folder)])
+    monkeypatch.setattr(encoders, "load_encoder", lambda folder=None, **_: known[str(folder)])
     return known
 
 

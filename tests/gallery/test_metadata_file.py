@@ -278,7 +278,7 @@ def test_what_is_no_picture_has_no_date() -> None:
 
 
 def test_the_index_command_takes_metadata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("image2sentence.encoders.load_encoder", lambda _: FakeEncoder())
+    monkeypatch.setattr("image2sentence.encoders.load_encoder", lambda *_, **__: FakeEncoder())
     (tmp_path / "p").mkdir()
     photo(1).save(tmp_path / "p" / "a.jpg")
     file = written(tmp_path, "m.csv", "file,price\na.jpg,5\nb.jpg,6\n")
@@ -305,7 +305,7 @@ def test_the_index_command_takes_metadata(tmp_path: Path, monkeypatch: pytest.Mo
 def test_nothing_is_indexed_where_the_metadata_cannot_be_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str, reason: str
 ) -> None:
-    monkeypatch.setattr("image2sentence.encoders.load_encoder", lambda _: FakeEncoder())
+    monkeypatch.setattr("image2sentence.encoders.load_encoder", lambda *_, **__: FakeEncoder())
     (tmp_path / "p").mkdir()
     photo(1).save(tmp_path / "p" / "a.jpg")
     arguments = ["index", str(tmp_path / "p"), "--gallery", str(tmp_path / "g"), "--metadata"]

@@ -15,6 +15,7 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 from image2sentence.cli.main import cli
+from image2sentence.evaluation import latency
 from tests.hub.exports import publish, tiny
 
 COUNT = 12
@@ -124,8 +125,6 @@ def test_a_query_is_timed(named: bool, model: Path) -> None:
 
 
 def test_models_stand_beside_each_other_in_one_table(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from image2sentence.evaluation import latency
-
     monkeypatch.setattr(latency, "cold_query", lambda *_: (0.5, None))  # measured in the test above
     picture = latency.drawn_picture(64)
     shown = latency.table(latency.measure({"pair": model, "bundled": None}, picture, gallery=10, rounds=1))

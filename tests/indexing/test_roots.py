@@ -302,7 +302,7 @@ def test_the_commands_list_move_and_forget(tmp_path: Path) -> None:
 
 
 def test_the_command_indexes_several_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("image2sentence.encoders.load_encoder", lambda _: FakeEncoder())
+    monkeypatch.setattr("image2sentence.encoders.load_encoder", lambda *_, **__: FakeEncoder())
     for number, name in enumerate(("a", "b")):
         write(tmp_path / name, 10 * number, 2)
     command = ["index", tmp_path / "a", tmp_path / "b", tmp_path / "a", "--gallery", tmp_path / "g"]

@@ -123,7 +123,7 @@ def test_serve_tells_paths_on_this_computer_only(shop: Shop, monkeypatch: pytest
     from image2sentence.cli.main import cli
 
     made: list[Any] = []
-    monkeypatch.setattr(encoders, "load_encoder", lambda folder=None, threads=0: shop.encoder)
+    monkeypatch.setattr(encoders, "load_encoder", lambda *_, **__: shop.encoder)
     monkeypatch.setattr(uvicorn, "Config", lambda app, **options: made.append(app.state.show_paths))
     monkeypatch.setattr("image2sentence.server.connections.EndingServer.run", lambda server, sockets: None)
     monkeypatch.setattr(

@@ -1134,7 +1134,7 @@ def test_serve_runs_the_app_on_the_loopback(shop: Shop, monkeypatch: pytest.Monk
     from image2sentence import encoders
 
     started: list[Any] = []
-    monkeypatch.setattr(encoders, "load_encoder", lambda folder=None, threads=0: shop.encoder)
+    monkeypatch.setattr(encoders, "load_encoder", lambda *_, **__: shop.encoder)
     monkeypatch.setattr(
         uvicorn.Server, "run", lambda server, sockets: started.extend(one.getsockname() for one in sockets)
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from image2sentence.cli.options import json_option, print_json, training_extra
+from image2sentence.cli.options import device_option, json_option, print_json, training_extra
 
 
 @click.command()
@@ -44,6 +44,7 @@ from image2sentence.cli.options import json_option, print_json, training_extra
     show_default=True,
     help="Of ONNX Runtime; 0: one for small graphs of the query side, else one for each core.",
 )
+@device_option
 @click.option(
     "--rounds", type=click.IntRange(min=1), default=30, show_default=True, help="Turns of every stage."
 )
@@ -56,6 +57,7 @@ def bench(
     words: str | None,
     gallery_size: int,
     threads: int,
+    device: str,
     rounds: int,
     as_json: bool,
 ) -> None:
@@ -77,7 +79,13 @@ def bench(
         raise ImageError(f"{picture}: {error}") from error
     with _columns(models + named, variants) as columns:
         results = timing.measure(
-            columns, asked, words or timing.WORDS, gallery=gallery_size, threads=threads, rounds=rounds
+            columns,
+            asked,
+            words or timing.WORDS,
+            gallery=gallery_size,
+            threads=threads,
+            rounds=rounds,
+            device=device,
         )
     if as_json:
         print_json(results)

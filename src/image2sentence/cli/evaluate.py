@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from image2sentence.cli.options import model_option
+from image2sentence.cli.options import device_option, model_option
 
 if TYPE_CHECKING:
     from image2sentence.encoders import OnnxEncoder
@@ -41,6 +41,7 @@ def evaluate() -> None:
 @click.option("--template", metavar="WORDS", help='How a change is asked for, such as "in {value}".')
 @click.option("--seed", type=int, default=0, show_default=True, help="Draws the changes.")
 @model_option
+@device_option
 @click.option(
     "--also",
     multiple=True,
@@ -69,6 +70,7 @@ def attributes(
     template: str | None,
     seed: int,
     model: Path | None,
+    device: str,
     also: Sequence[str],
     json_file: Path | None,
     pictures: Path | None,
@@ -86,8 +88,8 @@ def attributes(
     from image2sentence.evaluation.report import as_text, write_document
     from image2sentence.images import load_image
 
-    others = {row: load_encoder(folder) for row, folder in other_models(also).items()}
-    encoder = load_encoder(model)
+    others = {row: load_encoder(folder, device=device) for row, folder in other_models(also).items()}
+    encoder = load_encoder(model, device=device)
     composers = default_composers(encoder) | others
     catalogue = load_catalogue(data)
     evaluation = evaluate_attributes(

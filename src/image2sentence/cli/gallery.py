@@ -12,6 +12,7 @@ import click
 from image2sentence.cli.options import (
     GALLERY_NAME,
     PlaceType,
+    device_option,
     find_gallery,
     gallery_option,
     gallery_place,
@@ -205,6 +206,7 @@ def export(out: Path, gallery: Path | str | None, as_json: bool) -> None:
 @click.argument("pictures", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @gallery_option
 @model_option
+@device_option
 @click.option(
     "--check",
     default=16,
@@ -219,6 +221,7 @@ def import_(
     pictures: Path | None,
     gallery: Path | str | None,
     model: Path | None,
+    device: str,
     check: int,
     as_json: bool,
 ) -> None:
@@ -234,7 +237,7 @@ def import_(
     from image2sentence.gallery.opening import open_or_create_gallery
     from image2sentence.indexing.import_export import import_vectors
 
-    encoder = load_encoder(model)
+    encoder = load_encoder(model, device=device)
     file = open_vectors(vectors)
     name = find_gallery(gallery) or Path(GALLERY_NAME)
     with open_or_create_gallery(name, encoder.fingerprint, encoder.width) as opened:

@@ -14,6 +14,7 @@ import click
 from image2sentence.cli.options import (
     GALLERY_NAME,
     PlaceType,
+    device_option,
     find_gallery,
     gallery_option,
     gallery_place,
@@ -42,6 +43,15 @@ _COUNTS = ("found", "encoded", "unchanged", "moved", "duplicates", "deleted")
 @click.argument("pictures", nargs=-1, required=True, type=PlaceType(path_type=Path))
 @gallery_option
 @model_option
+@device_option
+@click.option(
+    "--threads",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Of ONNX Runtime; 0: one for each core.",
+)
 @click.option(
     "--metadata",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -80,6 +90,8 @@ def index(
     pictures: tuple[Path | str, ...],
     gallery: Path | str | None,
     model: Path | None,
+    device: str,
+    threads: int,
     metadata: Path | None,
     shards: bool,
     engine: str,
@@ -113,13 +125,13 @@ def index(
         raise click.UsageError(
             "--metadata names files below one folder: index the others in a run of their own"
         )
-    encoder = load_encoder(model)
+    encoder = load_encoder(model, threads, device=device)
     name = find_gallery(gallery) or Path(GALLERY_NAME)
     with open_or_create_gallery(name, encoder.fingerprint, encoder.width) as opened:
         values = None if metadata is None else MetadataFile(metadata, opened.columns())
         if values is not None:
             opened.add_columns(values.columns)  # before indexing, which makes `taken` where it is not there
-        engine_run = index_pictures if engine == "threads" else _on_ray(model, workers)
+        engine_run = index_pictures if engine == "threads" else _on_ray(model, workers, device)
         if max_pixels is not None:
             engine_run = partial(engine_run, max_pixels=max_pixels)
         engine_run = partial(engine_run, retry_failed=retry_failed, shards=shards)
@@ -188,7 +200,7 @@ def _one_document(one: Indexed) -> dict[str, object]:
     return {"folder": one.place, **result}
 
 
-def _on_ray(model: Path | None, workers: int | None) -> Callable[..., IndexReport]:
+def _on_ray(model: Path | None, workers: int | None, device: str) -> Callable[..., IndexReport]:
     """`index_pictures` on a Ray cluster, whose workers load the same model."""
     from image2sentence.encoders.onnx_encoder import MODEL_VARIABLE, load_encoder
     from image2sentence.indexing.ray import index_on_ray
@@ -198,7 +210,8 @@ def _on_ray(model: Path | None, workers: int | None) -> Callable[..., IndexRepor
     named = model or os.environ.get(MODEL_VARIABLE)
     if named is not None and Path(named).is_dir():
         named = Path(named).absolute()
-    return partial(index_on_ray, make_encoder=partial(load_encoder, named, threads=1), workers=workers)
+    make = partial(load_encoder, named, threads=1, device=device)
+    return partial(index_on_ray, make_encoder=make, workers=workers)
 
 
 def _print_all(done: Sequence[Indexed], gallery: Place, size: int) -> None:

@@ -47,6 +47,14 @@ model_option = click.option(
     help="A folder, or a name on the Hub. Default: $IMAGE2SENTENCE_MODEL, else the model "
     "that comes with the package.",
 )
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "directml", "coreml", "openvino", "rocm"]),
+    envvar="IMAGE2SENTENCE_DEVICE",
+    default="auto",
+    show_default=True,
+    help="What large graphs run on; auto: a GPU that ONNX Runtime can use, else the processor.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 

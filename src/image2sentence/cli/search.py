@@ -13,6 +13,7 @@ import click
 
 from image2sentence.cli import STARTED
 from image2sentence.cli.options import (
+    device_option,
     gallery_option,
     gallery_place,
     json_option,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 @query_options
 @gallery_option
 @model_option
+@device_option
 @json_option
 @click.option(
     "--sheet",
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 def search(
     gallery: Path | str | None,
     model: Path | None,
+    device: str,
     as_json: bool,
     sheet: Path | None,
     timing: bool,
@@ -69,7 +72,7 @@ def search(
 
     with open_gallery(name) as opened:
         query = options.query(opened)
-        engine = QueryEngine(load_encoder(model), opened)
+        engine = QueryEngine(load_encoder(model, device=device), opened)
         engine.prepare(pictures=bool(query.references))
         load_ms = 1000 * (time.perf_counter() - STARTED)
         answer = engine.rank(query)

@@ -25,7 +25,13 @@ from image2sentence.cli.addresses import (
     qr_code,
     web_origin,
 )
-from image2sentence.cli.options import gallery_option, model_option, optional_extra, require_gallery
+from image2sentence.cli.options import (
+    device_option,
+    gallery_option,
+    model_option,
+    optional_extra,
+    require_gallery,
+)
 
 TOKEN_VARIABLE = "IMAGE2SENTENCE_TOKEN"
 PROXIES_VARIABLE = "FORWARDED_ALLOW_IPS"
@@ -58,6 +64,7 @@ _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 @click.command()
 @gallery_option
 @model_option
+@device_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="The port.")
 @click.option(
@@ -160,6 +167,7 @@ _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 def serve(
     gallery: Path | str | None,
     model: Path | None,
+    device: str,
     host: str,
     port: int,
     allowed: tuple[str, ...],
@@ -205,7 +213,7 @@ def serve(
 
     with taken(host, port) as sockets, open_gallery(name) as opened:
         uploads = UPLOADS if max_upload_pixels is None else replace(UPLOADS, max_pixels=max_upload_pixels)
-        service = SearchService(load_encoder(model, threads), opened, uploads)
+        service = SearchService(load_encoder(model, threads, device=device), opened, uploads)
         service.prepare()
         _require_runtime(browser_runtime, RUNTIME_FILES)
         own_only = host in LOOPBACK

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Tokenizer
 
+from image2sentence.encoders.devices import CPU, chosen_device, providers
+from image2sentence.encoders.memory import Plan, free_memory, plan
 from image2sentence.encoders.model_folder import (
     CONFIG,
     GALLERY_IMAGE,
@@ -52,13 +54,17 @@ class Explanation:
 class OnnxEncoder:
     """A model folder as an `Encoder`. Each graph is loaded when first needed, so a query never loads the large one."""
 
-    def __init__(self, folder: ModelFolder, threads: int = 0, guided: bool = True) -> None:
+    def __init__(
+        self, folder: ModelFolder, threads: int = 0, guided: bool = True, device: str | None = None
+    ) -> None:
         """`threads` for ONNX Runtime's operators; 0: one for each core, and one for small graphs of the query side.
 
-        `guided=False` leaves the model's guiding phrases out.
+        `guided=False` leaves the model's guiding phrases out. `device` is what large graphs run on, as
+        `load_encoder`'s.
         """
         self.folder, self.config = folder, folder.config
         self._threads = threads
+        self._device = chosen_device(device)
         self._guided_by_phrases = guided
         self._template = Template.parse(self.config.template)
 
@@ -83,8 +89,19 @@ class OnnxEncoder:
 
     @property
     def parallel(self) -> int:
-        """See `SupportsPreparing.parallel`: batches side by side on a few cores each are faster than one on all."""
-        return min(self._threads or os.cpu_count() or 1, _MAX_PARALLEL)
+        """See `SupportsPreparing.parallel`: batches side by side on a few cores each are faster than one on all.
+
+        Fewer where memory is short, and one at a time on other devices than the processor.
+        """
+        return self._plan.calls
+
+    @cached_property
+    def _plan(self) -> Plan:
+        path = self.folder.path / GALLERY_IMAGE
+        graph = path.stat().st_size if path.is_file() else 0
+        alone = len(providers(self._device)) > 1
+        calls = 1 if alone else min(self._threads or os.cpu_count() or 1, _MAX_PARALLEL)
+        return plan(graph, self.config.gallery_preprocessing.size, calls, free_memory())
 
     def prepare(self, image: Image.Image) -> NDArray[np.float32]:
         """An RGB picture -> (3, s, s) float32, the large visual encoder's input.
@@ -108,7 +125,11 @@ class OnnxEncoder:
             first, second = self.config.gallery_preprocessing.size, self.config.query_preprocessing.size
             large, light = large[:, : 3 * first**2], light[:, 3 * first**2 :]
             large, light = large.reshape(-1, 3, first, first), light.reshape(-1, 3, second, second)
-        vectors = _unit(_run(session, "vectors", {"pixels": large}))
+        few = self._plan.rows
+        parts = [
+            _run(session, "vectors", {"pixels": large[at : at + few]}) for at in range(0, len(large), few)
+        ]
+        vectors = _unit(np.concatenate(parts))
         share = self.config.sentence_share
         if not share:
             return vectors
@@ -195,14 +216,15 @@ class OnnxEncoder:
 
     def unguided(self) -> OnnxEncoder:
         """The same model without its guiding phrases."""
-        return type(self)(self.folder, self._threads, guided=False)
+        return type(self)(self.folder, self._threads, False, self._device)
 
     def without_sentences(self) -> OnnxEncoder:
         """The same model with gallery vectors of the VL model alone: the space that all its query sides share."""
         config = replace(
             self.config, sentence_share=0.0, fingerprint=self.config.vl.fingerprint, space_settings=""
         )
-        return type(self)(ModelFolder(self.folder.path, config), self._threads, self._guided_by_phrases)
+        folder = ModelFolder(self.folder.path, config)
+        return type(self)(folder, self._threads, self._guided_by_phrases, self._device)
 
     @property
     def can_match(self) -> bool:
@@ -323,6 +345,8 @@ class OnnxEncoder:
 
     @cached_property
     def _gallery_image_share(self) -> Any:
+        if self.parallel == 1:
+            return self._gallery_image
         return self._session(GALLERY_IMAGE, max(1, (self._threads or os.cpu_count() or 1) // self.parallel))
 
     @cached_property
@@ -339,13 +363,16 @@ class OnnxEncoder:
 
     def _session(self, name: str, threads: int | None = None) -> Any:
         threads = self._threads if threads is None else threads
-        return self._checked_shapes(name, load_session(self.folder.path / name, self._content(name), threads))
+        session = load_session(self.folder.path / name, self._content(name), threads, device=self._device)
+        return self._checked_shapes(name, session)
 
     def _query_session(self, name: str) -> Any:
         """A graph for one query at a time. Its idle threads sleep: spinning, they slow down what comes after it."""
         content = self._content(name)
-        threads = self._threads or int(content is not None and len(content) <= _SMALL)
-        return self._checked_shapes(name, load_session(self.folder.path / name, content, threads, spin=False))
+        small = content is not None and len(content) <= _SMALL
+        device = CPU if small else self._device
+        session = load_session(self.folder.path / name, content, self._threads or int(small), False, device)
+        return self._checked_shapes(name, session)
 
     def _content(self, name: str) -> bytes | None:
         """A checked graph's bytes; None for a large one, which is read from its file."""
@@ -373,23 +400,27 @@ class OnnxEncoder:
 
 
 def load_encoder(
-    model: str | os.PathLike[str] | None = None, threads: int = 0, revision: str | None = None
+    model: str | os.PathLike[str] | None = None,
+    threads: int = 0,
+    revision: str | None = None,
+    device: str | None = None,
 ) -> OnnxEncoder:
     """The encoder of a model folder: the one given, else $IMAGE2SENTENCE_MODEL, else the one inside the package.
 
     A name that is no folder here is a model on the Hub, "org/name", at `revision` or
-    as "org/name@revision"; a folder may be in any layout that is known (`image2sentence.hub`). Raises ModelError where
-    there is none.
+    as "org/name@revision"; a folder may be in any layout that is known (`image2sentence.hub`). `device` is "auto",
+    "cpu", "cuda", "directml", "coreml", "openvino" or "rocm"; None: $IMAGE2SENTENCE_DEVICE, else "auto". Raises
+    ModelError where there is no such model, and ConfigError for an unknown device.
     """
     name = model or os.environ.get(MODEL_VARIABLE)
     if not name:
-        return OnnxEncoder(ModelFolder.open(bundled()), threads)
+        return OnnxEncoder(ModelFolder.open(bundled()), threads, device=device)
     from image2sentence.encoders.composition import TrainingFreeEncoder
     from image2sentence.hub.find import find_model  # reaches for the network's modules
 
     folder = find_model(os.fspath(name), revision)
     kind = OnnxEncoder if folder.config.composition is None else TrainingFreeEncoder
-    return kind(folder, threads)
+    return kind(folder, threads, device=device)
 
 
 def _by_length(

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from image2sentence.encoders.devices import CPU, configure, providers, require_started
 from image2sentence.errors import ModelError
 
 _EXTERNAL = re.compile(rb"(?:\x0a|\x8a\x80*\x00)(?:\x08|\x88\x80*\x00)location")
@@ -30,8 +31,13 @@ def require_self_contained(path: Path, content: bytes | None) -> None:
         )
 
 
-def load_session(path: Path, content: bytes | None, threads: int, spin: bool = True) -> Any:
-    """A session of a graph. Raises ModelError where ONNX Runtime refuses it, or it names other files."""
+def load_session(
+    path: Path, content: bytes | None, threads: int, spin: bool = True, device: str = CPU
+) -> Any:
+    """A session of a graph on a device (`image2sentence.encoders.devices`).
+
+    Raises ModelError where ONNX Runtime refuses the graph, it names other files, or the device does not start.
+    """
     require_self_contained(path, content)
     import onnxruntime  # the heaviest import of a query: only when a graph is really needed
     from onnxruntime.capi import onnxruntime_pybind11_state as engine
@@ -39,9 +45,13 @@ def load_session(path: Path, content: bytes | None, threads: int, spin: bool = T
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
+    on = providers(device)
+    configure(options, on)
     refusals = (engine.Fail, engine.InvalidProtobuf, engine.InvalidGraph, engine.InvalidArgument)
     try:
         given = str(path) if content is None else content
-        return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(given, options, providers=on)
     except (*refusals, engine.NotImplemented, engine.RuntimeException) as error:
         raise ModelError(f"ONNX Runtime cannot load {path}: {error}") from error
+    require_started(session, device, on)
+    return session

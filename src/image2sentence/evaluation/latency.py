@@ -63,6 +63,7 @@ def measure(
     gallery: int = 10_000,
     threads: int = 0,
     rounds: int = 30,
+    device: str | None = None,
 ) -> dict[str, Measured]:
     """Measures model folders, by any names; None is the model that a search would use.
 
@@ -73,6 +74,7 @@ def measure(
         gallery: Vectors to search, made up.
         threads: As `load_encoder`'s.
         rounds: Turns that the medians are taken over.
+        device: As `load_encoder`'s; that of a new process is always $IMAGE2SENTENCE_DEVICE.
 
     Raises:
         ModelError: a folder cannot be used.
@@ -81,7 +83,7 @@ def measure(
     """
     if rounds < 1 or gallery < 1:
         raise ConfigError(f"expected at least one round and one vector, got {rounds} and {gallery}")
-    encoders = {name: load_encoder(model, threads) for name, model in models.items()}
+    encoders = {name: load_encoder(model, threads, device=device) for name, model in models.items()}
     stages = {
         (name, stage): run
         for name, encoder in encoders.items()
