@@ -15,7 +15,7 @@ import pytest
 from test_indexing import undisturbed, write_photos
 
 from image2sentence.errors import GalleryError
-from image2sentence.gallery.records import Content, Entry
+from image2sentence.gallery.records import Content, FileEntry
 from image2sentence.gallery.sqlite.gallery import DATABASE, LOCK, Gallery
 from image2sentence.gallery.sqlite.lock import Mark, read_mark
 
@@ -30,7 +30,7 @@ def content(number: int) -> Content:
 
 
 def commit(gallery: Gallery, number: int) -> None:
-    entry = Entry(f"{number}.jpg", 100 + number, 1_000 + number, content(number).sha256)
+    entry = FileEntry(f"{number}.jpg", 100 + number, 1_000 + number, content(number).sha256)
     gallery.commit(gallery.add_root(Path("/pictures")), [content(number)], [entry])
 
 

@@ -27,7 +27,7 @@ from image2sentence.gallery.filters.language import (
     canonical_date,
     parse_filter,
 )
-from image2sentence.gallery.records import Content, Entry
+from image2sentence.gallery.records import Content, FileEntry
 from image2sentence.gallery.sqlite.gallery import Gallery
 
 COLUMNS: dict[str, ColumnType] = {"price": "number", "colour": "text", "sale": "boolean", "taken": "date"}
@@ -161,10 +161,10 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
     gallery.add_columns(COLUMNS)
     contents = [Content(bytes([i]) * 32, 1, 1, np.array([1, 0], np.float32)) for i in range(len(ROWS))]
     entries = [
-        Entry(f"{i}.jpg", 1, 1, c.sha256, metadata=row)
+        FileEntry(f"{i}.jpg", 1, 1, c.sha256, metadata=row)
         for i, (c, row) in enumerate(zip(contents, ROWS, strict=True))
     ]
-    failed = Entry("bad.jpg", 1, 1, reason="bad", metadata={"price": 1})
+    failed = FileEntry("bad.jpg", 1, 1, reason="bad", metadata={"price": 1})
     gallery.commit(gallery.add_root(Path("/pictures")), contents, [*entries, failed])
     return gallery
 
@@ -213,7 +213,7 @@ def test_columns_in_memory_follow_the_gallery(tmp_path: Path) -> None:
     with Gallery.create(tmp_path, "model-a", 2) as gallery:
         gallery.add_columns(COLUMNS)
         content = Content(b"1" * 32, 1, 1, np.array([1, 0], np.float32))
-        entries = [Entry(f"{i}.jpg", 1, 1, content.sha256, metadata={"price": i}) for i in range(50)]
+        entries = [FileEntry(f"{i}.jpg", 1, 1, content.sha256, metadata={"price": i}) for i in range(50)]
         gallery.commit(gallery.add_root(Path("/p")), [content], entries)
         cache = ColumnCache(gallery, np.arange(1, 51, 2))
         for _ in range(3):
@@ -343,7 +343,7 @@ def test_setting_metadata_keeps_other_columns_and_counts_changes(tmp_path: Path)
     with Gallery.create(tmp_path, "model-a", 2) as gallery:
         gallery.add_columns(COLUMNS)
         root = gallery.add_root(Path("/p"))
-        gallery.commit(root, [], [Entry(f"{i}.jpg", 1, 1, reason="bad") for i in range(3)])
+        gallery.commit(root, [], [FileEntry(f"{i}.jpg", 1, 1, reason="bad") for i in range(3)])
         assert gallery.set_metadata([(1, {"price": 1}), (2, {"colour": "red", "price": None})]) == 2
         assert gallery.set_metadata([(1, {"price": 1}), (2, {"colour": "red"})]) == 0
         assert gallery.set_metadata([(1, {"sale": True}), (2, {"colour": None}), (3, {"price": None})]) == 2

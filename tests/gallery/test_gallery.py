@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from image2sentence.errors import GalleryError, QueryError
-from image2sentence.gallery.records import Content, Entry
+from image2sentence.gallery.records import Content, FileEntry
 from image2sentence.gallery.sqlite import gallery as store
 from image2sentence.gallery.sqlite import picture_tables, schema
 from image2sentence.gallery.sqlite.gallery import Gallery
@@ -33,8 +33,8 @@ def filled(folder: Path, count: int = 5) -> Path:
     with Gallery.create(folder, "model-a", WIDTH) as gallery:
         root = gallery.add_root(Path("/pictures"))
         contents = [content(i) for i in range(count)]
-        entries = [Entry(f"{i}.jpg", 100 + i, 1_000 + i, c.sha256) for i, c in enumerate(contents)]
-        gallery.commit(root, contents, [*entries, Entry("bad.jpg", 1, 2, reason="empty")])
+        entries = [FileEntry(f"{i}.jpg", 100 + i, 1_000 + i, c.sha256) for i, c in enumerate(contents)]
+        gallery.commit(root, contents, [*entries, FileEntry("bad.jpg", 1, 2, reason="empty")])
     return folder / store.DATABASE
 
 
@@ -79,7 +79,7 @@ def test_an_empty_gallery_has_a_searcher(tmp_path: Path) -> None:
 def test_an_offset_is_kept_and_checked(tmp_path: Path) -> None:
     file = filled(tmp_path)
     with Gallery.open(tmp_path, readonly=False) as gallery:
-        gallery.commit(1, [], [Entry("0.jpg", 1, 1, content(0).sha256, offset=512)])
+        gallery.commit(1, [], [FileEntry("0.jpg", 1, 1, content(0).sha256, offset=512)])
         assert [gallery.picture(number).offset for number in (1, 2)] == [512, None]
     for damage in ("513 WHERE id = 1", "NULL WHERE id = 1", "512 WHERE id = 2"):
         before = file.read_bytes()
@@ -94,16 +94,16 @@ def test_a_commit_is_all_or_nothing(tmp_path: Path) -> None:
     with Gallery.open(tmp_path, readonly=False) as gallery:
         before = snapshot(gallery)
         with pytest.raises(GalleryError, match="UNIQUE"):
-            gallery.commit(1, [content(8), content(8)], [Entry("8.jpg", 1, 1, content(8).sha256)])
+            gallery.commit(1, [content(8), content(8)], [FileEntry("8.jpg", 1, 1, content(8).sha256)])
         assert snapshot(gallery) == before
-        gallery.commit(1, [content(8)], [Entry("8.jpg", 1, 1, content(8).sha256)])
+        gallery.commit(1, [content(8)], [FileEntry("8.jpg", 1, 1, content(8).sha256)])
         assert len(gallery) == 6
 
 
 def test_deleting_forgets_contents_that_nothing_refers_to(tmp_path: Path) -> None:
     filled(tmp_path)
     with Gallery.open(tmp_path, readonly=False) as gallery:
-        gallery.commit(1, [], [Entry("copy of 0.jpg", 1, 1, content(0).sha256)])
+        gallery.commit(1, [], [FileEntry("copy of 0.jpg", 1, 1, content(0).sha256)])
         first, second = gallery.pictures()[:2]
         gallery.delete([first.id, second.id])
         assert gallery.find_content(content(0).sha256) == first.content_id
@@ -225,7 +225,7 @@ def test_every_change_has_another_generation(tmp_path: Path) -> None:
     with Gallery.open(tmp_path) as reader, Gallery.open(tmp_path, readonly=False) as gallery:
         seen = [reader.generation()]
         for change_it in (
-            lambda: gallery.commit(1, [content(9)], [Entry("9.jpg", 1, 1, content(9).sha256)]),
+            lambda: gallery.commit(1, [content(9)], [FileEntry("9.jpg", 1, 1, content(9).sha256)]),
             lambda: gallery.delete([1]),
             lambda: gallery.add_columns({"price": "number"}),
             lambda: gallery.set_metadata([(2, {"price": 1})]),
@@ -283,7 +283,7 @@ def test_readers_go_on_while_a_writer_writes(tmp_path: Path) -> None:
         for number in range(5, 20):
             with writer._database.transaction() as connection:
                 picture_tables._insert_content(connection, content(number))
-                entry = Entry(f"{number}.jpg", 1, 1, content(number).sha256)
+                entry = FileEntry(f"{number}.jpg", 1, 1, content(number).sha256)
                 picture_tables._write_entry(connection, 1, entry)
                 assert len(reader) == len(reader.vectors()[0]) == number
             assert len(reader) == number + 1
@@ -322,7 +322,7 @@ def test_a_full_disk_loses_nothing_committed(tmp_path: Path) -> None:
         before = snapshot(gallery)
         pages = gallery._database.connection.execute("PRAGMA page_count").fetchone()[0]
         gallery._database.connection.execute(f"PRAGMA max_page_count = {pages}")
-        entries = [Entry(f"{i}-{'x' * 200}.jpg", 1, 1, reason="full") for i in range(500)]
+        entries = [FileEntry(f"{i}-{'x' * 200}.jpg", 1, 1, reason="full") for i in range(500)]
         with pytest.raises(GalleryError, match=r"full.*make room"):
             gallery.commit(1, [], entries)
         assert snapshot(gallery) == before

@@ -15,7 +15,7 @@ import pytest
 
 from image2sentence.errors import GalleryError, ImageError
 from image2sentence.gallery.locations import joined, read_picture, stored_place
-from image2sentence.gallery.records import Content, Entry, Picture
+from image2sentence.gallery.records import Content, FileEntry, Picture
 from image2sentence.gallery.search.faiss_index import AnnSettings
 from image2sentence.gallery.sqlite import lock, schema
 from image2sentence.gallery.sqlite.gallery import DATABASE, Gallery
@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
         vectors = np.random.default_rng(1).normal(size=(64, WIDTH)).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         contents = [Content(bytes([n]) * 32, 3, 2, vector) for n, vector in enumerate(vectors)]
-        entries = [Entry(f"{n}.jpg", 9, 9, one.sha256) for n, one in enumerate(contents)]
+        entries = [FileEntry(f"{n}.jpg", 9, 9, one.sha256) for n, one in enumerate(contents)]
         gallery.commit(gallery.add_root(Path("/pictures")), contents, entries)
     return tmp_path / "g"
 

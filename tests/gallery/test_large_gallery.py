@@ -12,7 +12,7 @@ import pytest
 
 from image2sentence.encoders.protocols import Vectors
 from image2sentence.errors import ConfigError, GalleryError
-from image2sentence.gallery.records import Content, Entry
+from image2sentence.gallery.records import Content, FileEntry
 from image2sentence.gallery.search.base import Hit
 from image2sentence.gallery.search.faiss_index import AnnSettings, build
 from image2sentence.gallery.search.searcher import Searcher
@@ -52,7 +52,7 @@ def add(gallery: Gallery, rows: Vectors, first: int) -> None:
     """Commit pictures named by number, each with metadata."""
     contents = [Content(f"{first + i:032}".encode(), 1, 1, row) for i, row in enumerate(rows)]
     entries = [
-        Entry(f"{first + i}.jpg", 1, 1, c.sha256, metadata={"n": first + i, "odd": bool((first + i) % 2)})
+        FileEntry(f"{first + i}.jpg", 1, 1, c.sha256, metadata={"n": first + i, "odd": bool((first + i) % 2)})
         for i, c in enumerate(contents)
     ]
     gallery.commit(gallery.add_root(Path("/p")), contents, entries)
@@ -113,7 +113,9 @@ def test_what_came_and_went_since_is_taken_into_account(folder: Path) -> None:
         add(gallery, unit_rows(40, 2), COUNT + 10)
         changed = Content(b"z" * 32, 1, 1, QUERIES[0])
         gallery.commit(
-            1, [changed], [Entry("0.jpg", 2, 2, changed.sha256), Entry("new.jpg", 2, 2, changed.sha256)]
+            1,
+            [changed],
+            [FileEntry("0.jpg", 2, 2, changed.sha256), FileEntry("new.jpg", 2, 2, changed.sha256)],
         )
         assert index_state(gallery).state == "behind"
         assert not needs_index(gallery)

@@ -16,7 +16,7 @@ from image2sentence.cli.main import cli
 from image2sentence.errors import DataError
 from image2sentence.gallery.files.metadata import MetadataFile, MetadataReport, apply_metadata
 from image2sentence.gallery.filters.language import ColumnType
-from image2sentence.gallery.records import Entry
+from image2sentence.gallery.records import FileEntry
 from image2sentence.gallery.sqlite.gallery import Gallery
 from image2sentence.images import date_taken, decode_image
 
@@ -44,7 +44,7 @@ def gallery(tmp_path: Path) -> Gallery:
     gallery = Gallery.create(tmp_path / "g", "model-a", 2)
     names = ("a.jpg", "deep/b.jpg", "other/b.jpg", "deep/c.jpg")
     root = gallery.add_root(tmp_path / "p")
-    gallery.commit(root, [], [Entry(name, 1, 1, reason="not looked at") for name in names])
+    gallery.commit(root, [], [FileEntry(name, 1, 1, reason="not looked at") for name in names])
     return gallery
 
 

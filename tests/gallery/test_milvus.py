@@ -25,7 +25,7 @@ from image2sentence.gallery.milvus import MilvusAddress, MilvusGallery, layout
 from image2sentence.gallery.milvus import bookkeeping as ledger
 from image2sentence.gallery.milvus.address import TOKEN_VARIABLE
 from image2sentence.gallery.opening import is_database, open_gallery, open_or_create_gallery
-from image2sentence.gallery.records import Content, Entry
+from image2sentence.gallery.records import Content, FileEntry
 from image2sentence.indexing.index_pictures import index_pictures
 
 ADDRESSES = {
@@ -158,9 +158,9 @@ def test_a_writer_that_died_elsewhere_is_given_up_in_time(
         gallery.add_root(Path("/p"))
         monkeypatch.undo()
         with pytest.raises(GalleryError, match=r"process \d+ on elsewhere since .* given up in 1[12]\d s"):
-            ledger.Claim(book, "it")
+            ledger.WriterClaim(book, "it")
         monkeypatch.setattr(ledger, "CLAIM_SECONDS", 0.0)
-        other = ledger.Claim(book, "it")
+        other = ledger.WriterClaim(book, "it")
         gallery._claim._seen = -1e9  # type: ignore[union-attr]
         with pytest.raises(GalleryError, match="what this run wrote before is kept"):
             gallery.add_root(Path("/q"))
@@ -252,7 +252,9 @@ def test_a_server_takes_readers_while_one_writes(server: str) -> None:
         open_gallery(server)
     with open_or_create_gallery(server, "m", 4) as writer:
         writer.commit(
-            writer.add_root(Path("/p")), [Content(b"1" * 32, 1, 1, vector)], [Entry("a.jpg", 1, 1, b"1" * 32)]
+            writer.add_root(Path("/p")),
+            [Content(b"1" * 32, 1, 1, vector)],
+            [FileEntry("a.jpg", 1, 1, b"1" * 32)],
         )
         with open_gallery(server) as reader:
             (hit,) = reader.searcher().search(vector[None], 5)[0]

@@ -20,7 +20,7 @@ from image2sentence.gallery.base import GalleryStore, duplicates
 from image2sentence.gallery.files.vectors import open_vectors
 from image2sentence.gallery.locations import read_picture
 from image2sentence.gallery.opening import open_gallery, open_or_create_gallery
-from image2sentence.gallery.records import Content, Entry
+from image2sentence.gallery.records import Content, FileEntry
 from image2sentence.indexing.import_export import export_vectors, import_vectors
 from image2sentence.indexing.index_pictures import IndexReport, index_pictures
 
@@ -64,10 +64,10 @@ def filled(place: str, count: int = 6) -> GalleryStore:
     gallery.add_columns(COLUMNS)  # type: ignore[arg-type]
     contents = [content(i) for i in range(count)]
     entries = [
-        Entry(f"{i}.jpg", 100 + i, 1_000 + i, c.sha256, metadata=METADATA[i % len(METADATA)])  # type: ignore[arg-type]
+        FileEntry(f"{i}.jpg", 100 + i, 1_000 + i, c.sha256, metadata=METADATA[i % len(METADATA)])  # type: ignore[arg-type]
         for i, c in enumerate(contents)
     ]
-    gallery.commit(root, contents, [*entries, Entry("bad.jpg", 1, 2, reason="empty")])
+    gallery.commit(root, contents, [*entries, FileEntry("bad.jpg", 1, 2, reason="empty")])
     return gallery
 
 
@@ -106,9 +106,9 @@ def test_paths_of_any_bytes_and_urls_come_back(place: str) -> None:
     with open_or_create_gallery(place, MODEL, WIDTH) as gallery:
         here, there = gallery.add_root(Path("/pictures")), gallery.add_root("s3://bucket/a%20b")
         assert gallery.add_root(Path("/pictures")) == here
-        gallery.commit(here, [content(1)], [Entry(odd, 1, 1, content(1).sha256)])
-        gallery.commit(there, [], [Entry("0.tar/größe.jpg", 1, 1, content(1).sha256, offset=1536)])
-        gallery.commit(there, [], [Entry(odd, 1, 1, reason="empty")])
+        gallery.commit(here, [content(1)], [FileEntry(odd, 1, 1, content(1).sha256)])
+        gallery.commit(there, [], [FileEntry("0.tar/größe.jpg", 1, 1, content(1).sha256, offset=1536)])
+        gallery.commit(there, [], [FileEntry(odd, 1, 1, reason="empty")])
         assert [p.path for p in gallery.pictures()] == [
             Path("/pictures") / odd,
             "s3://bucket/a%20b/0.tar/größe.jpg",
@@ -123,11 +123,11 @@ def test_a_file_keeps_its_id_when_it_changes_fails_and_moves(place: str) -> None
     with closing(filled(place)) as gallery:
         number = {p.path.name: p.id for p in gallery.pictures()}  # type: ignore[union-attr]
         before = gallery.generation()
-        gallery.commit(1, [content(9)], [Entry("0.jpg", 7, 7, content(9).sha256)])
-        gallery.commit(1, [], [Entry("1.jpg", 7, 7, reason="cut short")])
-        gallery.commit(1, [], [Entry("bad.jpg", 7, 7, content(9).sha256)])
-        gallery.commit(1, [], [Entry("new.jpg", 7, 7, content(2).sha256, moved_from=number["2.jpg"])])
-        gallery.commit(1, [], [Entry("3.jpg", 7, 7, content(4).sha256, moved_from=number["4.jpg"])])
+        gallery.commit(1, [content(9)], [FileEntry("0.jpg", 7, 7, content(9).sha256)])
+        gallery.commit(1, [], [FileEntry("1.jpg", 7, 7, reason="cut short")])
+        gallery.commit(1, [], [FileEntry("bad.jpg", 7, 7, content(9).sha256)])
+        gallery.commit(1, [], [FileEntry("new.jpg", 7, 7, content(2).sha256, moved_from=number["2.jpg"])])
+        gallery.commit(1, [], [FileEntry("3.jpg", 7, 7, content(4).sha256, moved_from=number["4.jpg"])])
         after = {p.path.name: p for p in gallery.pictures()}  # type: ignore[union-attr]
         assert after["0.jpg"].id == number["0.jpg"]
         assert (after["1.jpg"].id, after["1.jpg"].state) == (number["1.jpg"], "failed")
@@ -146,7 +146,7 @@ def test_ids_of_forgotten_pictures_are_not_given_out_again(place: str) -> None:
         gallery.delete([p.id for p in gallery.pictures()])
         assert (len(gallery), gallery.pictures(), gallery.find_content(b"\2" * 32)) == (0, [], None)
     with open_gallery(place, readonly=False) as gallery:
-        gallery.commit(1, [content(1)], [Entry("1.jpg", 1, 1, content(1).sha256)])
+        gallery.commit(1, [content(1)], [FileEntry("1.jpg", 1, 1, content(1).sha256)])
         assert gallery.pictures()[0].id > last
 
 
@@ -260,7 +260,7 @@ def many(place: str, tmp_path: Path) -> Iterator[tuple[GalleryStore, GalleryStor
         Content(bytes([i % 256, i // 256]) * 16, 10, 10, unit(i - i % 10 if i % 10 == 1 else i))
         for i in range(300)
     ]
-    entries = [Entry(f"{i}.jpg", 1, 1, c.sha256, metadata={"n": i}) for i, c in enumerate(contents)]
+    entries = [FileEntry(f"{i}.jpg", 1, 1, c.sha256, metadata={"n": i}) for i, c in enumerate(contents)]
     opened = []
     for name in (place, str(tmp_path / "reference")):
         with open_or_create_gallery(name, MODEL, WIDTH) as gallery:
@@ -370,7 +370,7 @@ def test_indexing_does_the_same_to_every_store(place: str, tmp_path: Path) -> No
 
 def test_a_picture_goes_and_its_duplicate_stays(place: str) -> None:
     with closing(filled(place)) as gallery:
-        gallery.commit(1, [], [Entry("copy.jpg", 1, 1, content(2).sha256, metadata={"price": 7})])
+        gallery.commit(1, [], [FileEntry("copy.jpg", 1, 1, content(2).sha256, metadata={"price": 7})])
         number = {p.path.name: p.id for p in gallery.pictures()}  # type: ignore[union-attr]
         found = gallery.find_content(content(2).sha256)
         assert found is not None

@@ -82,19 +82,19 @@ def test_pictures_are_indexed_searched_and_shown(model: Path, pictures: Path) ->
         assert found["results"], question
     alone = json.loads(run("search", picture, *with_model, "--json").stdout)
     assert Path(alone["results"][0]["path"]).name == "03.png"
-    told = json.loads(run("info", *with_model, "--json").stdout)
-    assert told["model"]["fingerprint"] == told["gallery"]["fingerprint"]
-    assert told["gallery"]["pictures"] == COUNT
+    result = json.loads(run("info", *with_model, "--json").stdout)
+    assert result["model"]["fingerprint"] == result["gallery"]["fingerprint"]
+    assert result["gallery"]["pictures"] == COUNT
     assert "use that model" in run("search", picture, code=1).output
 
 
 def test_vectors_are_exported_and_imported(model: Path, pictures: Path, place: Path) -> None:
     run("index", pictures, "--model", model)
     run("gallery", "export", "vectors")
-    told = run(
+    result = run(
         "gallery", "import", "vectors", pictures, "--gallery", place / "other", "--model", model, "--json"
     )
-    assert json.loads(told.stdout)["imported"] == COUNT
+    assert json.loads(result.stdout)["imported"] == COUNT
 
 
 def test_it_is_evaluated(model: Path, pictures: Path, place: Path) -> None:
@@ -161,7 +161,7 @@ def test_what_needs_a_light_side_is_refused(command: str, model: Path, pictures:
         "train-text": ["train-text", model, "--pictures", pictures, "--out", "out"],
         "bench --variants": ["bench", model, "--variants", "--rounds", "1"],
     }
-    told = run(*asked[command], code=1).output
-    assert "has no light query side" in told
-    assert "image2sentence train PICTURES --model MODEL" in told
+    result = run(*asked[command], code=1).output
+    assert "has no light query side" in result
+    assert "image2sentence train PICTURES --model MODEL" in result
     assert not list(place.glob("out*/*"))

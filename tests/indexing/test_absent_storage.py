@@ -211,7 +211,7 @@ def test_what_was_set_by_hand_is_kept_for_a_while_only(
         monkeypatch.setattr("time.time", lambda: now)
         remember(opened, [2])
         assert [note["values"] for note in opened.notes("forgotten").values()] == [[{"price": 2}]]
-        monkeypatch.setattr(forgotten, "MOST_KEPT", 1)
+        monkeypatch.setattr(forgotten, "MAX_KEPT", 1)
         monkeypatch.setattr("time.time", lambda: now + 1)
         remember(opened, [3])
         assert [note["values"] for note in opened.notes("forgotten").values()] == [[{"price": 3}]]

@@ -320,7 +320,7 @@ def test_an_import_into_a_gallery_without_room_for_dates(
     (folder / "sub" / "0.jpg").write_bytes(encoded(photo(0), "JPEG", exif=exif))
     place = foreign(tmp_path / "mine", folder, right_vectors(folder))
     for module in (metadata, index_run):
-        monkeypatch.setattr(module, "MOST_COLUMNS", 0)
+        monkeypatch.setattr(module, "MAX_COLUMNS", 0)
     assert imported(place, tmp_path / "full", folder).imported == COUNT
     monkeypatch.undo()
     imported(place, tmp_path / "g", folder)

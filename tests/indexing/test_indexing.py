@@ -293,7 +293,7 @@ def test_a_date_corrected_by_hand_stays_until_the_picture_is_another(tmp_path: P
 
 
 def test_a_gallery_with_no_room_for_another_column_has_no_dates(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("image2sentence.indexing.run.MOST_COLUMNS", 1)
+    monkeypatch.setattr("image2sentence.indexing.run.MAX_COLUMNS", 1)
     (path,) = write_photos(tmp_path / "p", 1)
     run(tmp_path / "p", tmp_path / "g")
     with Gallery.open(tmp_path / "g", readonly=False) as gallery:

@@ -220,10 +220,10 @@ def test_members_are_bounded_in_size_and_number(tmp_path: Path, monkeypatch: pyt
     tar = tmp_path / "0.tar"
     tar.write_bytes(shard({f"{n}.jpg": jpeg(n) for n in range(4)}))
     with monkeypatch.context() as small:
-        small.setattr(sources, "LARGEST_MEMBER", len(jpeg(1)) - 1)
+        small.setattr(sources, "MAX_MEMBER_BYTES", len(jpeg(1)) - 1)
         reasons = [member.reason or "" for member in sources.read_members(tar)]
         assert any("more than the limit" in reason for reason in reasons)
-    monkeypatch.setattr(sources, "MOST_MEMBERS", 3)
+    monkeypatch.setattr(sources, "MAX_MEMBERS", 3)
     with pytest.raises(ImageError, match="too many members"):
         list(sources.read_members(tar))
 

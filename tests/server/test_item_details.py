@@ -1,4 +1,4 @@
-"""What a visitor is told about one picture: its file, its path where the owner allows it, what it is like."""
+"""What a visitor learns about one picture: its file, its path where the owner allows it, what it is like."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ def test_paths_are_told_where_the_owner_allows_it(shop: Shop) -> None:
         (HERE, {"Host": "photos.example.org"}, False),
     ],
 )
-def test_by_default_those_on_this_computer_are_told(
+def test_by_default_those_on_this_computer_see_paths(
     shop: Shop, client: tuple[str, int], headers: dict[str, str], shown: bool
 ) -> None:
     number = shop.ids["green"]
     with client_of(shop, None, client) as asking:
-        told = asking.get(f"/v1/items/{number}", headers=headers).json()["path"]
+        shown_path = asking.get(f"/v1/items/{number}", headers=headers).json()["path"]
         original = asking.get(f"/v1/items/{number}/original", headers=headers)
-    assert (told is not None, original.status_code) == (shown, 200 if shown else 403)
+    assert (shown_path is not None, original.status_code) == (shown, 200 if shown else 403)
 
 
 def test_an_original_is_the_file_itself(shop: Shop) -> None:

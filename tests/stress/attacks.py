@@ -31,7 +31,7 @@ from PIL import Image
 
 from image2sentence.encoders import load_encoder
 from image2sentence.gallery import Gallery
-from image2sentence.gallery.records import Content, Entry
+from image2sentence.gallery.records import Content, FileEntry
 from image2sentence.indexing import index_pictures
 from tests.fakes import encoded, photo
 
@@ -294,7 +294,7 @@ def make_gallery(folder: Path, entries: int = 2_000, letters: int = 4_000) -> Pa
         made.commit(
             made.add_root(folder / "gone"),
             contents,
-            [Entry(f"{number}.jpg", 1, 1, one.sha256) for number, one in enumerate(contents)],
+            [FileEntry(f"{number}.jpg", 1, 1, one.sha256) for number, one in enumerate(contents)],
         )
         made.add_columns({"caption": "text"})
         made.set_metadata((one.id, {"caption": caption(rng, letters)}) for one in made.pictures())

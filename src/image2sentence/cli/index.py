@@ -313,7 +313,7 @@ def follow_and_show(
                 indexed.add(Path(one.place))
             yield one
 
-    told = {folder: _Told() for folder in folders}
+    logs = {folder: _FolderLog() for folder in folders}
     if not as_json:
         click.echo(f"following {', '.join(map(display_path, folders))}; Ctrl-C ends it", err=True)
     try:
@@ -322,14 +322,14 @@ def follow_and_show(
                 about = {"gallery": gallery_place(gallery), "pictures": len(gallery), **_one_document(one)}
                 print_json(about, indent=None)
             else:
-                told[Path(one.place)].tell(
+                logs[Path(one.place)].show(
                     one, len(folders) > 1, f"gallery {shown}: {len(gallery):,} pictures"
                 )
     except KeyboardInterrupt:
         click.echo("\nStopped. Everything that was finished is in the gallery.", err=True)
 
 
-class _Told:
+class _FolderLog:
     """What has been shown of a folder that is followed."""
 
     def __init__(self) -> None:
@@ -337,7 +337,7 @@ class _Told:
         self._was_away = False
         self._reasons: set[tuple[Place, str]] = set()
 
-    def tell(self, one: Indexed, named: bool, size: str) -> None:
+    def show(self, one: Indexed, named: bool, size: str) -> None:
         """Show the first report in full, and of later rounds what they changed, if they changed anything."""
         from image2sentence.images import display_path
 
@@ -357,10 +357,10 @@ class _Told:
             _print_report(one.report)
             click.echo(size)
         else:
-            self._tell_changes(one.report, new, f"{folder}: " if named else "")
+            self._show_changes(one.report, new, f"{folder}: " if named else "")
         self._first = self._was_away = False
 
-    def _tell_changes(self, report: IndexReport, new: list[tuple[Place, str]], start: str) -> None:
+    def _show_changes(self, report: IndexReport, new: list[tuple[Place, str]], start: str) -> None:
         from image2sentence.images import display_path
 
         counts = [f"{name} {getattr(report, name):,}" for name in _CHANGES if getattr(report, name)]

@@ -48,13 +48,13 @@ class Commands(click.Group):
         except BrokenPipeError:  # `| head`: click's own
             raise
         except OSError as error:
-            raise click.ClickException(_told(error)) from error
+            raise click.ClickException(_message(error)) from error
         except KeyboardInterrupt:
             click.echo("Interrupted. What was finished is kept; the next run goes on from there.", err=True)
             ctx.exit(INTERRUPTED)
 
 
-def _told(error: OSError) -> str:
+def _message(error: OSError) -> str:
     """What the system said, and of what."""
     from image2sentence.images import display_path
 

@@ -233,7 +233,7 @@ def serve(
             click.echo(
                 f"Anyone who can reach {host} can see the pictures; --token keeps others out.", err=True
             )
-        with _told(host, port):
+        with _bind_errors(host, port):
             for one in sockets:
                 one.listen()
         _say_where(len(service), host, port, root_path)
@@ -323,7 +323,7 @@ def taken(host: str, port: int) -> Iterator[list[socket.socket]]:
     """
     with ExitStack() as opened:
         sockets: list[socket.socket] = []
-        with _told(host, port):
+        with _bind_errors(host, port):
             known = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             places = dict.fromkeys((family, place) for family, _, _, _, place in known)
             for left, (family, place) in reversed(list(enumerate(places))):
@@ -351,7 +351,7 @@ def _bound(family: int, place: Any) -> socket.socket:
 
 
 @contextmanager
-def _told(host: str, port: int) -> Iterator[None]:
+def _bind_errors(host: str, port: int) -> Iterator[None]:
     """Why an address cannot be listened at, and what to do."""
     try:
         yield

@@ -18,7 +18,7 @@ from image2sentence.evaluation.datasets.genecis import dilated_crop
 from image2sentence.evaluation.protocol import Benchmark, Box, locate_image, named, needed_images
 from image2sentence.gallery.base import GalleryStore
 from image2sentence.gallery.opening import open_or_create_gallery
-from image2sentence.gallery.records import Content, Entry
+from image2sentence.gallery.records import Content, FileEntry
 from image2sentence.images import MIN_DECODE_SIDE, decode_image, load_image, read_regular
 from image2sentence.indexing.pipeline import ReadAhead
 from image2sentence.indexing.reader import BATCH_BYTES, Decoded, Inputs
@@ -196,7 +196,7 @@ class _Keeping:
             Content(sha256, one.width, one.height, vector)
             for (sha256, one), vector in zip(fresh.items(), vectors, strict=True)
         ]
-        entries = [Entry(one.found.path, one.found.size, one.found.mtime_ns, one.sha256) for one in batch]
+        entries = [FileEntry(one.found.path, one.found.size, one.found.mtime_ns, one.sha256) for one in batch]
         if batch:
             self.gallery.commit(self.root_number, contents, entries)
         return len(contents)

@@ -17,7 +17,7 @@ from image2sentence.encoders.protocols import Vectors
 from image2sentence.errors import GalleryError, QueryError
 from image2sentence.gallery.filters.language import ColumnType, Filter, Value
 from image2sentence.gallery.locations import Identity, Place
-from image2sentence.gallery.records import Content, Entry, Known, Picture
+from image2sentence.gallery.records import Content, FileEntry, KnownFile, Picture
 from image2sentence.gallery.search.base import VectorSearch
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class GalleryStore(Protocol):
 
     # Writing
 
-    def known(self, root: int) -> dict[str, Known]:
+    def known(self, root: int) -> dict[str, KnownFile]:
         """What is known of the files below a root, by path relative to it."""
         ...
 
@@ -191,7 +191,7 @@ class GalleryStore(Protocol):
         """Forget a root that has no pictures."""
         ...
 
-    def commit(self, root: int, contents: Sequence[Content], entries: Sequence[Entry]) -> None:
+    def commit(self, root: int, contents: Sequence[Content], entries: Sequence[FileEntry]) -> None:
         """Write contents and the entries that refer to them."""
         ...
 

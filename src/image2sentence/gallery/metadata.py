@@ -9,15 +9,15 @@ from image2sentence.errors import DataError
 from image2sentence.gallery.filters.language import ColumnType, Value, canonical_date
 from image2sentence.images import printable
 
-MOST_COLUMNS = 500
+MAX_COLUMNS = 500
 """Metadata columns of one gallery."""
 
 
-LONGEST_NAME = 100
+MAX_NAME_LENGTH = 100
 """Characters of a column's name."""
 
 
-LONGEST_TEXT = 100_000
+MAX_TEXT_LENGTH = 100_000
 """Characters of a value."""
 
 
@@ -33,13 +33,13 @@ def is_new_column(known: Mapping[str, ColumnType], name: str, kind: ColumnType) 
                 f"the new values are of the type {kind}: give the new column another name"
             )
         return False
-    if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
+    if not name.strip() or len(name) > MAX_NAME_LENGTH or not name.isprintable():
         raise DataError(
-            f"{printable(name)[:LONGEST_NAME]!r} cannot be the name of a column: expected 1 to {LONGEST_NAME} "
+            f"{printable(name)[:MAX_NAME_LENGTH]!r} cannot be the name of a column: expected 1 to {MAX_NAME_LENGTH} "
             "printable characters"
         )
-    if len(known) >= MOST_COLUMNS:
-        raise DataError(f"a gallery has at most {MOST_COLUMNS} metadata columns; {name!r} is one too many")
+    if len(known) >= MAX_COLUMNS:
+        raise DataError(f"a gallery has at most {MAX_COLUMNS} metadata columns; {name!r} is one too many")
     return True
 
 
@@ -55,8 +55,8 @@ def checked_value(name: str, kind: ColumnType, value: Value | None) -> Value | N
 
 def text_problem(text: str) -> str | None:
     """Why no column holds this text; None where one can."""
-    if len(text) > LONGEST_TEXT:
-        return f"expected a text of at most {LONGEST_TEXT:,} characters, got {len(text):,}"
+    if len(text) > MAX_TEXT_LENGTH:
+        return f"expected a text of at most {MAX_TEXT_LENGTH:,} characters, got {len(text):,}"
     odd = _NOT_STORABLE.search(text)
     return None if odd is None else f"expected a text without the character {printable(odd[0])}"
 

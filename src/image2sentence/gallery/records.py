@@ -50,7 +50,7 @@ class Content:
 
 
 @dataclass(frozen=True)
-class Entry:
+class FileEntry:
     """A file's state, to be written: ready with the SHA-256 of a stored content, or failed with a reason.
 
     `moved_from` is the id of a picture whose file has gone and whose content this is: it keeps that id.
@@ -69,7 +69,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownFile:
     """What a gallery knows of one file below a root."""
 
     id: int

@@ -80,7 +80,7 @@ def list_repository(repository: str, revision: str | None = None) -> Listing:
         raise ModelError(f"{repository!r} can be no name on the Hub: expected org/name") from error
     except (OSError, hub.errors.HfHubHTTPError, *_connection_errors()) as error:
         return _cached_listing(
-            repository, revision, f"{hub.constants.ENDPOINT} cannot be reached ({_told(error)})"
+            repository, revision, f"{hub.constants.ENDPOINT} cannot be reached ({_reason(error)})"
         )
     sizes = {one.rfilename: one.size for one in info.siblings or ()}
     return Listing(repository, str(info.sha), sizes, _license(info))
@@ -232,8 +232,8 @@ def _told_errors(listing: Listing, file: str) -> Iterator[None]:
 
 def _interrupted(listing: Listing, file: str, error: Exception) -> ModelError:
     return ModelError(
-        f"{file} of {listing.repository} could not be fetched: {_told(error)}. Run the same again, which goes on where "
-        f"it stopped; or {by_hand(listing, [file])}"
+        f"{file} of {listing.repository} could not be fetched: {_reason(error)}. Run the same again, which goes on "
+        f"where it stopped; or {by_hand(listing, [file])}"
     )
 
 
@@ -282,7 +282,7 @@ def _connection_errors() -> tuple[type[Exception], ...]:
     return tuple(found)
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return (" ".join(str(error).split()) or type(error).__name__)[:300]
 
 

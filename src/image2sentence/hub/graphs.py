@@ -102,12 +102,12 @@ def vision(path: Path) -> VisionGraph:
     pictures = [one for one in _inputs(graph) if len(_shape(one)) == 4]
     if len(pictures) != 1 or len(_inputs(graph)) != 1:
         raise ModelError(
-            f"{path}: expected one input of pictures (n, 3, s, s), found {_told(_inputs(graph))}; "
+            f"{path}: expected one input of pictures (n, 3, s, s), found {_described(_inputs(graph))}; "
             "a graph that reads words as well cannot be cut"
         )
     rows, channels, height, width = _shape(pictures[0])
     if channels not in (3, None) or (height and width and height != width):
-        raise ModelError(f"{path}: expected square pictures of 3 channels, found {_told(pictures)}")
+        raise ModelError(f"{path}: expected square pictures of 3 channels, found {_described(pictures)}")
     output = _vectors(graph, path)
     given = pictures[0].type.tensor_type.elem_type
     _rename_input(
@@ -156,7 +156,7 @@ def _shape(value: Any) -> list[int | None]:
     return [dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None for dim in dims]
 
 
-def _told(values: Sequence[Any]) -> str:
+def _described(values: Sequence[Any]) -> str:
     shown = (f"{one.name} ({', '.join(str(n or '?') for n in _shape(one))})" for one in values)
     return ", ".join(shown) or "none"
 
@@ -173,7 +173,7 @@ def _text_inputs(graph: Any, path: Path) -> tuple[Any, list[Any]]:
     if len(ids) != 1 or len(ids) + len(masks) != len(_inputs(graph)):
         raise ModelError(
             f"{path}: expected one input of token ids (n, t), with an attention mask at most, found "
-            f"{_told(_inputs(graph))}"
+            f"{_described(_inputs(graph))}"
         )
     return ids[0], masks
 
@@ -189,7 +189,7 @@ def _vectors(graph: Any, path: Path) -> Any:
     if chosen is None or len(_shape(chosen)) not in (0, 2):
         raise ModelError(
             f"{path}: expected an output of vectors (n, d) called one of {', '.join(VECTOR_NAMES)}, found "
-            f"{_told(graph.output)}"
+            f"{_described(graph.output)}"
         )
     return chosen
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from image2sentence.errors import StorageAwayError
 from image2sentence.gallery.base import GalleryStore
 from image2sentence.gallery.locations import Place, joined
-from image2sentence.gallery.records import Known
+from image2sentence.gallery.records import KnownFile
 from image2sentence.images import display_path
 from image2sentence.indexing.walk import Walk
 
@@ -31,12 +31,12 @@ _MOUNTS = "mounts"
 class Missing:
     """A known picture without a file; `away` is the folder whose storage may be away, with the reason."""
 
-    known: Known
+    known: KnownFile
     away: tuple[str, str] | None
 
 
 def find_missing(
-    known: Mapping[str, Known], found: Walk, members: Collection[str], mounts: Iterable[str]
+    known: Mapping[str, KnownFile], found: Walk, members: Collection[str], mounts: Iterable[str]
 ) -> list[Missing]:
     """Known files that are no longer there.
 

@@ -15,11 +15,11 @@ from image2sentence.gallery.metadata import checked_value
 KEPT_DAYS = 90
 """Days for which the metadata of forgotten pictures is kept."""
 
-MOST_KEPT = 100_000
+MAX_KEPT = 100_000
 """Contents whose metadata is kept; the oldest go first."""
 
 _KIND = "forgotten"
-_AT_ONCE = 1_000
+_BATCH = 1_000
 
 
 def remember(gallery: GalleryStore, pictures: Sequence[int]) -> None:
@@ -30,14 +30,14 @@ def remember(gallery: GalleryStore, pictures: Sequence[int]) -> None:
     now = time.time()
     notes: dict[str, Any] = gallery.notes(_KIND)
     before = dict(notes)
-    for start in range(0, len(pictures), _AT_ONCE):
-        some = pictures[start : start + _AT_ONCE]
+    for start in range(0, len(pictures), _BATCH):
+        some = pictures[start : start + _BATCH]
         for sha256, values in zip(gallery.hashes_of(some), gallery.metadata(some), strict=True):
             if sha256 is not None and values:
                 held = _values(notes.get(sha256.hex()))
                 notes[sha256.hex()] = {"since": now, "values": [*held, values]}
     young = {name: note for name, note in notes.items() if now - _since(note) < KEPT_DAYS * 86_400}
-    kept = dict(sorted(young.items(), key=lambda one: -_since(one[1]))[:MOST_KEPT])
+    kept = dict(sorted(young.items(), key=lambda one: -_since(one[1]))[:MAX_KEPT])
     changes = {name: note for name, note in kept.items() if note is not before.get(name)}
     changes |= dict.fromkeys(before.keys() - kept.keys())
     if changes:

@@ -25,7 +25,7 @@ from image2sentence.gallery.files.vectors import (
     write_vectors,
 )
 from image2sentence.gallery.locations import Place, is_url
-from image2sentence.gallery.records import Content, Entry, Known, Picture
+from image2sentence.gallery.records import Content, FileEntry, KnownFile, Picture
 from image2sentence.images import MIN_DECODE_SIDE, display_path, load_image, own_pool, printable, read_regular
 from image2sentence.indexing.overlap import picture_source
 from image2sentence.indexing.pipeline import ReadAhead
@@ -38,7 +38,7 @@ CHECKED = 16
 ALIKE = 0.98
 """Least cosine between a vector and what the model gives for its picture: other hardware and precision differ less."""
 
-_AT_ONCE = 1_024
+_BATCH = 1_024
 _AHEAD_BYTES = 256 << 20
 
 Progress = Callable[[int, int], None]
@@ -212,12 +212,12 @@ class _Import:
         self._pictures = pictures
         self._report = report
         self._roots: dict[Path, int] = {}
-        self._known: dict[int, dict[str, Known]] = {}
+        self._known: dict[int, dict[str, KnownFile]] = {}
         self._dates = DateColumn(gallery)
 
     def take(self, rows: Sequence[VectorRow], vectors: Vectors) -> None:
         """Read the pictures of a block of rows, and commit what can be taken."""
-        ahead = ReadAhead(self._read, None, _AT_ONCE, lambda _: 0, _AHEAD_BYTES)
+        ahead = ReadAhead(self._read, None, _BATCH, lambda _: 0, _AHEAD_BYTES)
         with closing(ahead.over(zip(rows, vectors, strict=True))) as outcomes:
             read = list(outcomes)
         by_root: dict[int, list[_Read]] = {}
@@ -280,12 +280,12 @@ class _Import:
         for name, count in counts.items():
             setattr(self._report, name, getattr(self._report, name) + count)
 
-    def _entry(self, read: _Read) -> Entry:
+    def _entry(self, read: _Read) -> FileEntry:
         values = dict(read.row.values)
         if read.taken is not None and self._dates.takes(read.taken):
             values.setdefault(TAKEN, read.taken)
         path = os.path.normpath(read.row.file)
-        return Entry(path, read.size, read.mtime_ns, read.sha256, metadata=values)
+        return FileEntry(path, read.size, read.mtime_ns, read.sha256, metadata=values)
 
 
 def _is_missing(path: Path) -> bool:
@@ -317,13 +317,13 @@ def _snapshot(gallery: GalleryStore) -> AbstractContextManager[Any]:
 
 def _blocks(gallery: GalleryStore, numbers: list[int], vectors: Vectors) -> Iterator[Block]:
     roots = list(gallery.roots().values())
-    for start in range(0, len(numbers), _AT_ONCE):
-        wanted = numbers[start : start + _AT_ONCE]
+    for start in range(0, len(numbers), _BATCH):
+        wanted = numbers[start : start + _BATCH]
         pictures = gallery.pictures_of(wanted)
         parts = zip(pictures, gallery.hashes_of(wanted), gallery.metadata(wanted), strict=True)
         rows = [_row(picture, roots, sha256, values) for picture, sha256, values in parts if picture]
         # A database has no snapshot: what was deleted meanwhile is left out.
-        yield rows, vectors[start : start + _AT_ONCE][[picture is not None for picture in pictures]]
+        yield rows, vectors[start : start + _BATCH][[picture is not None for picture in pictures]]
 
 
 def _row(picture: Picture, roots: Sequence[Place], sha256: bytes | None, values: Any) -> VectorRow:

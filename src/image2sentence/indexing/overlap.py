@@ -33,9 +33,9 @@ class OtherRoots:
 
         Once the root has been indexed, only links can lead to what others have, and only they are looked at.
         """
-        return (is_link or self._is_new) and self.holding(folder) is not None
+        return (is_link or self._is_new) and self.name_elsewhere(folder) is not None
 
-    def holding(self, folder: Identity) -> Path | None:
+    def name_elsewhere(self, folder: Identity) -> Path | None:
         """The name under which another root holds this folder; None where none does."""
         return self._folders.get(folder)
 
@@ -73,7 +73,7 @@ def picture_source(pictures: str | os.PathLike[str], gallery: GalleryStore) -> S
         None,
     )
     if place is None and held is None and (own := identity(source.place)) is not None:
-        held = OtherRoots(gallery, source.place).holding(own)
+        held = OtherRoots(gallery, source.place).name_elsewhere(own)
     if held is not None:
         raise GalleryError(
             f"{display_path(source.place)} overlaps {display_path(held)}, which this gallery holds already: "

@@ -42,7 +42,7 @@ from image2sentence.indexing.run import Run
 from image2sentence.indexing.sources import Source
 from image2sentence.indexing.walk import FoundFile
 
-FILES_AT_ONCE = 256
+FILE_BATCH = 256
 """Files in a unit, at most."""
 
 ATTEMPTS = 3
@@ -198,7 +198,7 @@ class _Unit:
 
 def _units(files: Sequence[FoundFile], shards: Sequence[FoundFile], workers: int) -> list[_Unit]:
     """Shards first, as they take longest; small groups of files where there are few."""
-    size = max(1, min(FILES_AT_ONCE, len(files) // (_SHARES * workers)))
+    size = max(1, min(FILE_BATCH, len(files) // (_SHARES * workers)))
     groups = [_Unit(files[start : start + size]) for start in range(0, len(files), size)]
     return [_Unit((), shard) for shard in shards] + groups
 

@@ -18,7 +18,7 @@ from image2sentence.gallery.locations import (
     lies_within,
     may_exist,
 )
-from image2sentence.gallery.records import Known
+from image2sentence.gallery.records import KnownFile
 from image2sentence.images import display_path
 from image2sentence.indexing.absence import read_mounts, write_mounts
 from image2sentence.indexing.forgotten import remember
@@ -198,7 +198,7 @@ def _join(gallery: GalleryStore, root: int, into: int, prefix: str) -> None:
     gallery.move_root(root, into, prefix)
 
 
-def _merge(gallery: GalleryStore, twice: Sequence[tuple[Known, Known]]) -> None:
+def _merge(gallery: GalleryStore, twice: Sequence[tuple[KnownFile, KnownFile]]) -> None:
     pairs = [sorted((one.id, other.id)) for one, other in twice]
     older, newer = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     values = zip(older, gallery.metadata(older), gallery.metadata(newer), strict=True)

@@ -12,8 +12,8 @@ from image2sentence.encoders.protocols import Vectors
 from image2sentence.gallery.base import GalleryStore
 from image2sentence.gallery.filters.language import Value
 from image2sentence.gallery.locations import SHARD, Place, file_may_exist, joined
-from image2sentence.gallery.metadata import MOST_COLUMNS
-from image2sentence.gallery.records import Content, Entry, Known
+from image2sentence.gallery.metadata import MAX_COLUMNS
+from image2sentence.gallery.records import Content, FileEntry, KnownFile
 from image2sentence.indexing.absence import (
     check_forgetting,
     find_missing,
@@ -31,7 +31,7 @@ from image2sentence.indexing.walk import UNSEEN, FoundFile, Walk
 TAKEN = "taken"
 """The metadata column that holds a picture's date."""
 
-_ENTRIES_AT_ONCE = 1_024
+_ENTRY_BATCH = 1_024
 
 
 class DateColumn:
@@ -44,7 +44,7 @@ class DateColumn:
         self._gallery = gallery
         columns = gallery.columns()
         self._type = columns.get(TAKEN)
-        self._has_room = len(columns) < MOST_COLUMNS
+        self._has_room = len(columns) < MAX_COLUMNS
 
     def takes(self, taken: str | None) -> bool:
         """Whether a picture's date, or that it has none, can be written."""
@@ -58,7 +58,7 @@ class DateColumn:
 class _Batch:
     """Outcomes that wait to be encoded and committed."""
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[FileEntry] = field(default_factory=list)
     contents: dict[bytes, Decoded | Content] = field(default_factory=dict)
     bytes: int = 0
 
@@ -76,7 +76,7 @@ class _Shard:
     """
 
     file: FoundFile
-    known: dict[str, Known]
+    known: dict[str, KnownFile]
     seen: set[str] = field(default_factory=set)
     first: Outcome | None = None
     end: ShardEnd | None = None
@@ -217,7 +217,7 @@ class Run:
     def _commit_when_full(self) -> None:
         batch = self._batch
         full = len(batch.contents) == self._batch_size or batch.bytes > BATCH_BYTES
-        if full or len(batch.entries) >= _ENTRIES_AT_ONCE:
+        if full or len(batch.entries) >= _ENTRY_BATCH:
             self._commit()
 
     def finish(self) -> None:
@@ -318,7 +318,9 @@ class Run:
                 return picture.id
         return None
 
-    def _is_for_later(self, outcome: Outcome, before: Known | None, content: int | None, kind: str) -> bool:
+    def _is_for_later(
+        self, outcome: Outcome, before: KnownFile | None, content: int | None, kind: str
+    ) -> bool:
         """Whether only the end of the run can tell which picture this file is.
 
         A known file that shows something else now has been edited, or another file was given its name; what it
@@ -352,7 +354,7 @@ class Run:
         before = self._known.get(file.path)
         self._relinked |= before is not None and before.content_id is not None
         self._batch.entries.append(
-            Entry(
+            FileEntry(
                 file.path,
                 file.size,
                 file.mtime_ns,
@@ -392,9 +394,9 @@ class Run:
         self._gallery.commit(self._root, contents, batch.entries)
 
 
-def _by_shard(known: Mapping[str, Known], found: Walk) -> dict[str, dict[str, Known]]:
+def _by_shard(known: Mapping[str, KnownFile], found: Walk) -> dict[str, dict[str, KnownFile]]:
     """Known members by the shard that they lie in."""
-    members: dict[str, dict[str, Known]] = {}
+    members: dict[str, dict[str, KnownFile]] = {}
     whole = [shard.path for shard in found.shards] == [""]
     for path, entry in known.items():
         shard = "" if whole else shard_path(path)

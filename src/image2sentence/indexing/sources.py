@@ -29,13 +29,13 @@ from image2sentence.gallery.locations import (
 from image2sentence.images import EXTENSIONS, display_path, printable, read_regular
 from image2sentence.indexing.walk import UNSEEN, FoundFile, Passed, Walk, walk
 
-LARGEST_MEMBER = 128 << 20
+MAX_MEMBER_BYTES = 128 << 20
 """Bytes of a shard's member, and of the headers before it."""
 
-MOST_MEMBERS = 1_000_000
+MAX_MEMBERS = 1_000_000
 """Members of one shard."""
 
-_LONGEST_NAME = 4_096
+_MAX_NAME_BYTES = 4_096
 _READ_AHEAD = 8 << 20
 _TIMES = ("mtime", "LastModified", "last_modified", "updated", "created")
 _MARKS = ("ETag", "etag", "md5Hash", "checksum")
@@ -141,17 +141,17 @@ class _Bounded:
         self.tell = file.tell
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= LARGEST_MEMBER:
-            raise tarfile.ReadError(f"{size:,} bytes announced, the limit is {LARGEST_MEMBER:,}")
+        if not 0 <= size <= MAX_MEMBER_BYTES:
+            raise tarfile.ReadError(f"{size:,} bytes announced, the limit is {MAX_MEMBER_BYTES:,}")
         return self._file.read(size)
 
 
 def _members(tar: tarfile.TarFile, file: BinaryIO) -> Iterator[Member]:
     before, seen = -1, set[str]()
     for number, info in enumerate(_headers(tar)):
-        if number >= MOST_MEMBERS or info.offset <= before or info.size < 0:
+        if number >= MAX_MEMBERS or info.offset <= before or info.size < 0:
             raise tarfile.ReadError(
-                "too many members" if number >= MOST_MEMBERS else "a header leads backwards"
+                "too many members" if number >= MAX_MEMBERS else "a header leads backwards"
             )
         before = info.offset
         name = info.name.removeprefix("./")
@@ -184,10 +184,10 @@ def _refusal(info: tarfile.TarInfo, name: str) -> str | None:
     shown = printable(name)[:200]
     if not info.isreg() or info.issparse():
         return f"{shown} is a link, device or sparse file, not a plain file"
-    if info.size > LARGEST_MEMBER:
-        return f"{shown} has {info.size:,} bytes, more than the limit of {LARGEST_MEMBER:,}"
+    if info.size > MAX_MEMBER_BYTES:
+        return f"{shown} has {info.size:,} bytes, more than the limit of {MAX_MEMBER_BYTES:,}"
     parts = name.split("/")
-    if len(name) > _LONGEST_NAME or "\0" in name or any(part in ("", ".", "..") for part in parts):
+    if len(name) > _MAX_NAME_BYTES or "\0" in name or any(part in ("", ".", "..") for part in parts):
         return f"its name leads out of the shard or is too long: {shown}"
     return None
 

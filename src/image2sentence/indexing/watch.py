@@ -107,7 +107,7 @@ class _Followed:
         return any(_lies_in(path, name) for name in self._names)
 
     def is_news(self, indexed: Indexed) -> bool:
-        """Take a round's result in; whether it has to be told: that a folder is away, once."""
+        """Take a round's result in; whether it has to be reported: that a folder is away, once."""
         unsure = indexed.report is not None and indexed.report.missing
         self._due = 0.0 if unsure else time.monotonic() + EVERY
         was_away, self._away = self._away, indexed.report is None

@@ -80,7 +80,7 @@ class Deployment:
         prefix: Path below which it is reached, such as "/pictures", whether or not a proxy takes it off; "" for none.
         origins: Origins, such as "https://shop.example.org", whose pages may ask (CORS); "*" for any.
         access_log: Form of the access log's lines; None for no log.
-        show_paths: Whether visitors are told paths, and given original files; None for those on this computer only.
+        show_paths: Whether visitors see paths, and get original files; None for those on this computer only.
     """
 
     prefix: str = ""
@@ -164,7 +164,7 @@ def _serving(request: Request) -> Serving:
 
 
 def _shows_paths(request: Request) -> bool:
-    """Whether who asks is told paths, and given original files."""
+    """Whether the client sees paths, and gets original files."""
     shown: bool | None = request.app.state.show_paths
     return is_on_this_computer(request) if shown is None else shown
 

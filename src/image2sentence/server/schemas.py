@@ -126,8 +126,8 @@ class Problem(BaseModel):
 class Item(BaseModel):
     """A picture of the gallery.
 
-    `name` is the file's; `path` its place, None where the server does not tell; `size` in bytes, None where it is not
-    known. Width and height in pixels are of the upright picture; `metadata` are the values that its columns have.
+    `name` is the file's; `path` its place, None where the server does not show it; `size` in bytes, None where it is
+    not known. Width and height in pixels are of the upright picture; `metadata` are the values that its columns have.
     `missing` says whether the file is not there now; None in results of a search, which do not look.
     """
 
@@ -248,7 +248,7 @@ class Column(BaseModel):
 class About(BaseModel):
     """The gallery and what the server can do.
 
-    `device` says whether a browser may encode queries itself, `originals` whether paths are told and original files
+    `device` says whether a browser may encode queries itself, `originals` whether paths are shown and original files
     given out.
     """
 

@@ -224,7 +224,7 @@ class _Guess:
         self._textual = textual
         self._known = known
         self._possible: list[ColumnType] = ["boolean", "number", "date", _WIDEST]
-        self._told = False
+        self._has_values = False
         self._if_empty: ColumnType = _WIDEST
 
     @property
@@ -232,12 +232,12 @@ class _Guess:
         """The type that is known, else the narrowest; where every cell is empty, number after NaN, else text."""
         if self._known is not None:
             return self._known
-        return self._possible[0] if self._told else self._if_empty
+        return self._possible[0] if self._has_values else self._if_empty
 
     @property
     def kept_as_text(self) -> bool:
         """Whether the column is known as text, but would be something else by its cells."""
-        return self._known == _WIDEST and self._told and self._possible[0] != _WIDEST
+        return self._known == _WIDEST and self._has_values and self._possible[0] != _WIDEST
 
     def look(self, cell: Any) -> None:
         """Take one cell. Raises ValueError where no type is left."""
@@ -251,7 +251,7 @@ class _Guess:
         if not fitting:
             raise ValueError(f"expected the type {' or '.join(wanted)}, got {cell!r:.80}")
         if read(fitting[0], cell) is not None:
-            self._told, self._possible = True, left
+            self._has_values, self._possible = True, left
         elif isinstance(cell, float):
             self._if_empty = "number"
 

@@ -34,7 +34,7 @@ FORMAT = 1
 PARQUET = ".parquet"
 
 _KEY = b"image2sentence"
-_AT_ONCE = 1_024
+_ROW_BATCH = 1_024
 _SHA256 = 32
 
 
@@ -197,7 +197,7 @@ class ParquetVectors:
         """All rows, some at a time. Raises DataError, naming the row."""
         line = 0
         with self._opened() as file:
-            for batch in file.iter_batches(_AT_ONCE, columns=self._columns):
+            for batch in file.iter_batches(_ROW_BATCH, columns=self._columns):
                 named = [name for name in self._columns if name != "vector"]
                 rows = [
                     _as_row(f"{display_path(self.path)}, row {line + place}", cells, self.about.columns)
@@ -422,7 +422,7 @@ def _in_blocks(rows: Iterable[VectorRow]) -> Iterator[list[VectorRow]]:
     block: list[VectorRow] = []
     for row in rows:
         block.append(row)
-        if len(block) == _AT_ONCE:
+        if len(block) == _ROW_BATCH:
             yield block
             block = []
     if block:

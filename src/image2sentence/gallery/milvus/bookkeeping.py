@@ -16,15 +16,23 @@ from image2sentence.errors import GalleryError
 from image2sentence.gallery.filters.language import ColumnType
 from image2sentence.gallery.filters.milvus import any_of, literal
 from image2sentence.gallery.locations import Place, stored_place
+from image2sentence.gallery.milvus.address import MilvusAddress
 from image2sentence.gallery.milvus.database import Database, Fields
-from image2sentence.gallery.milvus.layout import LEDGER, read_path, stored_path
+from image2sentence.gallery.milvus.layout import (
+    LEDGER,
+    ledger_schema,
+    new_about,
+    pictures_schema,
+    read_path,
+    stored_path,
+)
 from image2sentence.images import printable
 
 CLAIM_SECONDS = 120.0
 """Seconds without a renewal after which a writer is taken for dead."""
 
 _RENEW_SECONDS = 15.0
-_IDS_AT_ONCE = 1_000
+_ID_BATCH = 1_000
 
 
 @dataclass(frozen=True)
@@ -175,7 +183,7 @@ class Ids:
     def reserve(self, count: int) -> None:
         """Make sure that the next `count` ids are ours, and that readers see that something changes."""
         if self._next + count > self._reserved:
-            self._reserved = self._next + count + _IDS_AT_ONCE
+            self._reserved = self._next + count + _ID_BATCH
         self._generation += 1
         self._ledger.set_counters(self._reserved, self._generation)
 
@@ -189,7 +197,7 @@ class Ids:
         self._ledger.set_counters(self._next, self._generation)
 
 
-class Claim:
+class WriterClaim:
     """One writer at a time, by a note in the ledger that is renewed while writing goes on.
 
     Milvus has no locks. The note keeps out writers that look, which all writers of this package do; two that
@@ -274,3 +282,14 @@ def _note_key(kind: str, name: str) -> str:
 
 def _failed_key(root: int, path: str) -> str:
     return f"failed:{root}:{hashlib.sha256(os.fsencode(path)).hexdigest()}"
+
+
+def create_collections(database: Database, place: MilvusAddress, fingerprint: str, width: int) -> None:
+    """Make both collections; the one that says that there is a gallery comes last. Raises GalleryError."""
+    ledger = place.collection + LEDGER
+    if database.has(ledger):
+        database.drop(ledger)  # left by a creation that was interrupted
+    database.create(ledger, *ledger_schema())
+    Ledger(database, place.collection).set_about(new_about(fingerprint, width))
+    index = place.index or ("AUTOINDEX" if place.file is None else "FLAT")
+    database.create(place.collection, *pictures_schema(width, index))

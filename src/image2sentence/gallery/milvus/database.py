@@ -18,7 +18,7 @@ Fields: TypeAlias = dict[str, Any]
 SECONDS = 30.0
 """How long the server may take to answer."""
 
-ROWS_AT_ONCE = 1_000
+ROW_BATCH = 1_000
 
 _open_files: Counter[str] = Counter()
 _opening = threading.Lock()
@@ -106,7 +106,7 @@ class Database:
         with self._errors():
             walk = self.client.query_iterator(
                 collection,
-                batch_size=ROWS_AT_ONCE,
+                batch_size=ROW_BATCH,
                 filter=condition,
                 output_fields=list(fields),
                 consistency_level="Strong",
@@ -132,14 +132,14 @@ class Database:
     def upsert(self, collection: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write rows, in place of those with the same primary key."""
         with self._errors():
-            for start in range(0, len(rows), ROWS_AT_ONCE):
-                self.client.upsert(collection, [dict(row) for row in rows[start : start + ROWS_AT_ONCE]])
+            for start in range(0, len(rows), ROW_BATCH):
+                self.client.upsert(collection, [dict(row) for row in rows[start : start + ROW_BATCH]])
 
     def delete(self, collection: str, keys: Sequence[int] | Sequence[str]) -> None:
         """Delete rows by primary key; keys that are not there are passed over."""
         with self._errors():
-            for start in range(0, len(keys), ROWS_AT_ONCE):
-                self.client.delete(collection, ids=list(keys[start : start + ROWS_AT_ONCE]))
+            for start in range(0, len(keys), ROW_BATCH):
+                self.client.delete(collection, ids=list(keys[start : start + ROW_BATCH]))
 
     def search(self, collection: str, **arguments: Any) -> list[list[Fields]]:
         """pymilvus's `search`: for each query its hits, each with `id`, `distance` and `entity`."""

@@ -21,25 +21,27 @@ from image2sentence.gallery.base import BaseGallery
 from image2sentence.gallery.filters.language import ColumnType, Filter, Value, as_filter
 from image2sentence.gallery.filters.milvus import any_of, compile_filter
 from image2sentence.gallery.locations import Place, may_exist
-from image2sentence.gallery.metadata import checked_value, is_new_column
+from image2sentence.gallery.metadata import is_new_column
 from image2sentence.gallery.milvus import layout
 from image2sentence.gallery.milvus.address import MilvusAddress
-from image2sentence.gallery.milvus.bookkeeping import Claim, Ids, Ledger
+from image2sentence.gallery.milvus.bookkeeping import Ids, Ledger, WriterClaim, create_collections
 from image2sentence.gallery.milvus.database import Database, Fields
 from image2sentence.gallery.milvus.known_keys import Hints
 from image2sentence.gallery.milvus.rows import (
     as_failed,
     as_failed_picture,
+    changed_row,
+    check_metadata,
     content_fields,
     id_of,
     last_of_each,
     picture_row,
 )
 from image2sentence.gallery.milvus.searcher import MAX_RESULTS, MilvusSearcher
-from image2sentence.gallery.records import Content, Entry, Known, Picture
+from image2sentence.gallery.records import Content, FileEntry, KnownFile, Picture
 
-_KEYS_AT_ONCE = 500
-_METADATA_AT_ONCE = 1_000
+_KEY_BATCH = 500
+_METADATA_BATCH = 1_000
 _EVERYTHING = ("*",)
 
 
@@ -59,7 +61,7 @@ class MilvusGallery(BaseGallery):
         self._database = database
         self._collection = address.collection
         self._ledger = Ledger(database, address.collection)
-        self._turn = threading.RLock()
+        self._lock = threading.RLock()
         self._changed = False
         about = layout.checked_about(self._ledger.open(), self.name)
         self.fingerprint = str(about["fingerprint"])
@@ -67,7 +69,7 @@ class MilvusGallery(BaseGallery):
         self.created = str(about["created"])
         self.id = str(about["id"])
         database.load(self._collection)
-        self._claim = None if readonly else Claim(self._ledger, self.name)
+        self._claim = None if readonly else WriterClaim(self._ledger, self.name)
         self._ids = Ids(self._ledger) if self._claim is not None else None
         self._hints = Hints(database, self._collection) if self._claim is not None else None
 
@@ -91,7 +93,7 @@ class MilvusGallery(BaseGallery):
             undo.callback(database.close)
             if database.has(place.collection):
                 raise GalleryError(f"{place} is there already: open it, or choose another collection")
-            _make(database, place, fingerprint, width)
+            create_collections(database, place, fingerprint, width)
             gallery = cls(place, database, readonly=False)
             undo.pop_all()
         return gallery
@@ -161,7 +163,7 @@ class MilvusGallery(BaseGallery):
 
     def close(self) -> None:
         """Seal what was written, let another writer in, and hang up; calling again does nothing."""
-        with self._turn:
+        with self._lock:
             claim, self._claim = self._claim, None
             try:
                 if claim is not None:
@@ -244,10 +246,10 @@ class MilvusGallery(BaseGallery):
         index = self._database.index_type(self._collection, "vector")
         return MilvusSearcher(self._database, self._collection, self.width, index, self._checked)
 
-    def known(self, root: int) -> dict[str, Known]:
+    def known(self, root: int) -> dict[str, KnownFile]:
         """What is known of the files below a root, by path relative to it."""
         known = {
-            failed.path: Known(failed.id, failed.size, failed.mtime_ns, failed.reason, None)
+            failed.path: KnownFile(failed.id, failed.size, failed.mtime_ns, failed.reason, None)
             for failed in self._ledger.failed(root)
         }
         fields = ("id", "path", "size", "mtime_ns", "content")
@@ -256,7 +258,7 @@ class MilvusGallery(BaseGallery):
             path = layout.read_path(row["path"])
             stale += [(root, path)] if path in known else []
             number = layout.content_number(row["content"])
-            known[path] = Known(int(row["id"]), int(row["size"]), int(row["mtime_ns"]), None, number)
+            known[path] = KnownFile(int(row["id"]), int(row["size"]), int(row["mtime_ns"]), None, number)
         if not self.readonly:
             self._ledger.drop_failed(stale)  # left by a run that was killed within a commit
         return known
@@ -294,9 +296,9 @@ class MilvusGallery(BaseGallery):
     def move_root(self, root: int, into: int, prefix: str) -> None:
         """Make a root's pictures those of another one, at `prefix` below it; goes on where it was interrupted."""
         numbers = [int(row["id"]) for row in self._rows(f"root == {root}", ("id",))]
-        for start in range(0, len(numbers), _KEYS_AT_ONCE):
+        for start in range(0, len(numbers), _KEY_BATCH):
             with self._writing(0):
-                rows = self._rows_by_id(numbers[start : start + _KEYS_AT_ONCE]).values()
+                rows = self._rows_by_id(numbers[start : start + _KEY_BATCH]).values()
                 self._write([layout.moved_row(row, into, prefix) for row in rows])
         failed = self._ledger.failed(root)
         with self._writing(0):
@@ -311,7 +313,7 @@ class MilvusGallery(BaseGallery):
         with self._writing(0):
             self._ledger.remove_root(root)
 
-    def commit(self, root: int, contents: Sequence[Content], entries: Sequence[Entry]) -> None:
+    def commit(self, root: int, contents: Sequence[Content], entries: Sequence[FileEntry]) -> None:
         """Write contents and the entries that refer to them.
 
         What can be found is written before what failed, and both before anything is forgotten, so that a run
@@ -335,7 +337,7 @@ class MilvusGallery(BaseGallery):
                     replaced.append(int(old["id"]))
                 number = id_of(entry, kept, known, ids)
                 rows.append(picture_row(number, root, entry, by_content, kept))
-            self._check_metadata(rows)
+            check_metadata(rows, self.columns)
             self._write(rows)
             self._ledger.put_failed([as_failed(entry, root, before, known, ids) for entry in failed])
             gone = [int(before[entry.path]["id"]) for entry in failed if entry.path in before]
@@ -383,7 +385,7 @@ class MilvusGallery(BaseGallery):
         """
         changed = 0
         waiting = iter(rows)
-        while batch := dict(islice(waiting, _METADATA_AT_ONCE)):
+        while batch := dict(islice(waiting, _METADATA_BATCH)):
             with self._writing(0):
                 changed += self._set_metadata(batch)
         return changed
@@ -400,16 +402,9 @@ class MilvusGallery(BaseGallery):
 
     def _set_metadata(self, values: Mapping[int, Mapping[str, Value | None]]) -> int:
         columns = self.columns()
-        rows = []
-        for row in self._rows_by_id(list(values)).values():
-            given = {
-                name: checked_value(name, columns[name], value)
-                for name, value in values[int(row["id"])].items()
-            }
-            before = layout.metadata_of(row)
-            # A null takes a value away; leaving it out would not, because Milvus Lite merges what it is given.
-            if any(before.get(name) != value for name, value in given.items()):
-                rows.append(row | layout.as_fields(given))
+        stored = self._rows_by_id(list(values)).values()
+        changed = (changed_row(row, values[int(row["id"])], columns) for row in stored)
+        rows = [row for row in changed if row is not None]
         self._write(rows)
         return len(rows)
 
@@ -421,13 +416,7 @@ class MilvusGallery(BaseGallery):
     def _checked(self, where: Filter) -> Filter:
         return where.checked(self.columns())
 
-    def _check_metadata(self, rows: Sequence[Fields]) -> None:
-        columns = self.columns() if any(layout.metadata_of(row) for row in rows) else {}
-        for row in rows:
-            for name, value in layout.metadata_of(row).items():
-                checked_value(name, columns[name], value)
-
-    def _by_content(self, contents: Sequence[Content], ready: Sequence[Entry]) -> dict[str, Fields]:
+    def _by_content(self, contents: Sequence[Content], ready: Sequence[FileEntry]) -> dict[str, Fields]:
         """Content, size and vector of every content that the entries refer to, new or stored."""
         found = {content.sha256.hex(): content_fields(content) for content in contents}
         wanted = {entry.sha256.hex() for entry in ready if entry.sha256 is not None} - found.keys()
@@ -442,8 +431,8 @@ class MilvusGallery(BaseGallery):
 
     def _rows_with(self, field: str, values: Sequence[Value], fields: Sequence[str]) -> Iterator[Fields]:
         """Rows with one of these ids, or of these paths (each once below each root)."""
-        for start in range(0, len(values), _KEYS_AT_ONCE):
-            condition = any_of(field, values[start : start + _KEYS_AT_ONCE])
+        for start in range(0, len(values), _KEY_BATCH):
+            condition = any_of(field, values[start : start + _KEY_BATCH])
             yield from self._database.find(self._collection, condition, fields, MAX_RESULTS)
 
     def _rows_at(self, root: int, paths: Sequence[str]) -> Iterator[Fields]:
@@ -465,24 +454,13 @@ class MilvusGallery(BaseGallery):
 
     @contextmanager
     def _writing(self, new_ids: int) -> Iterator[Ids]:
-        with self._turn:
+        with self._lock:
             if self._claim is None or self._ids is None:
                 raise GalleryError(f"the gallery {self.name} was opened for reading only")
             self._claim.renew()
             self._ids.reserve(new_ids)
             self._changed = True
             yield self._ids
-
-
-def _make(database: Database, place: MilvusAddress, fingerprint: str, width: int) -> None:
-    """Make both collections; the one that says that there is a gallery comes last."""
-    ledger = place.collection + layout.LEDGER
-    if database.has(ledger):
-        database.drop(ledger)  # left by a creation that was interrupted
-    database.create(ledger, *layout.ledger_schema())
-    Ledger(database, place.collection).set_about(layout.new_about(fingerprint, width))
-    index = place.index or ("AUTOINDEX" if place.file is None else "FLAT")
-    database.create(place.collection, *layout.pictures_schema(width, index))
 
 
 def _no_gallery(place: MilvusAddress) -> GalleryError:

@@ -28,7 +28,7 @@ PICTURE_FIELDS = ("id", "root", "path", "size", "mtime_ns", "content", "width", 
 NO_OFFSET = -1
 
 _DIGITS = 15
-_LONGEST_PATH = 65_535
+_MAX_PATH_BYTES = 65_535
 _ODD_BYTES = re.compile("[\udc80-\udcff]")
 
 
@@ -58,7 +58,7 @@ def pictures_schema(width: int, index: str) -> tuple[Any, Any]:
 
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=True)
     schema.add_field("id", DataType.INT64, is_primary=True)
-    schema.add_field("path", DataType.VARCHAR, max_length=_LONGEST_PATH)
+    schema.add_field("path", DataType.VARCHAR, max_length=_MAX_PATH_BYTES)
     schema.add_field("content", DataType.VARCHAR, max_length=64)
     for name in ("root", "size", "mtime_ns", "width", "height", "offset"):
         schema.add_field(name, DataType.INT64)
@@ -96,7 +96,7 @@ def ledger_schema() -> tuple[Any, Any]:
 def stored_path(path: str) -> str:
     """A path as text: bytes that are not UTF-8 become %XX, and % becomes %25."""
     text = _ODD_BYTES.sub(lambda odd: f"%{ord(odd[0]) - 0xDC00:02X}", path.replace("%", "%25"))
-    if len(text.encode()) > _LONGEST_PATH:
+    if len(text.encode()) > _MAX_PATH_BYTES:
         raise GalleryError(f"the path {printable(path)[:100]}... is longer than Milvus takes")
     return text
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from image2sentence.gallery.filters.language import ColumnType, Value
 from image2sentence.gallery.locations import Place, joined
+from image2sentence.gallery.metadata import checked_value
 from image2sentence.gallery.milvus import layout
 from image2sentence.gallery.milvus.bookkeeping import Failed, Ids
 from image2sentence.gallery.milvus.database import Fields
-from image2sentence.gallery.records import Content, Entry, Picture
+from image2sentence.gallery.records import Content, FileEntry, Picture
 
 
-def last_of_each(entries: Sequence[Entry]) -> list[Entry]:
+def last_of_each(entries: Sequence[FileEntry]) -> list[FileEntry]:
     """One entry for each path: the last one, which keeps the id that an earlier one was to keep."""
-    last: dict[str, Entry] = {}
+    last: dict[str, FileEntry] = {}
     for entry in entries:
         earlier = last.get(entry.path)
         if earlier is not None and earlier.moved_from is not None and entry.moved_from is None:
@@ -34,7 +36,7 @@ def content_fields(content: Content) -> Fields:
     }
 
 
-def id_of(entry: Entry, row: Fields | None, failed: Mapping[str, Failed], ids: Ids) -> int:
+def id_of(entry: FileEntry, row: Fields | None, failed: Mapping[str, Failed], ids: Ids) -> int:
     """The id that a file has, or a new one."""
     if row is not None:
         return int(row["id"])
@@ -42,7 +44,7 @@ def id_of(entry: Entry, row: Fields | None, failed: Mapping[str, Failed], ids: I
 
 
 def picture_row(
-    number: int, root: int, entry: Entry, contents: Mapping[str, Fields], kept: Fields | None
+    number: int, root: int, entry: FileEntry, contents: Mapping[str, Fields], kept: Fields | None
 ) -> Fields:
     """A picture's row: its content, its file, and its metadata, those it had and those it is given."""
     assert entry.sha256 is not None
@@ -60,8 +62,29 @@ def picture_row(
     }
 
 
+def changed_row(
+    row: Fields, values: Mapping[str, Value | None], columns: Mapping[str, ColumnType]
+) -> Fields | None:
+    """A picture's row with other metadata (None takes a value away); None where nothing changes. Raises DataError."""
+    given = {name: checked_value(name, columns[name], value) for name, value in values.items()}
+    before = layout.metadata_of(row)
+    if all(before.get(name) == value for name, value in given.items()):
+        return None
+    # A null takes a value away; leaving it out would not, because Milvus Lite merges what it is given.
+    return row | layout.as_fields(given)
+
+
+def check_metadata(rows: Sequence[Fields], read_columns: Callable[[], Mapping[str, ColumnType]]) -> None:
+    """Check that all metadata fit their columns, which are read only where there is metadata. Raises DataError."""
+    metadata = [layout.metadata_of(row) for row in rows]
+    columns = read_columns() if any(metadata) else {}
+    for values in metadata:
+        for name, value in values.items():
+            checked_value(name, columns[name], value)
+
+
 def as_failed(
-    entry: Entry, root: int, ready: Mapping[str, Fields], known: Mapping[str, Failed], ids: Ids
+    entry: FileEntry, root: int, ready: Mapping[str, Fields], known: Mapping[str, Failed], ids: Ids
 ) -> Failed:
     """A failure with the id that the file has, if it has one."""
     number = id_of(entry, ready.get(entry.path), known, ids)

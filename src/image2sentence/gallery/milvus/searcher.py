@@ -19,7 +19,7 @@ MAX_RESULTS = 16_384
 """Milvus's limit of results for one query."""
 
 _MORE = 8
-_IDS_AT_ONCE = 10_000
+_ID_BATCH = 10_000
 _MARGIN = 1e-5  # how far Milvus's float32 scores can be from ours
 
 
@@ -62,8 +62,8 @@ class MilvusSearcher:
         """(n, d) float32 vectors of n pictures, in the order of the ids. Raises QueryError on an unknown id."""
         wanted = [int(str(one)) for one in ids]
         found: dict[int, Vectors] = {}
-        for start in range(0, len(wanted), _IDS_AT_ONCE):
-            condition = any_of("id", wanted[start : start + _IDS_AT_ONCE])
+        for start in range(0, len(wanted), _ID_BATCH):
+            condition = any_of("id", wanted[start : start + _ID_BATCH])
             for row in self._database.rows(self._collection, condition, ["id", "vector"]):
                 found[int(row["id"])] = np.asarray(row["vector"], np.float32)
         unknown = next((one for one in wanted if one not in found), None)
@@ -118,8 +118,8 @@ class MilvusSearcher:
             return self._best(query, k, condition)
         hits: list[Hit] = []
         wanted = _numbers(among)
-        for start in range(0, len(wanted), _IDS_AT_ONCE):
-            part = any_of("id", wanted[start : start + _IDS_AT_ONCE])
+        for start in range(0, len(wanted), _ID_BATCH):
+            part = any_of("id", wanted[start : start + _ID_BATCH])
             hits += self._best(query, k, _both(condition, part))
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))[:k]
 

@@ -23,7 +23,7 @@ from image2sentence.gallery.base import BaseGallery
 from image2sentence.gallery.filters.language import ColumnType, Filter, Value, as_filter
 from image2sentence.gallery.filters.sql import compile_filter
 from image2sentence.gallery.locations import Identity, Place
-from image2sentence.gallery.records import Content, Entry, Known, Picture
+from image2sentence.gallery.records import Content, FileEntry, KnownFile, Picture
 from image2sentence.gallery.search.searcher import Searcher
 from image2sentence.gallery.sqlite.database import DATABASE, LOCK, RESTORE, Database
 from image2sentence.gallery.sqlite.index import IndexState, index_state, open_searcher, refresh_index
@@ -363,7 +363,7 @@ class Gallery(BaseGallery):
             raise GalleryError(f"{display_path(database.file)} is damaged ({problem}): {RESTORE}")
         self.pictures()
 
-    def known(self, root: int) -> dict[str, Known]:
+    def known(self, root: int) -> dict[str, KnownFile]:
         """What is known of the files below a root, by path relative to it."""
         return self._tables.known(root)
 
@@ -391,7 +391,7 @@ class Gallery(BaseGallery):
         """Forget a root that has no pictures. Raises GalleryError."""
         self._tables.remove_root(root)
 
-    def commit(self, root: int, contents: Sequence[Content], entries: Sequence[Entry]) -> None:
+    def commit(self, root: int, contents: Sequence[Content], entries: Sequence[FileEntry]) -> None:
         """Write contents and the entries that refer to them, all or nothing.
 
         Raises:

@@ -36,7 +36,7 @@ FORMAT = 1
 
 _MAGIC = b"i2s gallery idx\n"
 _FRONT = len(_MAGIC) + 8 + 32
-_LONGEST_HEADER = 16 << 20
+_MAX_HEADER_BYTES = 16 << 20
 _ALIGNED = 64
 _BLOCK = 32 << 20
 _SECTIONS = ("pairs", "vectors", "index")
@@ -180,7 +180,7 @@ def _write(stream: BinaryIO, header: Header, sections: list[memoryview]) -> None
 def _read_header(stream: BinaryIO) -> dict[str, Any]:
     front = stream.read(_FRONT)
     length = int.from_bytes(front[len(_MAGIC) : len(_MAGIC) + 8], "little")
-    if len(front) < _FRONT or not front.startswith(_MAGIC) or length > _LONGEST_HEADER:
+    if len(front) < _FRONT or not front.startswith(_MAGIC) or length > _MAX_HEADER_BYTES:
         raise UnusableIndex("it is not an index file")
     text = stream.read(length)
     if hashlib.sha256(text).digest() != front[-32:]:

@@ -37,7 +37,7 @@ else:
 
 
 _MARK = re.compile(r"^(committed (\d{20}) of ([0-9a-f]{32})), ([0-9a-f]{8})$", re.MULTILINE)
-_LONGEST = 1_000
+_MAX_BYTES = 1_000
 # What a lock that another process holds is answered by; all else means that there are no locks.
 _HELD = frozenset({errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK, errno.EDEADLK})
 
@@ -53,7 +53,7 @@ def read_mark(file: Path) -> Mark | None:
     """What the lock's file says of the last commit; None where it says nothing or cannot be read."""
     try:
         with file.open("rb") as stream:
-            return _as_mark(stream.read(_LONGEST))
+            return _as_mark(stream.read(_MAX_BYTES))
     except OSError:
         return None  # a copy of a gallery may come without it, and a reader need not be let at it
 
@@ -87,7 +87,7 @@ class WriterLock:
             self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise self._cannot_write(error) from error
-        before = os.read(self._descriptor, _LONGEST)
+        before = os.read(self._descriptor, _MAX_BYTES)
         try:
             _lock(self._descriptor)
         except OSError as error:

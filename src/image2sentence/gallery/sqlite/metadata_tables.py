@@ -14,7 +14,7 @@ from image2sentence.gallery.filters.language import ColumnType, Value
 from image2sentence.gallery.metadata import checked_value, is_new_column
 from image2sentence.gallery.sqlite.schema import Field, checksum, read_version
 
-_IDS_AT_ONCE = 10_000
+_ID_BATCH = 10_000
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ def read_metadata(
         return [{} for _ in numbers]
     places = ", ".join(column.place for column in columns.values())
     found: dict[int, dict[str, Value]] = {}
-    for start in range(0, len(numbers), _IDS_AT_ONCE):
-        wanted = numbers[start : start + _IDS_AT_ONCE]
+    for start in range(0, len(numbers), _ID_BATCH):
+        wanted = numbers[start : start + _ID_BATCH]
         query = f"SELECT picture_id, checksum, {places} FROM metadata WHERE picture_id IN"
         rows = connection.execute(f"{query} ({', '.join('?' * len(wanted))})", tuple(map(int, wanted)))
         found |= {row[0]: _read_row(columns, row) for row in rows}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from image2sentence.encoders.protocols import Vectors
 from image2sentence.gallery.locations import Place, joined, may_exist, stored_place
-from image2sentence.gallery.records import Content, Entry, Known, Picture
+from image2sentence.gallery.records import Content, FileEntry, KnownFile, Picture
 from image2sentence.gallery.sqlite.database import Database, Row
 from image2sentence.gallery.sqlite.metadata_tables import write_metadata
 from image2sentence.gallery.sqlite.schema import Field, checksum
@@ -108,13 +108,13 @@ class PictureTables:
             )
         return [found.get(int(number)) for number in numbers]
 
-    def known(self, root: int) -> dict[str, Known]:
+    def known(self, root: int) -> dict[str, KnownFile]:
         """What is known of the files below a root, by path relative to it."""
         known = {}
         for row in self._database.rows(f"{self._pictures_query} WHERE root_id = ?", root):
             self._check_picture(row)
             number, _, path, size, mtime_ns, _, reason, content = row[:8]
-            known[os.fsdecode(path)] = Known(number, size, mtime_ns, reason, content)
+            known[os.fsdecode(path)] = KnownFile(number, size, mtime_ns, reason, content)
         return known
 
     def find_content(self, sha256: bytes) -> int | None:
@@ -170,7 +170,7 @@ class PictureTables:
                 return self._read_vectors(connection.execute(f"{query} ORDER BY pictures.id"), count)
             return self._read_vectors(self._wanted_vectors(connection, query, numbers), len(numbers))
 
-    def write(self, root: int, contents: Sequence[Content], entries: Sequence[Entry]) -> None:
+    def write(self, root: int, contents: Sequence[Content], entries: Sequence[FileEntry]) -> None:
         """Write contents and the entries that refer to them, all or nothing.
 
         Raises:
@@ -264,7 +264,7 @@ def _clear_places(connection: sqlite3.Connection, moved: Sequence[int]) -> None:
     )
 
 
-def _write_entry(connection: sqlite3.Connection, root: int, entry: Entry) -> int:
+def _write_entry(connection: sqlite3.Connection, root: int, entry: FileEntry) -> int:
     """Write a file's state; gives the picture's id."""
     content = None
     if entry.sha256 is not None:
