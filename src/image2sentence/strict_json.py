@@ -60,7 +60,9 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None:
             return None
-        return _value(next(a for a in arguments if a is not type(None)), value, where)
+        options = [a for a in arguments if a is not type(None)]
+        exact = (a for a in options if isinstance(a, type) and type(value) is a)
+        return _value(next(exact, options[0]), value, where)
     if origin is tuple and isinstance(value, (list, tuple)):
         return tuple(_value(arguments[0], item, where) for item in value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

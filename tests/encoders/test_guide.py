@@ -19,7 +19,13 @@ from image2sentence.catalogue import draw, sample
 from image2sentence.cli.main import cli
 from image2sentence.encoders import load_encoder
 from image2sentence.encoders.config import GuideConfig
-from image2sentence.encoders.guide_files import add_guide, read_phrases
+from image2sentence.encoders.guide_files import (
+    HIGH_QUANTILE,
+    LOW_QUANTILE,
+    add_guide,
+    calibrate_trust,
+    read_phrases,
+)
 from image2sentence.encoders.model_folder import CONFIG, ModelFolder
 from image2sentence.encoders.onnx_encoder import OnnxEncoder
 from image2sentence.encoders.phrase_guide import PHRASES, VECTORS, Guide
@@ -229,3 +235,40 @@ def test_settings_that_mean_nothing_are_refused() -> None:
     ):
         with pytest.raises(ConfigError):
             replace(good, **change)  # type: ignore[arg-type]
+
+
+def test_thresholds_are_calibrated_by_quantiles_of_ones_own_pictures(
+    guided: OnnxEncoder, tmp_path: Path
+) -> None:
+    plain = guided.unguided()
+    phrases = ["a red shirt", "a blue mug", "a green dress", "a yellow sofa"]
+    images = [draw(sample(random.Random(seed)), 64) for seed in range(40)]
+    settings = calibrate_trust(plain, phrases, images, GuideConfig(2, 0.1, -0.9, -0.8, 0.4))
+    sentences = plain.encode_queries(plain.encode_sentences(images), [""] * 40)
+    nearest = (sentences @ plain.encode_queries(None, phrases).T).max(axis=1)
+    expected = np.quantile(nearest, [LOW_QUANTILE, HIGH_QUANTILE])
+    assert [settings.low, settings.high] == pytest.approx(expected, abs=0.01)
+    assert (settings.neighbours, settings.temperature, settings.residual) == (2, 0.1, 0.4)
+    with pytest.raises(DataError, match="at least 20 pictures to calibrate with, got 7"):
+        calibrate_trust(plain, phrases, images[:7], settings)
+    with pytest.raises(DataError, match="equally near"):
+        calibrate_trust(plain, phrases, images[:1] * 20, settings)
+
+
+def test_guide_calibrates_from_a_folder_and_names_what_it_leaves_out(
+    guided: OnnxEncoder, tmp_path: Path
+) -> None:
+    (tmp_path / "phrases.txt").write_text("a red shirt\na blue mug\n")
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for seed in range(25):
+        draw(sample(random.Random(seed)), 64).save(pictures / f"{seed}.png")
+    (pictures / "broken.png").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    args = ["guide", str(tmp_path / "phrases.txt"), "--model", str(guided.folder.path), "--out", str(out)]
+    result = CliRunner().invoke(cli, [*args, "--calibrate", str(pictures)])
+    assert result.exit_code == 0, result.output
+    assert "broken.png" in result.stderr
+    config = json.loads((out / CONFIG).read_text())["guide"]
+    assert -1 < config["low"] < config["high"] < 1
+    assert f"begin to count at {config['low']} and count alone at {config['high']}" in result.stdout

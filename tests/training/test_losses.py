@@ -94,11 +94,75 @@ def test_matching_is_torchs_binary_cross_entropy() -> None:
 
 
 def test_hard_negatives_are_never_the_picture_itself() -> None:
-    same = rows(1, 8).expand(6, 8)  # every target equally near: the diagonal is as tempting as the rest
+    targets = torch.eye(6)
+    queries = torch.full(
+        (6, 6), 6**-0.5
+    )  # every target equally near: the diagonal is as tempting as the rest
     generator = torch.Generator().manual_seed(0)
-    drawn = torch.stack([losses.hard_negatives(same, same, 0.05, generator) for _ in range(200)])
+    drawn = torch.stack([losses.hard_negatives(queries, targets, 0.05, generator) for _ in range(200)])
     assert not (drawn == torch.arange(6)).any()
     assert all(len(set(column.tolist())) == 5 for column in drawn.T)
+
+
+def twice(once: Tensor) -> Tensor:
+    """Each row and, behind them all, each row again."""
+    return torch.cat([once, once])
+
+
+def test_a_copy_is_never_a_hard_negative() -> None:
+    targets = twice(rows(4, 8))
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.stack([losses.hard_negatives(targets, targets, 0.01, generator) for _ in range(200)])
+    own = torch.arange(8)
+    assert not (drawn % 4 == own % 4).any()
+
+
+def test_a_batch_of_one_picture_has_no_hard_negative_and_a_finite_loss() -> None:
+    same = rows(1, 8).expand(6, 8)
+    drawn = losses.hard_negatives(same, same, 0.05)
+    assert drawn.tolist() == [-1] * 6
+    logits = torch.tensor([3.0, -1.0])
+    loss = losses.matching(logits, torch.zeros(2)[drawn[:2] >= 0])
+    torch.testing.assert_close(loss, functional.softplus(-logits).mean() / 2)
+    assert losses.info_nce(same, same, 0.05).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_copies_in_batch_and_queue_are_not_contrasted(symmetric: bool) -> None:
+    queries, targets = rows(4, 8), rows(4, 8, seed=1)
+    once = losses.info_nce(queries, targets, 0.1, symmetric=symmetric)
+    queued = losses.info_nce(queries, targets, 0.1, symmetric=symmetric, queue=targets[:1])
+    pool = [torch.cat([targets, targets[:1]])] * 4
+    pool[0] = targets
+    expected = (
+        sum(looped_info_nce(queries[i : i + 1], targets[i : i + 1], pool[i], 0.1) for i in range(4)) / 4
+    )
+    if symmetric:
+        expected = (expected + looped_info_nce(targets, queries, queries, 0.1)) / 2
+    assert queued.item() == pytest.approx(expected, rel=1e-5)
+    pairs = losses.info_nce(twice(targets), twice(targets), 0.001, symmetric=symmetric)
+    assert pairs.item() == pytest.approx(0, abs=1e-5), "copies that count as wrong would leave log 2"
+    assert torch.isfinite(once)
+
+
+def test_copies_are_left_out_of_local_alignment() -> None:
+    patches = twice(rows(3, 5, 8, seed=1))
+    attention = torch.eye(5)[[0, 3]].expand(6, 2, 5)
+    own = rows(3, 4, seed=3)
+    copies = losses.same_rows(twice(own), twice(own))
+    with_copies = losses.local_alignment(patches[:, [0, 3]], patches, attention, 0.001)
+    without = losses.local_alignment(patches[:, [0, 3]], patches, attention, 0.001, copies)
+    assert with_copies.item() == pytest.approx(math.log(2), rel=1e-3)
+    assert without.item() == pytest.approx(0, abs=1e-4)
+
+
+def test_what_is_a_copy_is_told_in_float32() -> None:
+    near = rows(1, 64)
+    other = functional.normalize(near + 0.02 * rows(1, 64, seed=5), dim=-1)
+    both = torch.cat([near, other])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not losses.same_rows(both, both).any()
+        assert losses.same_rows(twice(both), twice(both)).sum() == 4
 
 
 def test_hard_negatives_are_near() -> None:

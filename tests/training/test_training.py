@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch", reason="training needs the [train] extra")
 
 from torch.nn.functional import normalize  # noqa: E402
 
+from fakes import photo  # noqa: E402
 from image2sentence.catalogue import write_catalogue  # noqa: E402
 from image2sentence.encoders import load_encoder  # noqa: E402
 from image2sentence.encoders.config import LearnerConfig  # noqa: E402
@@ -332,6 +333,66 @@ def test_settings_are_read_strictly(tmp_path: Path) -> None:
         run.read_settings(file, {})
     with pytest.raises(ConfigError, match="expected int"):
         run.read_settings(None, {"steps": "many"})
+
+
+def test_the_automatic_temperature_is_that_of_the_vl_model(tmp_path: Path) -> None:
+    for kind, own in (("clip", 0.02), ("siglip", 0.01), ("blip", None)):
+        vl = load_vl(str(save_tiny_vl(kind, tmp_path / kind)))
+        if own is not None:
+            vl.model.logit_scale.data.fill_(-np.log(own))
+            vl = type(vl)(
+                vl.model,
+                vl.tokenizer,
+                vl.preprocessing,
+                "again",
+                "",
+                *([int(vl.pad_token)] if kind == "siglip" else []),
+            )
+        for given, expected in (("auto", own or 0.05), (0.2, 0.2)):
+            objective = Objective(vl, replace(SETTINGS, temperature=given), None, Processes())
+            assert objective.temperature == pytest.approx(expected, rel=1e-5)
+            assert float(objective.log_temperature.exp()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_each_picture_twice_is_trained_on_and_validated_as_itself(material: Path, tmp_path: Path) -> None:
+    for number in range(16):
+        for copy in "ab":
+            (tmp_path / copy).mkdir(exist_ok=True)
+            photo(number, (64, 64)).save(tmp_path / copy / f"{number}.png")
+    settings = replace(
+        SETTINGS, gcd="info_nce", gcd_weight=1.0, queue=64, modifier_weight=0.0, lar="matching"
+    )
+    vl = load_vl(str(material / "vl"))
+    model = build_query_model(vl, "tiny", settings.learner)
+    collection = collect(tmp_path, vl, tmp_path / "targets.safetensors")
+    trainer = loop.Trainer(vl, model, collection, settings, tmp_path / "run")
+    assert trainer.run()["steps"] == settings.steps
+    first = [i for i in range(32) if Path(collection.paths[i]).parent.name == "a"]
+    other = [i for i in range(32) if i not in first]
+    queries = collection.vectors.clone()
+    by_name = {Path(collection.paths[i]).name: i for i in first}
+    for i in other:  # a perfect query side ranks the copies equally: the first of them stands first
+        queries[i] = collection.vectors[by_name[Path(collection.paths[i]).name]]
+    trainer.held = np.arange(32)  # every picture and its copy
+    first = [i for i in range(32) if Path(collection.paths[i]).parent.name == "a"]
+    other = [i for i in range(32) if i not in first]
+    queries = collection.vectors.clone()
+    by_name = {Path(collection.paths[i]).name: i for i in first}
+    for i in other:  # a perfect query side ranks the copies equally: the first of them stands first
+        queries[i] = collection.vectors[by_name[Path(collection.paths[i]).name]]
+    trainer._encode_held = lambda block: queries[torch.from_numpy(np.asarray(block))]
+    assert trainer.validate() == 100
+
+
+def test_the_bar_shows_no_recall_before_there_is_one(
+    material: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = loop._Log(tmp_path, 0, SETTINGS, 8)
+    log.step(0, {"gcd": 1.0}, -1.0)
+    assert "recall@1" not in log._bar.postfix
+    log.step(1, {"gcd": 1.0}, 12.5)
+    assert "recall@1=12.5" in log._bar.postfix
+    log.close()
 
 
 def test_brightness_changes_half_of_the_pictures_by_a_factor_within_its_bounds() -> None:

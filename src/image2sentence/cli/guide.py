@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from image2sentence.cli.options import model_option
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+CALIBRATION = 500
+"""Pictures that thresholds are taken from, at most."""
 
 
 @click.command("guide")
@@ -38,6 +47,12 @@ from image2sentence.cli.options import model_option
     help="Dot products of picture and nearest phrase at which phrases begin to count, and count alone.",
 )
 @click.option(
+    "--calibrate",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="PICTURES",
+    help="Take LOW and HIGH from up to 500 of these pictures: the worst tenth below LOW, the better half above HIGH.",
+)
+@click.option(
     "--residual",
     type=float,
     default=0.3,
@@ -51,6 +66,7 @@ def guide(
     neighbours: int,
     temperature: float,
     trust: tuple[float, float],
+    calibrate: Path | None,
     residual: float,
 ) -> None:
     """Give a model guiding PHRASES: a text file with one a line, such as a shop's titles.
@@ -60,10 +76,30 @@ def guide(
     nothing besides. Galleries made with the model stay valid.
     """
     from image2sentence.encoders.config import GuideConfig
-    from image2sentence.encoders.guide_files import add_guide, read_phrases
+    from image2sentence.encoders.guide_files import add_guide, calibrate_trust, read_phrases
     from image2sentence.encoders.onnx_encoder import load_encoder
 
     settings = GuideConfig(neighbours, temperature, *trust, residual)
     lines = read_phrases(phrases)
-    add_guide(load_encoder(model), lines, settings, out)
+    encoder = load_encoder(model)
+    if calibrate is not None:
+        encoder.folder.require_light_side("a guide")
+        settings = calibrate_trust(encoder, lines, _some_pictures(calibrate), settings)
+        click.echo(f"phrases begin to count at {settings.low} and count alone at {settings.high}")
+    add_guide(encoder, lines, settings, out)
     click.echo(f"wrote {out} with {len(lines)} guiding phrases; use it with --model {out}")
+
+
+def _some_pictures(folder: Path) -> Iterator[Image.Image]:
+    """Up to `CALIBRATION` readable pictures below a folder, the same each time."""
+    from image2sentence.errors import ImageError
+    from image2sentence.images import MIN_DECODE_SIDE, load_image
+    from image2sentence.indexing.walk import walk
+
+    files = walk(folder, None).files
+    chosen = files if len(files) <= CALIBRATION else random.Random(0).sample(files, CALIBRATION)
+    for file in chosen:
+        try:
+            yield load_image(folder / file.path, at_least=MIN_DECODE_SIDE)
+        except ImageError as error:
+            click.echo(f"left out: {error}", err=True)

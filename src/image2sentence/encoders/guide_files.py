@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from image2sentence.encoders.config import GuideConfig
 from image2sentence.encoders.model_folder import (
@@ -27,6 +29,11 @@ from image2sentence.errors import DataError, ModelError
 
 if TYPE_CHECKING:
     from image2sentence.encoders.onnx_encoder import OnnxEncoder
+
+
+LOW_QUANTILE, HIGH_QUANTILE = 0.1, 0.5
+MIN_CALIBRATION = 20
+_CALIBRATION_BATCH = 32
 
 
 def read_lines(path: Path) -> list[str]:
@@ -65,6 +72,31 @@ def add_guide(encoder: OnnxEncoder, phrases: Sequence[str], settings: GuideConfi
         encoder.check_phrase(phrase)
     content = ("\n".join(phrases) + "\n").encode()
     _write(encoder.folder, settings, content, _quantised(_encode_phrases(encoder, phrases)), out.resolve())
+
+
+def calibrate_trust(
+    encoder: OnnxEncoder, phrases: Sequence[str], images: Iterable[Image.Image], settings: GuideConfig
+) -> GuideConfig:
+    """The settings with `low` and `high` from one's own pictures in place of absolute dot products.
+
+    `low` is the `LOW_QUANTILE` and `high` the `HIGH_QUANTILE` of the dot products of the pictures' sentences with
+    their nearest phrases: the tenth that phrases describe worst goes without them, the better half goes by them alone.
+    Raises DataError for fewer than 20 pictures, or where all are equally near.
+    """
+    vectors = _encode_phrases(encoder, phrases)
+    nearest: list[float] = []
+    waiting = iter(images)
+    while batch := list(islice(waiting, _CALIBRATION_BATCH)):
+        sentences = encoder.encode_queries(encoder.encode_sentences(batch), [""] * len(batch))
+        nearest += (sentences @ vectors.T).max(axis=1).tolist()
+    if len(nearest) < MIN_CALIBRATION:
+        raise DataError(f"expected at least {MIN_CALIBRATION} pictures to calibrate with, got {len(nearest)}")
+    low, high = (round(float(v), 4) for v in np.quantile(nearest, [LOW_QUANTILE, HIGH_QUANTILE]))
+    if low == high:
+        raise DataError(
+            f"the nearest phrases of all pictures are equally near ({low}): nothing to calibrate by"
+        )
+    return replace(settings, low=low, high=high)
 
 
 def hand_on_guide(source: ModelFolder, target: ModelFolder) -> None:

@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+SAME = 1 - 1e-5
+"""Dot product of unit rows from which on two pictures' gallery vectors count as one picture's."""
+
 P = ParamSpec("P")
 Loss = Callable[Concatenate[Tensor, P], Tensor]
 
@@ -29,6 +32,16 @@ def _in_float32(loss: Loss[P]) -> Loss[P]:
 
 
 @_in_float32
+def same_rows(rows: Tensor, others: Tensor) -> Tensor:
+    """(B, n) booleans: is row i of unit rows (B, d) the vector of a copy of row j of `others` (n, d)?
+
+    False where i = j: a row is no copy of itself. Copies are neither right nor wrong answers, so losses leave them out.
+    """
+    same = rows.detach() @ others.detach().T > SAME
+    return same & ~torch.eye(*same.shape, dtype=torch.bool, device=same.device)
+
+
+@_in_float32
 def info_nce(
     queries: Tensor,
     targets: Tensor,
@@ -40,13 +53,17 @@ def info_nce(
     """Contrastive loss of row i of `queries` (B, d) with row i of `targets` (B, d) (van den Oord et al., 2018, eq. 4).
 
     L = -log exp(q_i.t_i / T) / sum_j exp(q_i.t_j / T), with j over the batch and `queue` (Q, d), rows known
-    to be other pictures' targets. `symmetric` averages with the loss from targets to queries.
+    to be other pictures' targets, without the j whose target is a copy of i's (`same_rows`). `symmetric` averages with
+    the loss from targets to queries.
     """
     pool = targets if queue is None else torch.cat([targets, queue])
     labels = torch.arange(len(queries), device=queries.device)
-    loss = functional.cross_entropy(queries @ pool.T / temperature, labels)
+    copies = same_rows(targets, pool)
+    logits = (queries @ pool.T / temperature).masked_fill(copies, float("-inf"))
+    loss = functional.cross_entropy(logits, labels)
     if symmetric:
-        loss = (loss + functional.cross_entropy(targets @ queries.T / temperature, labels)) / 2
+        logits = (targets @ queries.T / temperature).masked_fill(copies[:, : len(queries)], float("-inf"))
+        loss = (loss + functional.cross_entropy(logits, labels)) / 2
     return loss
 
 
@@ -67,30 +84,42 @@ def mean_squared(queries: Tensor, targets: Tensor) -> Tensor:
 
 
 def matching(positive: Tensor, negative: Tensor) -> Tensor:
-    """Binary cross-entropy of match logits: `positive` (B,) should match, `negative` (B,) should not."""
-    return (functional.softplus(-positive).mean() + functional.softplus(negative).mean()) / 2
+    """Binary cross-entropy of match logits: `positive` (B,) should match, `negative` (n,), n <= B, should not."""
+    wrong = functional.softplus(negative).sum() / max(1, len(negative))
+    return (functional.softplus(-positive).mean() + wrong) / 2
 
 
 @_in_float32
 def hard_negatives(
     queries: Tensor, targets: Tensor, temperature: float, generator: torch.Generator | None = None
 ) -> Tensor:
-    """For each row the index of another row's target, drawn with probability softmax(q.t / T) (BLIP's mining)."""
+    """For each row the index of another row's target, drawn with probability softmax(q.t / T) (BLIP's mining).
+
+    Copies of the row's own target are never drawn; -1 for a row that has nothing else beside it.
+    """
     similarity = queries.detach() @ targets.T / temperature
-    similarity.fill_diagonal_(float("-inf"))
-    return torch.multinomial(similarity.softmax(-1), 1, generator=generator)[:, 0]
+    own = torch.eye(len(targets), dtype=torch.bool, device=targets.device) | same_rows(targets, targets)
+    alone = own.all(-1)
+    chances = similarity.masked_fill(own & ~alone[:, None], float("-inf")).softmax(-1)
+    drawn = torch.multinomial(chances, 1, generator=generator)[:, 0]
+    return drawn.masked_fill(alone, -1)
 
 
 @_in_float32
-def local_alignment(tokens: Tensor, patches: Tensor, attention: Tensor, temperature: float) -> Tensor:
+def local_alignment(
+    tokens: Tensor, patches: Tensor, attention: Tensor, temperature: float, copies: Tensor | None = None
+) -> Tensor:
     """LAR for VL models without a matching encoder: each pseudo-word against the patches it claims to describe.
 
     `tokens` (B, L, c) and `patches` (B, N, c) are unit rows in one space; `attention` (B, L, N) says where
     each token looks. The described patch of token l is its attention-weighted mean; token l of picture i must
-    find it among the same tokens' patches of all pictures (InfoNCE over the batch, the mean over tokens).
+    find it among the same tokens' patches of all pictures (InfoNCE over the batch, the mean over tokens) but those
+    that `copies` (B, B) says to be copies of picture i.
     """
     described = functional.normalize(attention @ patches, dim=-1)
     logits = torch.einsum("ilc,jlc->lij", tokens, described) / temperature
+    if copies is not None:
+        logits = logits.masked_fill(copies, float("-inf"))
     labels = torch.arange(len(tokens), device=tokens.device).expand(tokens.shape[1], -1)
     return functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
 

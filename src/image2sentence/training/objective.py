@@ -43,7 +43,8 @@ class Objective(nn.Module):
         super().__init__()
         self._vl, self.settings, self.bank, self.processes = [vl], settings, bank, processes
         self.template = Template.parse(settings.template)
-        start = torch.tensor(math.log(settings.temperature))
+        self.temperature = settings.temperature_for(vl.temperature)
+        start = torch.tensor(math.log(self.temperature))
         self.log_temperature = nn.Parameter(start, requires_grad=settings.learn_temperature)
 
     @property
@@ -121,25 +122,31 @@ class Objective(nn.Module):
         generator: torch.Generator,
     ) -> Tensor:
         if self.lar_kind() == "local":
-            return self._local(sentence, patches)
+            return self._local(sentence, gallery, patches)
         count, joint = len(patches), self.processes.join(patches)
         words = self.vl.compose(sentence.tokens[:count], sentence.gates[:count], [""] * count, self.template)
         near = losses.hard_negatives(
-            queries[: len(joint)], gallery[: len(joint)], self.settings.temperature, generator
+            queries[: len(joint)], gallery[: len(joint)], self.temperature, generator
         )
-        wrong = joint[near[self.processes.part]]
+        wrong = joint[near[self.processes.part].clamp(min=0)]
         both = Words(torch.cat([words.embeddings] * 2), torch.cat([words.bias] * 2))
         logits = self.vl.match(both, torch.cat([patches, wrong])).float()
         join = self.processes.join
-        return losses.matching(join(logits[:count]), join(logits[count:]))
+        return losses.matching(join(logits[:count]), join(logits[count:])[near >= 0])
 
-    def _local(self, sentence: Sentence, patches: Tensor) -> Tensor:
+    def _local(self, sentence: Sentence, gallery: Tensor, patches: Tensor) -> Tensor:
         count, places = len(patches), self.vl.place_vectors(patches)
         attention = losses.resize_attention(sentence.attention[:count], math.isqrt(places.shape[1]))
         words = self.vl.word_vectors(sentence.tokens[:count])
         join = self.processes.join
+        joint = join(words.float())
+        own = gallery[: len(joint)]
         return losses.local_alignment(
-            join(words.float()), join(places.float()), join(attention.float()), self.settings.temperature
+            joint,
+            join(places.float()),
+            join(attention.float()),
+            self.temperature,
+            losses.same_rows(own, own),
         )
 
     @property

@@ -13,6 +13,9 @@ GCD_KINDS = ("info_nce", "symmetric", "kl", "mse")
 LAR_KINDS = ("auto", "matching", "local", "off")
 MODIFIER_KINDS = ("info_nce", "mse")
 KEPT = ("best", "last")
+AUTO = "auto"
+UNKNOWN_TEMPERATURE = 0.05
+"""What `temperature="auto"` comes to for a VL model whose weights do not say its own, such as BLIP."""
 
 # A contrastive loss needs at least two pictures a batch.
 _MINIMA = {"steps": 1, "batch": 2, "accumulate": 1, "save_every": 1, "lar_batch": 2, "pseudo_captions": 1}
@@ -66,6 +69,7 @@ class TrainSettings:
     """The method's choices and the optimiser's; docs/settings.md has ranges, docs/method.md formulas.
 
     `batch` is the contrastive batch, over all processes together; `accumulate` of them make one step of the optimiser.
+    `temperature="auto"` is the one that the VL model was trained with (CLIP 0.01), 0.05 where its weights do not say.
     Weights of zero switch a loss off. `lar="auto"` is "matching" where the VL model has a matching encoder, else
     "local". `queue` is the number of other pictures' gallery vectors beside the batch's own in InfoNCE: constants, all
     known beforehand, so they are drawn from the whole set rather than from past batches.
@@ -91,7 +95,7 @@ class TrainSettings:
     seed: int = 0
     gcd: str = "mse"
     gcd_weight: float = 0.4
-    temperature: float = 0.05
+    temperature: float | str = AUTO
     learn_temperature: bool = False
     queue: int = 0
     lar: str = "auto"
@@ -145,5 +149,17 @@ class TrainSettings:
             raise ConfigError(f"training setting learning_rate must be positive, got {self.learning_rate}")
         if not 0 <= self.average < 1:
             raise ConfigError(f"training setting average must be at least 0 and below 1, got {self.average}")
-        if not 0 < self.smallest_crop <= 1 or not 0 < self.temperature < math.inf:
-            raise ConfigError("smallest_crop must be in (0, 1] and temperature positive")
+        if not 0 < self.smallest_crop <= 1:
+            raise ConfigError(f"training setting smallest_crop must be in (0, 1], got {self.smallest_crop}")
+        if self.temperature != AUTO and not (
+            isinstance(self.temperature, (int, float)) and 0 < self.temperature < math.inf
+        ):
+            raise ConfigError(
+                f"training setting temperature must be a positive number or {AUTO}, got {self.temperature!r}"
+            )
+
+    def temperature_for(self, own: float | None) -> float:
+        """The temperature to train with, for a VL model whose own is `own` (None: its weights do not say)."""
+        if isinstance(self.temperature, str):
+            return UNKNOWN_TEMPERATURE if own is None else own
+        return self.temperature

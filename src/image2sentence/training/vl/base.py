@@ -46,14 +46,15 @@ class VisionLanguageModel(nn.Module, ABC):
 
     `width` d of the vectors, `word_width` w of word embeddings, `patch_width` C of patches; `max_length` is
     the most tokens the text tower reads, special tokens and sentence included; `start_tokens` of them stand
-    before the words. `whole_adds`: the first of the patches, the whole picture, says what no place does. `model` is
-    transformers' own.
+    before the words. `whole_adds`: the first of the patches, the whole picture, says what no place does. `temperature`
+    is that of its own contrastive training, where its weights say it. `model` is transformers' own.
     """
 
     kind: ClassVar[str]
     has_matching: ClassVar[bool] = False
     start_tokens: ClassVar[int] = 1
     whole_adds: bool = False
+    temperature: float | None = None
     width: int
     word_width: int
     patch_width: int

@@ -35,6 +35,7 @@ class ClipVL(VisionLanguageModel):
         later = torch.full((self.max_length, self.max_length), ABSENT).triu(1)
         self.register_buffer("later", later, persistent=False)
         self.register_buffer("places", torch.arange(self.max_length), persistent=False)
+        self.temperature = float((-model.logit_scale.detach()).exp())
         self.freeze()
 
     def encode_images(self, pixels: Tensor) -> ImageFeatures:

@@ -46,6 +46,7 @@ class SiglipVL(VisionLanguageModel):
         )
         self.max_length = text.max_position_embeddings
         self.register_buffer("pad_token", torch.tensor([[pad_token]]), persistent=False)
+        self.temperature = float((-model.logit_scale.detach()).exp())
         self.freeze()
 
     def encode_images(self, pixels: Tensor) -> ImageFeatures:
