@@ -107,6 +107,14 @@ def read_mounts(gallery: GalleryStore, root: int) -> list[str]:
     return [os.fsdecode(str(name).encode("latin-1", "replace")) for name in names]
 
 
+def add_mounts(gallery: GalleryStore, root: int, mounts: Collection[str]) -> list[str]:
+    """Remember folders on which disks are mounted, beside those known before, which are given."""
+    before = read_mounts(gallery, root)
+    if not set(mounts) <= set(before):
+        write_mounts(gallery, root, [*before, *mounts])
+    return before
+
+
 def write_mounts(gallery: GalleryStore, root: int, mounts: Iterable[str]) -> None:
     """Remember the folders below a root on which disks are mounted, or were and may be again."""
     names = sorted(set(mounts))

@@ -15,10 +15,10 @@ from image2sentence.gallery.locations import SHARD, Place, file_may_exist, joine
 from image2sentence.gallery.metadata import MAX_COLUMNS
 from image2sentence.gallery.records import Content, FileEntry, KnownFile
 from image2sentence.indexing.absence import (
+    add_mounts,
     check_forgetting,
     find_missing,
     kept_reasons,
-    read_mounts,
     write_mounts,
 )
 from image2sentence.indexing.forgotten import Forgotten, remember
@@ -120,7 +120,7 @@ class Run:
         only = [shard.path for shard in found.shards] == [""]
         self.shards = found.shards if shards or members or only else []
         self._shards = {shard.path: _Shard(shard, members.get(shard.path, {})) for shard in self.shards}
-        self._mounts = read_mounts(gallery, self._root) if isinstance(place, Path) else []
+        self._mounts = add_mounts(gallery, self._root, found.mounts) if isinstance(place, Path) else []
         there = {path for shard in self._shards.values() for path in shard.known}
         missing = find_missing(self._known, found, there, self._mounts)
         self._kept = {one.known.id: one.away for one in missing if one.away is not None and not allow_empty}
@@ -226,9 +226,8 @@ class Run:
         self._line.wait()
         self._settle()
         self._forgotten.save()
-        if self._forget is not None and not self._forget:
-            return
-        if not self._allow_empty:
+        forgets = self._forget is None or len(self._forget) > 0
+        if forgets and not self._allow_empty:
             check_forgetting(len(self._missing - self._left_shards), len(self._known), self._place)
         gone = self._missing if self._forget is None else self._missing.intersection(self._forget)
         if gone or self._relinked:
@@ -236,7 +235,7 @@ class Run:
             self._gallery.delete(sorted(gone))
         self._missing = self._missing - gone
         self._counts["deleted"] = len(gone)
-        if isinstance(self._place, Path):
+        if forgets and isinstance(self._place, Path):
             write_mounts(self._gallery, self._root, [*self._found.mounts, *self._mounts_away()])
 
     def _mounts_away(self) -> list[str]:
