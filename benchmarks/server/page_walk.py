@@ -382,6 +382,7 @@ def mistakes(walk: Walk, address: str, photo: Path) -> None:
     walk.settled()
     page.evaluate(DROP, ["notes.jpg", base64.b64encode(b"no picture").decode()])
     expect(page.locator("#problem")).to_be_visible()
+    expect(page.locator("#retry")).to_be_hidden()  # the same would be answered
     box, stage = page.locator("#remove").bounding_box(), page.locator(".stage").bounding_box()
     assert box is not None
     assert stage is not None
@@ -393,12 +394,20 @@ def mistakes(walk: Walk, address: str, photo: Path) -> None:
     page.locator("#note button").first.click()
     walk.settled()
     assert page.locator("#text").input_value() == f"{suggested} re {suggested}"
+    page.locator("#share").click()
+    expect(page.locator("#toast")).to_contain_text("not your own picture")
     for number in range(8):
         page.locator("#not").fill("w" * 300 + str(number))
         page.locator("#not").press("Enter")
     expect(page.locator("#not")).to_be_hidden()
     walk.settled()
     assert page.evaluate("document.documentElement.scrollWidth") <= DESKTOP["width"]
+    page.goto(address)
+    walk.settled()
+    walk.type("zzxqy qqwvx")
+    expect(page.locator("#empty")).to_contain_text("knows none of these words")
+    expect(page.locator("#note")).to_contain_text("“zzxqy” is not a word this model knows")
+    walk.shot("page-nonsense")
 
 
 def opened(browser: Browser, address: str, **options: Any) -> Page:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+from image2sentence.cli.groups import OrderedGroup
 
-@click.group()
+
+@click.group(cls=OrderedGroup)
 def data() -> None:
     """Look at benchmark downloads before they are used."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from image2sentence.cli.groups import OrderedGroup
 from image2sentence.cli.options import device_option, model_option
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from image2sentence.evaluation.report import Comparison, ModelDescription
 
 
-@click.group()
+@click.group(cls=OrderedGroup)
 def evaluate() -> None:
     """Measure a model on data with known answers."""
 

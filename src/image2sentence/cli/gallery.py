@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from image2sentence.cli.groups import OrderedGroup
 from image2sentence.cli.options import (
     GALLERY_NAME,
     PlaceType,
@@ -34,7 +35,7 @@ LISTED = 20
 """Files or groups named one by one; `--json` names all."""
 
 
-@click.group()
+@click.group(cls=OrderedGroup)
 def gallery() -> None:
     """Look after a gallery: check it, make it smaller, find duplicates, take vectors out and in.
 

@@ -16,6 +16,7 @@ from image2sentence.cli.catalogue import catalogue
 from image2sentence.cli.data import data
 from image2sentence.cli.evaluate_public import evaluate
 from image2sentence.cli.gallery import gallery
+from image2sentence.cli.groups import OrderedGroup
 from image2sentence.cli.guide import guide
 from image2sentence.cli.index import index
 from image2sentence.cli.info import info
@@ -31,7 +32,7 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
 
-class Commands(click.Group):
+class Commands(OrderedGroup):
     """A group whose commands' errors are shown as messages."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:

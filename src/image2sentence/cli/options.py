@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 GALLERY_VARIABLE = "IMAGE2SENTENCE_GALLERY"
 GALLERY_NAME = ".image2sentence"
+PROGRESS_SECONDS = 30.0
+"""Between lines that tell how far a command is, where standard error is no terminal."""
+
 TRAINING_PACKAGES = frozenset(
     {"accelerate", "onnx", "onnxscript", "safetensors", "tensorboard", "torch", "transformers"}
 )
@@ -82,16 +86,29 @@ def require_gallery(given: Path | str | None) -> Path | str:
 
 @contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A function of (done, total) that moves a bar on standard error; silent where that is no terminal."""
+    """A function of (done, total) that moves a bar on standard error; now and then a line where that is no terminal."""
     from tqdm import tqdm
 
+    start = said = time.monotonic()
     with tqdm(desc=label, unit=" pictures", disable=None, leave=False) as bar:
 
         def show(done: int, total: int) -> None:
+            nonlocal said
             bar.total = total
             bar.update(done - bar.n)
+            now = time.monotonic()
+            if bar.disable and now - said >= PROGRESS_SECONDS:
+                said = now
+                click.echo(progress_line(label, done, total, now - start), err=True)
 
         yield show
+
+
+def progress_line(label: str, done: int, total: int, seconds: float) -> str:
+    """How far something is that has taken so many seconds: "indexing: 1,200 of 5,000 pictures, 40/s, 95 s left"."""
+    rate = done / max(seconds, 1e-9)
+    left = f", {(total - done) / rate:,.0f} s left" if rate and total > done else ""
+    return f"{label}: {done:,} of {total:,} pictures, {rate:,.{0 if rate >= 10 else 1}f}/s{left}"
 
 
 @contextmanager

@@ -125,6 +125,7 @@ def as_document(
         "fits": answer.fits,
         "best_fit": answer.best_fit,
         "results": [result._asdict() | {"missing": result.missing} for result in answer.results],
+        "understood": answer.understood,
         "not_understood": [unknown._asdict() for unknown in answer.not_understood],
         "timing": {stage: round(spent, 1) for stage, spent in milliseconds.items()},
     }
@@ -168,6 +169,8 @@ def _print_notes(answer: Answer, size: int, milliseconds: dict[str, float]) -> N
 def _why_nothing(answer: Answer, size: int) -> str:
     if not size:
         return "the gallery is empty; fill it with `image2sentence index PICTURES`"
+    if not answer.understood:
+        return "the model knows none of these words; say what is to be seen in other ones"
     if answer.fits is False and answer.best_fit is not None:
         return f"nothing here fits that well; the best has a fit of {answer.best_fit:.2f}"
     if answer.query.offset:

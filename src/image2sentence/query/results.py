@@ -70,6 +70,7 @@ class Answer:
         more: Whether there are results after this page.
         best_fit: The `Result.fit` of the best picture, whether or not it is good enough to be shown.
         not_understood: Words that the model does not know.
+        understood: False where words alone were asked with and the model knows none of them: there are no results then.
         milliseconds: `read_ms` (pictures to sentences), `encode_ms` (sentences and words to a query vector),
             `search_ms` (ranking, and looking up the results) and, where asked for, `rerank_ms`.
     """
@@ -83,6 +84,7 @@ class Answer:
     best_fit: float | None
     not_understood: tuple[UnknownWord, ...]
     milliseconds: dict[str, float]
+    understood: bool = True
 
     @property
     def words(self) -> str:

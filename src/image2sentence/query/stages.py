@@ -39,7 +39,7 @@ from image2sentence.query.references import LoadedReference, load_reference
 from image2sentence.query.rerank import require_matching, score_matches, sort_by_match
 from image2sentence.query.results import Answer, Result
 from image2sentence.query.score_statistics import MIN_PICTURES, RobustScale, ScoreStatistics
-from image2sentence.query.unknown_words import words_not_understood
+from image2sentence.query.unknown_words import is_understood, words_not_understood
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -291,6 +291,8 @@ def postprocess(context: Context, queries: Sequence[RetrievedQuery]) -> list[Ans
 def _rank(context: Context, one: RetrievedQuery) -> _Ranking:
     query, scale = one.query, context.statistics.pair_scale
     min_score = _min_score(query, scale)
+    if not _is_understood(context, query):
+        return _Ranking(None, [], 0.0)
     depth = wanted = _depth(query)
     reranked: list[RankedHit] = []
     rerank_ms = 0.0
@@ -312,6 +314,12 @@ def _rank(context: Context, one: RetrievedQuery) -> _Ranking:
     if query.diversity:
         ranked = _diversify(context, ranked, query)
     return _Ranking(_fit(hits[0], scale) if hits else None, ranked, rerank_ms)
+
+
+def _is_understood(context: Context, query: Query) -> bool:
+    """Whether anything was asked that the model knows: pictures, a vector, or a word."""
+    asked_otherwise = bool(query.references) or query.vector is not None
+    return asked_otherwise or is_understood(context.encoder, query.words)
 
 
 def _min_score(query: Query, scale: RobustScale | None) -> float:
@@ -371,6 +379,7 @@ def _answer(
         best_fit=ranking.best_fit,
         not_understood=words_not_understood(context.encoder, " ".join((query.words, *query.not_words))),
         milliseconds={"rerank_ms": ranking.rerank_ms} if query.rerank else {},
+        understood=_is_understood(context, query),
     )
 
 

@@ -249,6 +249,7 @@ def _answer(
         offset=answer.query.offset,
         more=answer.more,
         fits=answer.fits,
+        understood=answer.understood,
         results=[_result(found, with_paths) for found in answer.results],
         not_understood=[NotUnderstood(word=u.word, near=list(u.near)) for u in answer.not_understood],
         milliseconds={stage: round(spent, 1) for stage, spent in milliseconds.items()},

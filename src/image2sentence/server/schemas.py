@@ -175,7 +175,7 @@ class Similar(BaseModel):
 
 
 class NotUnderstood(BaseModel):
-    """A word that the model does not know, and known words that are spelt alike."""
+    """A word that the model does not know, and the known words that it may be a misspelling of."""
 
     word: str
     near: list[str]
@@ -185,7 +185,8 @@ class SearchAnswer(BaseModel):
     """A page of results; `sentence` names what the reference became, None without one.
 
     `total` counts all pictures that were ranked, and `more` says whether some come after this page. `fits` is False
-    where nothing reaches `min_fit`, None where that was not asked. `milliseconds` has `read_ms` (the reference to a
+    where nothing reaches `min_fit`, None where that was not asked. `understood` is False, and there are no results,
+    where words alone were asked with and the model knows none of them. `milliseconds` has `read_ms` (the reference to a
     sentence, almost nothing when remembered), `encode_ms` (sentence and words to a query vector) and `search_ms`.
     """
 
@@ -194,6 +195,7 @@ class SearchAnswer(BaseModel):
     offset: int
     more: bool
     fits: bool | None
+    understood: bool = True
     results: list[Result]
     not_understood: list[NotUnderstood]
     milliseconds: dict[str, float]

@@ -2,7 +2,7 @@
 
 import { Refused, canBeToken, get, setToken } from "./api.js";
 import { giveOriginals, openDetail, whenLooked } from "./detail.js";
-import { $, remember } from "./dom.js";
+import { $, copy, remember } from "./dom.js";
 import { drawFilters } from "./filters.js";
 import { endWaiting, focusPicture, focusResult, shown, waitForResults } from "./results.js";
 import { readLater, refresh, switchDevice, whenMuted } from "./search.js";
@@ -204,10 +204,9 @@ $("home").addEventListener("click", (event) => {
   take(newStep());
 });
 $("share").addEventListener("click", async () => {
-  const done = await navigator.clipboard?.writeText(location.href).then(() => true, () => false);
-  $("share-name").textContent = done ? "Copied" : "Copy the address above";
-  view.say($("share-name").textContent);
-  setTimeout(() => ($("share-name").textContent = "Copy link"), 2000);
+  const done = await copy(location.href);
+  const own = step().file ? " It holds the words and filters, but not your own picture: who opens it has to show one." : "";
+  view.tell((done ? "Link copied." : "This browser does not let the page copy: copy the address above.") + own);
 });
 addEventListener("popstate", (event) => {
   state.goBack(event.state);

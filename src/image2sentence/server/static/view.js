@@ -8,7 +8,9 @@ import { NEUTRAL, asks, hasReference } from "./steps.js";
 
 const SAYING_MS = 700;
 export const MAX_NEGATIVES = 8; // of words, and of pictures, as the server has it
+const TELLING_MS = 6000;
 let saying = 0;
+let telling = 0;
 
 // What is done when something shown is used; app.js says what:
 // take(step), open(results, place), goTo(number), allow(words not wanted any more), allowLike(id of a picture),
@@ -53,8 +55,9 @@ export async function referenceSize() {
 
 export function showRanking(answer, offset, spent) {
   $("heading").textContent = "Results";
-  $("status").textContent = answer.total ? `Best of ${answer.total.toLocaleString("en")} · ${inMilliseconds(spent)}` : "";
-  say(fill(answer.results, offset, answer.more, actions) || nothingMeets());
+  $("status").textContent = answer.results.length || offset ? `Best of ${answer.total.toLocaleString("en")} · ${inMilliseconds(spent)}` : "";
+  const nothing = answer.understood === false ? noWordKnown : nothingMeets;
+  say(fill(answer.results, offset, answer.more, actions) || nothing());
 }
 
 export function showGallery(page, offset) {
@@ -64,8 +67,16 @@ export function showGallery(page, offset) {
   say(fill(page.items, offset, offset + page.items.length < page.total, actions) || nothingMeets());
 }
 
+function noWordKnown() {
+  return showEmpty("The model knows none of these words, so there is nothing to rank by. Say what is to be seen in other words, or show a picture.");
+}
+
 function nothingMeets() {
   const why = chosen.empty ? "This gallery has no pictures yet. Fill it with: image2sentence index PICTURES" : "No picture meets these filters.";
+  return showEmpty(why);
+}
+
+function showEmpty(why) {
   $("empty").textContent = why;
   return why;
 }
@@ -86,6 +97,7 @@ export function showProblem(error) {
     return;
   }
   $("problem").firstElementChild.textContent = capital(inWords(error));
+  $("retry").hidden = isFinal(error);
   $("problem").hidden = false;
 }
 
@@ -95,6 +107,11 @@ export function hideProblem() {
 
 // What the server says, and what the encoder here says, is meant to be read.
 export const isAnswer = (error) => error instanceof Refused || ["ModelError", "ImageError", "QueryError"].includes(error.name);
+
+// Asked once more, the same would be answered: the query has to change first.
+function isFinal({ name, status }) {
+  return [400, 404, 413, 415, 422].includes(status) || ["ImageError", "QueryError"].includes(name);
+}
 
 function inWords(error) {
   if (isAnswer(error)) return error.message;
@@ -110,13 +127,23 @@ export function say(what) {
   saying = setTimeout(() => ($("said").textContent = what), SAYING_MS);
 }
 
+// A few words about what was just done, shown for a while.
+export function tell(what) {
+  clearTimeout(telling);
+  $("toast").textContent = what;
+  $("toast").hidden = false;
+  say(what);
+  telling = setTimeout(() => ($("toast").hidden = true), TELLING_MS);
+}
+
 const inMilliseconds = (time) => `${Math.max(1, Math.round(time)).toLocaleString("en")} ms`;
 
 // Words that the model does not know, with known ones to put in their place.
 export function showNote(unknown) {
   const parts = unknown.flatMap(({ word, near }) => [
-    element("span", { textContent: `“${word}” is not a word this model knows. ` }),
+    element("span", { textContent: `“${word}” is not a word this model knows${near.length ? ". Did you mean " : "; say what it looks like instead. "}` }),
     ...near.map((other) => replacement(word, other)),
+    near.length ? "? " : "",
   ]);
   $("note").replaceChildren(...parts);
 }
