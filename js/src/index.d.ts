@@ -82,7 +82,7 @@ export interface ComposeOptions {
   balance?: number;
 }
 
-/** A word that the model does not know, and up to three known words that are spelt alike. */
+/** A word that the model does not know, and up to three known words that it may be a misspelling of. */
 export interface UnknownWord {
   word: string;
   near: string[];
@@ -153,7 +153,7 @@ export interface QueryEncoder {
   /** The words that are not in the model's vocabulary, as written, in order, once each. */
   unknownWords(words: string): Promise<string[]>;
 
-  /** The same words, each with known words that are spelt alike, best first. */
+  /** The same words, each with the known words that it may be a misspelling of, best first. */
   notUnderstood(words: string): Promise<UnknownWord[]>;
 
   /**
