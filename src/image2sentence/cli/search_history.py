@@ -74,7 +74,7 @@ def _read(gallery: GalleryStore) -> dict[str, Any]:
     same = isinstance(kept, dict) and kept.get("gallery") == _identity(gallery)
     ranks = kept.get("ranks") if same else None
     return (
-        {rank: number for rank, number in ranks.items() if rank.isdecimal()}
+        {rank: picture_id for rank, picture_id in ranks.items() if rank.isdecimal()}
         if isinstance(ranks, dict)
         else {}
     )

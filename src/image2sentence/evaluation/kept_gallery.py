@@ -113,9 +113,9 @@ def keep_vectors(
     unique = {file.key: file for file in files.values()}
     with open_or_create_gallery(place, encoder.fingerprint, encoder.width) as gallery:
         gallery.require(encoder.fingerprint, encoder.width)
-        number = gallery.add_root(root)
-        encoded = _Keeping(gallery, number, root, Inputs(encoder)).run(unique, progress)
-        known = gallery.known(number)
+        root_id = gallery.add_root(root)
+        encoded = _Keeping(gallery, root_id, root, Inputs(encoder)).run(unique, progress)
+        known = gallery.known(root_id)
         ids, rows = gallery.vectors()
     at = {int(one): row for row, one in enumerate(ids)}
     return KeptVectors({name: rows[at[known[file.key].id]] for name, file in files.items()}, encoded, place)
@@ -136,7 +136,7 @@ class _Read:
 @dataclass
 class _Keeping:
     gallery: GalleryStore
-    root_number: int
+    root_id: int
     root: Path
     inputs: Inputs
 
@@ -171,7 +171,7 @@ class _Keeping:
         return (known.size, known.mtime_ns) == (status.st_size, status.st_mtime_ns)
 
     def __post_init__(self) -> None:
-        self._known = self.gallery.known(self.root_number)
+        self._known = self.gallery.known(self.root_id)
 
     def _read(self, file: PictureFile) -> _Read:
         path = self.root / file.path
@@ -198,5 +198,5 @@ class _Keeping:
         ]
         entries = [FileEntry(one.found.path, one.found.size, one.found.mtime_ns, one.sha256) for one in batch]
         if batch:
-            self.gallery.commit(self.root_number, contents, entries)
+            self.gallery.commit(self.root_id, contents, entries)
         return len(contents)

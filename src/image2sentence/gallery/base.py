@@ -93,30 +93,30 @@ class GalleryStore(Protocol):
     # What is there
 
     def roots(self) -> dict[int, Place]:
-        """The places that were indexed, by number."""
+        """The places that were indexed, by id."""
         ...
 
     def pictures(self, state: str | None = None) -> list[Picture]:
         """All pictures by id, or those in one state."""
         ...
 
-    def picture(self, number: int) -> Picture:
+    def picture(self, picture_id: int) -> Picture:
         """The picture with this id. Raises QueryError when there is none."""
         ...
 
-    def pictures_of(self, numbers: Sequence[int]) -> list[Picture | None]:
+    def pictures_of(self, picture_ids: Sequence[int]) -> list[Picture | None]:
         """The pictures with these ids, in their order; None for those that are not there (any more)."""
         ...
 
     def find_content(self, sha256: bytes) -> int | None:
-        """Number of the content with this SHA-256, None when the gallery does not hold it."""
+        """Id of the content with this SHA-256, None when the gallery does not hold it."""
         ...
 
     def with_content(self, content: int) -> list[int]:
         """Ids of the ready pictures that have this content, ascending."""
         ...
 
-    def hashes_of(self, numbers: Sequence[int]) -> list[bytes | None]:
+    def hashes_of(self, picture_ids: Sequence[int]) -> list[bytes | None]:
         """SHA-256 of the content of each of these pictures."""
         ...
 
@@ -162,7 +162,7 @@ class GalleryStore(Protocol):
         """Ascending ids of the ready pictures that a filter holds for. Raises QueryError."""
         ...
 
-    def metadata(self, numbers: Sequence[int]) -> list[dict[str, Value]]:
+    def metadata(self, picture_ids: Sequence[int]) -> list[dict[str, Value]]:
         """For each picture's id, the values that are there by column."""
         ...
 
@@ -173,11 +173,11 @@ class GalleryStore(Protocol):
         ...
 
     def gone(self, root: int) -> dict[int, deque[int]]:
-        """Ready pictures of other roots that no longer exist: content number -> picture ids."""
+        """Ready pictures of other roots that no longer exist: content id -> picture ids."""
         ...
 
     def add_root(self, folder: Place) -> int:
-        """The number of an indexed place, new or known."""
+        """The id of an indexed place, new or known."""
         ...
 
     def move_root(self, root: int, into: int, prefix: str) -> None:
@@ -230,7 +230,7 @@ class BaseGallery(ABC):
         """The folder or address, without secrets, ready to be shown."""
 
     @abstractmethod
-    def pictures_of(self, numbers: Sequence[int]) -> list[Picture | None]:
+    def pictures_of(self, picture_ids: Sequence[int]) -> list[Picture | None]:
         """The pictures with these ids, in their order; None for those that are not there (any more)."""
 
     @abstractmethod
@@ -255,11 +255,11 @@ class BaseGallery(ABC):
                 f"use that model, or index the pictures into another {self.place}"
             )
 
-    def picture(self, number: int) -> Picture:
+    def picture(self, picture_id: int) -> Picture:
         """The picture with this id. Raises QueryError when there is none, GalleryError where damaged."""
-        (found,) = self.pictures_of([number])
+        (found,) = self.pictures_of([picture_id])
         if found is None:
-            raise QueryError(f"the gallery {self.name} has no picture {number}")
+            raise QueryError(f"the gallery {self.name} has no picture {picture_id}")
         return found
 
     def snapshot(self) -> AbstractContextManager[object]:

@@ -21,7 +21,7 @@ class Picture:
         reason: Why it failed; None when ready.
         size: Bytes of the file; -1 when it could not be looked at.
         mtime_ns: Modification time in nanoseconds since 1970; -1 when it could not be looked at.
-        content_id: Number of its content; pictures that share it are duplicates. None when failed.
+        content_id: Id of its content; pictures that share it are duplicates. None when failed.
         width: Pixels across, upright, before any reduction; None when failed.
         height: Pixels down; None when failed.
         offset: Where its bytes begin in an archive; None for a file of its own.

@@ -315,10 +315,10 @@ def _snapshot(gallery: GalleryStore) -> AbstractContextManager[Any]:
     return gallery.snapshot()
 
 
-def _blocks(gallery: GalleryStore, numbers: list[int], vectors: Vectors) -> Iterator[Block]:
+def _blocks(gallery: GalleryStore, picture_ids: list[int], vectors: Vectors) -> Iterator[Block]:
     roots = list(gallery.roots().values())
-    for start in range(0, len(numbers), _BATCH):
-        wanted = numbers[start : start + _BATCH]
+    for start in range(0, len(picture_ids), _BATCH):
+        wanted = picture_ids[start : start + _BATCH]
         pictures = gallery.pictures_of(wanted)
         parts = zip(pictures, gallery.hashes_of(wanted), gallery.metadata(wanted), strict=True)
         rows = [_row(picture, roots, sha256, values) for picture, sha256, values in parts if picture]

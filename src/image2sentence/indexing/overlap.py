@@ -43,9 +43,9 @@ class OtherRoots:
     def _folders(self) -> dict[Identity, Path]:
         folders: dict[Identity, Path] = {}
         own: set[Identity] = set()
-        for number, root in self._gallery.roots().items():
+        for root_id, root in self._gallery.roots().items():
             if isinstance(root, Path) and root.is_dir():
-                held = _identities(root, self._gallery.known(number))
+                held = _identities(root, self._gallery.known(root_id))
                 if root == self._place:
                     own = set(held)
                 else:

@@ -47,8 +47,8 @@ class Root:
 def list_roots(gallery: GalleryStore) -> list[Root]:
     """The roots of a gallery, in the order in which they came. Raises GalleryError."""
     roots = []
-    for number, place in gallery.roots().items():
-        known = gallery.known(number)
+    for root_id, place in gallery.roots().items():
+        known = gallery.known(root_id)
         ready = sum(one.reason is None for one in known.values())
         reachable = may_exist(place) if isinstance(place, Path) else None
         roots.append(Root(place, ready, len(known) - ready, reachable))
@@ -57,7 +57,7 @@ def list_roots(gallery: GalleryStore) -> list[Root]:
 
 @dataclass(frozen=True)
 class Below:
-    """What a gallery knows in a place and below it: ids of pictures, and numbers of roots that lie there wholly."""
+    """What a gallery knows in a place and below it: ids of pictures, and ids of roots that lie there wholly."""
 
     pictures: Sequence[int]
     roots: Sequence[int]
@@ -76,14 +76,14 @@ def find_below(gallery: GalleryStore, place: str | os.PathLike[str]) -> Below:
     named = as_place(place)
     pictures: list[int] = []
     roots: list[int] = []
-    for number, root in gallery.roots().items():
+    for root_id, root in gallery.roots().items():
         if known_as(named, [root]) is not None or lies_within(root, named):
-            roots.append(number)
-            pictures += [one.id for one in gallery.known(number).values()]
+            roots.append(root_id)
+            pictures += [one.id for one in gallery.known(root_id).values()]
         elif lies_within(named, root):
             path = relative_path(named, root)
             inside = os.path.join(path, "")
-            known = gallery.known(number).items()
+            known = gallery.known(root_id).items()
             pictures += [one.id for file, one in known if file == path or file.startswith(inside)]
     if not roots and not pictures:
         raise GalleryError(
@@ -108,18 +108,18 @@ def forget(gallery: GalleryStore, below: Below) -> None:
 
 
 def take_in_roots(gallery: GalleryStore, place: Place) -> int:
-    """The number of a root, new or known, after making the roots that lie below it a part of it.
+    """The id of a root, new or known, after making the roots that lie below it a part of it.
 
     Ids and metadata stay. Roots that are not there now stay by themselves. Raises GalleryError.
     """
     inside = [
-        number
-        for number, root in gallery.roots().items()
+        root_id
+        for root_id, root in gallery.roots().items()
         if root != place and may_exist(root) and lies_within(root, place)
     ]
     into = gallery.add_root(place)
-    for number in inside:
-        _join(gallery, number, into, relative_path(gallery.roots()[number], place))
+    for root_id in inside:
+        _join(gallery, root_id, into, relative_path(gallery.roots()[root_id], place))
     return into
 
 
@@ -143,7 +143,7 @@ def move_root(gallery: GalleryStore, old: str | os.PathLike[str], new: str | os.
             f"{display_path(as_place(old))} is no folder of the gallery {gallery.name}: "
             "`image2sentence gallery roots` lists them"
         )
-    number = next(number for number, root in roots.items() if root == before)
+    root_id = next(root_id for root_id, root in roots.items() if root == before)
     place = open_source(new).place
     place = known_as(place, (root for root in roots.values() if root != before)) or place
     if place == before:
@@ -154,9 +154,9 @@ def move_root(gallery: GalleryStore, old: str | os.PathLike[str], new: str | os.
                 f"{display_path(place)} overlaps {display_path(root)}, which this gallery holds already: "
                 "index that folder instead, which finds moved pictures by their content"
             )
-    known = gallery.known(number)
+    known = gallery.known(root_id)
     _require_files(place, list(known), before)
-    _join(gallery, number, gallery.add_root(place), "")
+    _join(gallery, root_id, gallery.add_root(place), "")
     return len(known)
 
 
@@ -202,6 +202,6 @@ def _merge(gallery: GalleryStore, twice: Sequence[tuple[KnownFile, KnownFile]]) 
     pairs = [sorted((one.id, other.id)) for one, other in twice]
     older, newer = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     values = zip(older, gallery.metadata(older), gallery.metadata(newer), strict=True)
-    gallery.set_metadata((number, {**given, **own}) for number, own, given in values if given)
+    gallery.set_metadata((picture_id, {**given, **own}) for picture_id, own, given in values if given)
     if newer:
         gallery.delete(newer)

@@ -68,8 +68,8 @@ def index_several(
                 done[place] = _merged(done[place], looked)
             elif looked.report is not None and (looked.report.encoded or looked.report.moved):
                 done[place] = looked
-    for place, numbers in missing.items():
-        done[place] = _merged(done[place], _indexed(place, index_one, numbers))
+    for place, picture_ids in missing.items():
+        done[place] = _merged(done[place], _indexed(place, index_one, picture_ids))
     return list(done.values())
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from fastapi import Path as PathParameter
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException as AnyHTTPException
@@ -180,6 +181,7 @@ async def _spend_picture(request: Request) -> None:
 
 ASKS = [Depends(_spend_query)]
 LOOKS = [Depends(_spend_picture)]
+PictureId = Annotated[int, PathParameter(alias="number")]
 SimilarWanted = Annotated[int, Query(ge=1, le=MAX_SIMILAR)]
 PageSize = Annotated[int, Query(ge=1, le=MAX_RESULTS)]
 Offset = Annotated[int, Query(ge=0, le=MAX_OFFSET)]
@@ -275,23 +277,23 @@ async def items(request: Request, k: PageSize = 24, offset: Offset = 0, where: W
 
 
 @routes.get("/items/{number}", dependencies=LOOKS)
-async def item(number: int, request: Request) -> Item:
+async def item(picture_id: PictureId, request: Request) -> Item:
     """One picture's file and size, and what is known of it."""
-    return await _serving(request).item(number, _shows_paths(request))
+    return await _serving(request).item(picture_id, _shows_paths(request))
 
 
 @routes.get("/items/{number}/similar", dependencies=ASKS)
-async def similar(number: int, request: Request, k: SimilarWanted = 12) -> Similar:
+async def similar(picture_id: PictureId, request: Request, k: SimilarWanted = 12) -> Similar:
     """Pictures that are like one of the gallery, its near-duplicates first."""
-    return await _serving(request).similar(number, k, _shows_paths(request))
+    return await _serving(request).similar(picture_id, k, _shows_paths(request))
 
 
 @routes.get("/items/{number}/original", response_class=Response, responses=FILE, dependencies=LOOKS)
-async def original(number: int, request: Request) -> Response:
+async def original(picture_id: PictureId, request: Request) -> Response:
     """One picture's file as it is, with all that cameras write into it; where the server's owner allows it."""
     if not _shows_paths(request):
         raise AnyHTTPException(403, "this server gives out no original files; its owner may: --show-paths")
-    name, content = await _serving(request).original(number)
+    name, content = await _serving(request).original(picture_id)
     kind = mimetypes.guess_type(name)[0] or ""
     headers = {
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='', errors='replace')}"
@@ -300,15 +302,15 @@ async def original(number: int, request: Request) -> Response:
 
 
 @routes.get("/items/{number}/thumbnail", response_class=Response, responses=JPEG, dependencies=LOOKS)
-async def thumbnail(number: int, request: Request) -> Response:
+async def thumbnail(picture_id: PictureId, request: Request) -> Response:
     """One picture as a small JPEG."""
-    return await _jpeg(request, number, THUMBNAIL_SIDE)
+    return await _jpeg(request, picture_id, THUMBNAIL_SIDE)
 
 
 @routes.get("/items/{number}/image", response_class=Response, responses=JPEG, dependencies=LOOKS)
-async def image(number: int, request: Request) -> Response:
+async def image(picture_id: PictureId, request: Request) -> Response:
     """One picture as a JPEG large enough to look at."""
-    return await _jpeg(request, number, IMAGE_SIDE)
+    return await _jpeg(request, picture_id, IMAGE_SIDE)
 
 
 @routes.get("/model/{name:path}", response_class=Response, dependencies=LOOKS)
@@ -340,8 +342,8 @@ def _read_compressed(path: Path) -> StaticFile:
     return file
 
 
-async def _jpeg(request: Request, number: int, side: int) -> Response:
-    content = await _serving(request).jpeg(number, side)
+async def _jpeg(request: Request, picture_id: int, side: int) -> Response:
+    content = await _serving(request).jpeg(picture_id, side)
     return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
 
 

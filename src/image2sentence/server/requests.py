@@ -138,36 +138,36 @@ class Serving:
         """A page of the gallery, or of what meets a condition. Raises QueryError."""
         return await self.pictures.run(self._items, k, offset, where, with_paths)
 
-    async def item(self, number: int, with_paths: bool = False) -> Item:
+    async def item(self, picture_id: int, with_paths: bool = False) -> Item:
         """One picture. Raises NotThere."""
-        return await self.pictures.run(self._item, number, with_paths)
+        return await self.pictures.run(self._item, picture_id, with_paths)
 
-    async def similar(self, number: int, k: int, with_paths: bool = False) -> Similar:
+    async def similar(self, picture_id: int, k: int, with_paths: bool = False) -> Similar:
         """Up to k pictures that are like one of the gallery, by their gallery vectors. Raises NotThere, Busy."""
-        vector = await self.pictures.run(self.service.vector, number)
+        vector = await self.pictures.run(self.service.vector, picture_id)
         answer = await self._queries.ask(Query(vector=vector, k=k + 1))
         near: list[SimilarItem] = []
         others: list[SimilarItem] = []
         for found in answer.results:
-            if found.id != number:
+            if found.id != picture_id:
                 item = SimilarItem(
                     score=round(found.score, 5), **_described(found, found.metadata, with_paths)
                 )
                 (near if item.score >= NEAR_DUPLICATE else others).append(item)
         return Similar(near_duplicates=near, similar=others[: k - len(near)])
 
-    async def original(self, number: int) -> tuple[str, bytes]:
+    async def original(self, picture_id: int) -> tuple[str, bytes]:
         """Name and content of a picture's file. Raises NotThere."""
-        return await self.pictures.run(self.service.original, number)
+        return await self.pictures.run(self.service.original, picture_id)
 
     async def about(self, with_originals: bool = False) -> About:
         """The gallery, and what can be asked of it."""
         return await self.pictures.run(self._about, with_originals)
 
-    async def jpeg(self, number: int, side: int) -> bytes:
+    async def jpeg(self, picture_id: int, side: int) -> bytes:
         """A picture to look at. Raises NotThere."""
-        made = self.service.jpeg_made(number, side)
-        return made if made is not None else await self.pictures.run(self.service.jpeg, number, side)
+        made = self.service.jpeg_made(picture_id, side)
+        return made if made is not None else await self.pictures.run(self.service.jpeg, picture_id, side)
 
     async def _read(self, asked: Asked) -> ReadPicture:
         known = self.service.known(asked)
@@ -194,8 +194,8 @@ class Serving:
             total=total, items=[_item(*pair, with_paths) for pair in zip(page, metadata, strict=True)]
         )
 
-    def _item(self, number: int, with_paths: bool) -> Item:
-        return _item(self.service.item(number), self.service.metadata([number])[0], with_paths)
+    def _item(self, picture_id: int, with_paths: bool) -> Item:
+        return _item(self.service.item(picture_id), self.service.metadata([picture_id])[0], with_paths)
 
     def _about(self, with_originals: bool) -> About:
         columns = [

@@ -122,9 +122,9 @@ class SearchService:
 
     # ---- pictures of the gallery ----
 
-    def item(self, number: int) -> Picture:
+    def item(self, picture_id: int) -> Picture:
         """A picture of the gallery. Raises NotThere."""
-        return _ready(self._session.gallery, number)
+        return _ready(self._session.gallery, picture_id)
 
     def items(self, k: int, offset: int, where: str | None = None) -> tuple[list[Picture], int]:
         """Up to k pictures in gallery order after the first `offset`, of those that meet a condition; and how many do.
@@ -135,7 +135,7 @@ class SearchService:
         session = self._session
         searcher = session.engine.searcher
         ids = searcher.ids if where is None else searcher.select(where).tolist()
-        page = session.gallery.pictures_of([int(str(number)) for number in ids[offset : offset + k]])
+        page = session.gallery.pictures_of([int(str(picture_id)) for picture_id in ids[offset : offset + k]])
         return [picture for picture in page if picture is not None], len(ids)
 
     def metadata(self, ids: Sequence[int]) -> list[dict[str, Value]]:
@@ -157,19 +157,19 @@ class SearchService:
         """The gallery's metadata columns and their types."""
         return self._session.gallery.columns()
 
-    def vector(self, number: int) -> Vectors:
+    def vector(self, picture_id: int) -> Vectors:
         """(d,) float32: a picture's vector in the gallery. Raises NotThere."""
         session = self._session
-        _ready(session.gallery, number)
+        _ready(session.gallery, picture_id)
         try:
-            return np.asarray(session.engine.searcher.vectors_of([number])[0], np.float32)
+            return np.asarray(session.engine.searcher.vectors_of([picture_id])[0], np.float32)
         except QueryError as error:  # indexed or forgotten since the vectors were read
-            raise NotThere(f"the gallery has no picture {number}") from error
+            raise NotThere(f"the gallery has no picture {picture_id}") from error
 
-    def original(self, number: int) -> tuple[str, bytes]:
+    def original(self, picture_id: int) -> tuple[str, bytes]:
         """Name and content of a picture's file, as it is. Raises NotThere."""
         gallery = self._session.gallery
-        return place_name(_ready(gallery, number).path), _content(gallery, number)
+        return place_name(_ready(gallery, picture_id).path), _content(gallery, picture_id)
 
     def copies(self, sha256: str | None) -> list[int]:
         """Ids of the gallery's pictures with this content (hexadecimal); none for None."""
@@ -247,11 +247,11 @@ class SearchService:
 
     # ---- pictures to look at ----
 
-    def jpeg_made(self, number: int, side: int) -> bytes | None:
+    def jpeg_made(self, picture_id: int, side: int) -> bytes | None:
         """What `jpeg` would give, where it has been made lately."""
-        return self._session.jpegs.get((number, side))
+        return self._session.jpegs.get((picture_id, side))
 
-    def jpeg(self, number: int, side: int) -> bytes:
+    def jpeg(self, picture_id: int, side: int) -> bytes:
         """An item's picture as JPEG without metadata, its longer side at most `side` pixels.
 
         Raises:
@@ -259,15 +259,15 @@ class SearchService:
         """
         session = self._session
         try:
-            content, limits = _content(session.gallery, number), _own(session.gallery, number)
+            content, limits = _content(session.gallery, picture_id), _own(session.gallery, picture_id)
             picture = own_pool().decode(content, at_least=side, limits=limits).picture
         except ImageError as error:
-            raise NotThere(f"picture {number} cannot be shown: {error}") from error
+            raise NotThere(f"picture {picture_id} cannot be shown: {error}") from error
         picture.thumbnail((side, side))
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=_QUALITY)
         made = buffer.getvalue()
-        session.jpegs.put((number, side), made)
+        session.jpegs.put((picture_id, side), made)
         return made
 
     def _look_for_changes(self) -> None:
@@ -328,30 +328,30 @@ class SearchService:
         return ReadPicture(name, explained.tokens[None], explained.attention, explained.gates, region)
 
 
-def _ready(gallery: GalleryStore, number: int) -> Picture:
+def _ready(gallery: GalleryStore, picture_id: int) -> Picture:
     """A picture that can be found. Raises NotThere."""
-    (found,) = gallery.pictures_of([number])
+    (found,) = gallery.pictures_of([picture_id])
     if found is None or found.state != "ready":
-        raise NotThere(f"the gallery has no picture {number}")
+        raise NotThere(f"the gallery has no picture {picture_id}")
     return found
 
 
-def _own(gallery: GalleryStore, number: int) -> DecodeLimits:
+def _own(gallery: GalleryStore, picture_id: int) -> DecodeLimits:
     """What decoding a picture of the gallery may take: it was let in before."""
-    picture = _ready(gallery, number)
+    picture = _ready(gallery, picture_id)
     return DecodeLimits().for_picture(picture.width, picture.height)
 
 
-def _content(gallery: GalleryStore, number: int) -> bytes:
+def _content(gallery: GalleryStore, picture_id: int) -> bytes:
     """The file of an item. Why a local file cannot be read holds no path; what a store says may, and stays here."""
-    picture = _ready(gallery, number)
+    picture = _ready(gallery, picture_id)
     try:
         return read_picture(picture)
     except ImageError as error:
         if isinstance(picture.path, Path):
-            raise NotThere(f"picture {number} cannot be read: {error}") from error
-        _log.warning("picture %d: %s", number, error)
-        raise NotThere(f"picture {number} cannot be read where it is kept") from error
+            raise NotThere(f"picture {picture_id} cannot be read: {error}") from error
+        _log.warning("picture %d: %s", picture_id, error)
+        raise NotThere(f"picture {picture_id} cannot be read where it is kept") from error
 
 
 def vector_of(data: bytes) -> NDArray[np.float32]:

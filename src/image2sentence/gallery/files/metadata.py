@@ -180,10 +180,10 @@ def _joined(
     file: MetadataFile, names: _Names, counts: _Counts
 ) -> Iterator[tuple[int, dict[str, Value | None]]]:
     for name, values in file.rows():
-        number = names.find(name)
-        if number is not None:
+        picture_id = names.find(name)
+        if picture_id is not None:
             counts.matched += 1
-            yield number, values
+            yield picture_id, values
             continue
         counts.unmatched += 1
         if len(counts.examples) < _LISTED:
@@ -196,7 +196,7 @@ class _Names:
     def __init__(self, gallery: GalleryStore, folder: Place) -> None:
         roots = gallery.roots()
         name = known_as(folder, roots.values())
-        root = next((number for number, path in roots.items() if path == name), None)
+        root = next((root_id for root_id, path in roots.items() if path == name), None)
         known = gallery.known(root) if root is not None else {}
         self._paths = {PurePath(path).as_posix(): entry.id for path, entry in known.items()}
         self._bare: dict[str, list[str]] = {}

@@ -123,9 +123,9 @@ class ColumnCache:
         return self._columns[name]
 
     def _loaded(self, name: str) -> SortedColumn:
-        numbers, values = self._gallery.column(name)
-        places = np.minimum(np.searchsorted(self._ids, numbers), len(self._ids) - 1)
-        there = self._ids[places] == numbers
+        picture_ids, values = self._gallery.column(name)
+        places = np.minimum(np.searchsorted(self._ids, picture_ids), len(self._ids) - 1)
+        there = self._ids[places] == picture_ids
         kept = [value for value, known in zip(values, there.tolist(), strict=True) if known]
         return SortedColumn.of(places[there], kept, len(self._ids))
 

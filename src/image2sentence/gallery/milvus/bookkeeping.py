@@ -67,23 +67,23 @@ class Ledger:
         self._write([_row("about", "about", 0, dict(about))])
 
     def roots(self) -> dict[int, Place]:
-        """The indexed places by number."""
+        """The indexed places by id."""
         rows = self._rows("root")
         return {int(row["root"]): stored_place(read_path(row["value"]["path"])) for row in rows}
 
     def add_root(self, place: Place) -> int:
-        """The number of an indexed place, new or known."""
+        """The id of an indexed place, new or known."""
         roots = self.roots()
-        known = next((number for number, root in roots.items() if root == place), None)
+        known = next((root_id for root_id, root in roots.items() if root == place), None)
         if known is not None:
             return known
-        number = max(roots, default=0) + 1
-        self._write([_row(f"root:{number}", "root", number, {"path": stored_path(os.fspath(place))})])
-        return number
+        root_id = max(roots, default=0) + 1
+        self._write([_row(f"root:{root_id}", "root", root_id, {"path": stored_path(os.fspath(place))})])
+        return root_id
 
-    def remove_root(self, number: int) -> None:
+    def remove_root(self, root_id: int) -> None:
         """Forget a place."""
-        self._database.delete(self._collection, [f"root:{number}"])
+        self._database.delete(self._collection, [f"root:{root_id}"])
 
     def columns(self) -> dict[str, ColumnType]:
         """The metadata columns and their types, in the order in which they came."""

@@ -179,7 +179,7 @@ class MilvusGallery(BaseGallery):
         return self._database.count(self._collection)
 
     def roots(self) -> dict[int, Place]:
-        """The places that were indexed, by their number."""
+        """The places that were indexed, by their id."""
         return self._ledger.roots()
 
     def generation(self) -> int:
@@ -196,35 +196,35 @@ class MilvusGallery(BaseGallery):
             found += (as_failed_picture(failed, roots) for failed in self._ledger.failed())
         return sorted(found, key=lambda picture: picture.id)
 
-    def picture(self, number: int) -> Picture:
+    def picture(self, picture_id: int) -> Picture:
         """The picture with this id, ready or failed. Raises QueryError when there is none."""
-        failed = (one for one in self._ledger.failed() if one.id == number)
+        failed = (one for one in self._ledger.failed() if one.id == picture_id)
         found = next((as_failed_picture(one, self.roots()) for one in failed), None)
-        return super().picture(number) if found is None else found
+        return super().picture(picture_id) if found is None else found
 
-    def pictures_of(self, numbers: Sequence[int]) -> list[Picture | None]:
+    def pictures_of(self, picture_ids: Sequence[int]) -> list[Picture | None]:
         """The ready pictures with these ids, in their order; None for an id that is not there (any more)."""
         roots = self.roots()
-        wanted = [int(number) for number in numbers if 0 <= number < 2**63]  # Milvus takes no others
+        wanted = [int(one) for one in picture_ids if 0 <= one < 2**63]  # Milvus takes no others
         rows = self._rows_with("id", wanted, layout.PICTURE_FIELDS)
         found = {int(row["id"]): layout.as_picture(row, roots) for row in rows}
-        return [found.get(int(number)) for number in numbers]
+        return [found.get(int(one)) for one in picture_ids]
 
-    def hashes_of(self, numbers: Sequence[int]) -> list[bytes | None]:
+    def hashes_of(self, picture_ids: Sequence[int]) -> list[bytes | None]:
         """SHA-256 (32 bytes) of the content of each of these pictures; None for one that is not there."""
-        rows = self._rows_with("id", [int(number) for number in numbers], ("id", "content"))
+        rows = self._rows_with("id", [int(one) for one in picture_ids], ("id", "content"))
         found = {int(row["id"]): bytes.fromhex(row["content"]) for row in rows}
-        return [found.get(int(number)) for number in numbers]
+        return [found.get(int(one)) for one in picture_ids]
 
     def columns(self) -> dict[str, ColumnType]:
         """The metadata columns and their types, in the order in which they came."""
         return self._ledger.columns()
 
-    def metadata(self, numbers: Sequence[int]) -> list[dict[str, Value]]:
+    def metadata(self, picture_ids: Sequence[int]) -> list[dict[str, Value]]:
         """For each picture's id, its metadata: the values that are there by column."""
-        rows = self._rows_with("id", [int(number) for number in numbers], ("id", "$meta"))
+        rows = self._rows_with("id", [int(one) for one in picture_ids], ("id", "$meta"))
         found = {int(row["id"]): layout.metadata_of(row) for row in rows}
-        return [found.get(int(number), {}) for number in numbers]
+        return [found.get(int(one), {}) for one in picture_ids]
 
     def select(self, where: str | Filter) -> NDArray[np.int64]:
         """Ascending ids of the ready pictures that a filter holds for. Raises QueryError."""
@@ -238,7 +238,7 @@ class MilvusGallery(BaseGallery):
         ]
         rows.sort(key=lambda row: row[0])
         vectors = np.stack([vector for _, vector in rows]) if rows else np.empty((0, self.width), np.float32)
-        return np.asarray([number for number, _ in rows], np.int64), vectors
+        return np.asarray([picture_id for picture_id, _ in rows], np.int64), vectors
 
     def searcher(self) -> MilvusSearcher:
         """What ranks the ready pictures, in the database, as they are at each search."""
@@ -257,18 +257,18 @@ class MilvusGallery(BaseGallery):
         for row in self._rows(f"root == {root}", fields):
             path = layout.read_path(row["path"])
             stale += [(root, path)] if path in known else []
-            number = layout.content_number(row["content"])
-            known[path] = KnownFile(int(row["id"]), int(row["size"]), int(row["mtime_ns"]), None, number)
+            content_id = layout.content_id_of(row["content"])
+            known[path] = KnownFile(int(row["id"]), int(row["size"]), int(row["mtime_ns"]), None, content_id)
         if not self.readonly:
             self._ledger.drop_failed(stale)  # left by a run that was killed within a commit
         return known
 
     def find_content(self, sha256: bytes) -> int | None:
-        """Number of the content with this SHA-256, None when the gallery does not hold it."""
+        """Id of the content with this SHA-256, None when the gallery does not hold it."""
         if self._hints is not None and not self._hints.content(sha256.hex()):
             return None
         found = self._database.find(self._collection, any_of("content", [sha256.hex()]), ("id",), 1)
-        return layout.content_number(sha256.hex()) if found else None
+        return layout.content_id_of(sha256.hex()) if found else None
 
     def with_content(self, content: int) -> list[int]:
         """Ids of the ready pictures that have this content, in gallery order."""
@@ -276,29 +276,29 @@ class MilvusGallery(BaseGallery):
         return sorted(int(row["id"]) for row in self._rows(condition, ("id",)))
 
     def gone(self, root: int) -> dict[int, deque[int]]:
-        """Ready pictures of other roots that no longer exist: content number -> picture ids."""
+        """Ready pictures of other roots that no longer exist: content id -> picture ids."""
         gone: dict[int, deque[int]] = {}
-        for number, place in self.roots().items():
-            if number == root or may_exist(place):
+        for root_id, place in self.roots().items():
+            if root_id == root or may_exist(place):
                 continue
             rows = sorted(
-                (row["id"], row["content"]) for row in self._rows(f"root == {number}", ("id", "content"))
+                (row["id"], row["content"]) for row in self._rows(f"root == {root_id}", ("id", "content"))
             )
             for picture, content in rows:
-                gone.setdefault(layout.content_number(content), deque()).append(int(picture))
+                gone.setdefault(layout.content_id_of(content), deque()).append(int(picture))
         return gone
 
     def add_root(self, folder: Place) -> int:
-        """The number of an indexed place (an absolute path or a URL), new or known."""
+        """The id of an indexed place (an absolute path or a URL), new or known."""
         with self._writing(0):
             return self._ledger.add_root(folder)
 
     def move_root(self, root: int, into: int, prefix: str) -> None:
         """Make a root's pictures those of another one, at `prefix` below it; goes on where it was interrupted."""
-        numbers = [int(row["id"]) for row in self._rows(f"root == {root}", ("id",))]
-        for start in range(0, len(numbers), _KEY_BATCH):
+        picture_ids = [int(row["id"]) for row in self._rows(f"root == {root}", ("id",))]
+        for start in range(0, len(picture_ids), _KEY_BATCH):
             with self._writing(0):
-                rows = self._rows_by_id(numbers[start : start + _KEY_BATCH]).values()
+                rows = self._rows_by_id(picture_ids[start : start + _KEY_BATCH]).values()
                 self._write([layout.moved_row(row, into, prefix) for row in rows])
         failed = self._ledger.failed(root)
         with self._writing(0):
@@ -335,8 +335,8 @@ class MilvusGallery(BaseGallery):
                 kept = old if entry.moved_from is None else moved[entry.moved_from]
                 if old is not None and kept is not old:
                     replaced.append(int(old["id"]))
-                number = id_of(entry, kept, known, ids)
-                rows.append(picture_row(number, root, entry, by_content, kept))
+                picture_id = id_of(entry, kept, known, ids)
+                rows.append(picture_row(picture_id, root, entry, by_content, kept))
             check_metadata(rows, self.columns)
             self._write(rows)
             self._ledger.put_failed([as_failed(entry, root, before, known, ids) for entry in failed])
@@ -355,12 +355,12 @@ class MilvusGallery(BaseGallery):
 
     def delete(self, pictures: Sequence[int]) -> None:
         """Forget pictures, ready or failed."""
-        numbers = set(pictures)
-        if not numbers:
+        picture_ids = set(pictures)
+        if not picture_ids:
             return
         with self._writing(0):
-            self._database.delete(self._collection, sorted(numbers))
-            failed = [(one.root, one.path) for one in self._ledger.failed() if one.id in numbers]
+            self._database.delete(self._collection, sorted(picture_ids))
+            failed = [(one.root, one.path) for one in self._ledger.failed() if one.id in picture_ids]
             self._ledger.drop_failed(failed)
 
     def add_columns(self, columns: Mapping[str, ColumnType]) -> None:
@@ -443,8 +443,8 @@ class MilvusGallery(BaseGallery):
             if int(row["root"]) == root:
                 yield row
 
-    def _rows_by_id(self, numbers: Sequence[int]) -> dict[int, Fields]:
-        return {int(row["id"]): row for row in self._rows_with("id", numbers, _EVERYTHING)}
+    def _rows_by_id(self, picture_ids: Sequence[int]) -> dict[int, Fields]:
+        return {int(row["id"]): row for row in self._rows_with("id", picture_ids, _EVERYTHING)}
 
     def _seal(self) -> None:
         """Have what was written indexed; searching it before takes Milvus Lite 40 times as long."""

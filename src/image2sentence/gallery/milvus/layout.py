@@ -111,14 +111,14 @@ def moved_row(row: Mapping[str, Any], root: int, prefix: str) -> dict[str, Any]:
     return {**row, "root": root, "path": stored_path(os.path.join(prefix, read_path(row["path"])))}
 
 
-def content_number(sha256: str) -> int:
-    """The number by which a content is known: the first 60 bits of its SHA-256 (hexadecimal)."""
+def content_id_of(sha256: str) -> int:
+    """The id of a content: the first 60 bits of its SHA-256 (hexadecimal)."""
     return int(sha256[:_DIGITS], 16)
 
 
-def content_prefix(number: int) -> str:
-    """How the SHA-256 of the content with this number begins (hexadecimal)."""
-    return f"{number:0{_DIGITS}x}"
+def content_prefix(content_id: int) -> str:
+    """How the SHA-256 of the content with this id begins (hexadecimal)."""
+    return f"{content_id:0{_DIGITS}x}"
 
 
 def as_picture(row: Mapping[str, Any], roots: Mapping[int, Place]) -> Picture:
@@ -130,7 +130,7 @@ def as_picture(row: Mapping[str, Any], roots: Mapping[int, Place]) -> Picture:
         reason=None,
         size=int(row["size"]),
         mtime_ns=int(row["mtime_ns"]),
-        content_id=content_number(row["content"]),
+        content_id=content_id_of(row["content"]),
         width=int(row["width"]),
         height=int(row["height"]),
         offset=None if int(row["offset"]) == NO_OFFSET else int(row["offset"]),

@@ -44,7 +44,7 @@ def id_of(entry: FileEntry, row: Fields | None, failed: Mapping[str, Failed], id
 
 
 def picture_row(
-    number: int, root: int, entry: FileEntry, contents: Mapping[str, Fields], kept: Fields | None
+    picture_id: int, root: int, entry: FileEntry, contents: Mapping[str, Fields], kept: Fields | None
 ) -> Fields:
     """A picture's row: its content, its file, and its metadata, those it had and those it is given."""
     assert entry.sha256 is not None
@@ -52,7 +52,7 @@ def picture_row(
     metadata |= entry.metadata
     return {
         **contents[entry.sha256.hex()],
-        "id": number,
+        "id": picture_id,
         "root": root,
         "path": layout.stored_path(entry.path),
         "size": entry.size,
@@ -87,8 +87,8 @@ def as_failed(
     entry: FileEntry, root: int, ready: Mapping[str, Fields], known: Mapping[str, Failed], ids: Ids
 ) -> Failed:
     """A failure with the id that the file has, if it has one."""
-    number = id_of(entry, ready.get(entry.path), known, ids)
-    return Failed(number, root, entry.path, entry.size, entry.mtime_ns, entry.reason or "", entry.offset)
+    picture_id = id_of(entry, ready.get(entry.path), known, ids)
+    return Failed(picture_id, root, entry.path, entry.size, entry.mtime_ns, entry.reason or "", entry.offset)
 
 
 def as_failed_picture(failed: Failed, roots: Mapping[int, Place]) -> Picture:

@@ -98,10 +98,10 @@ class MilvusSearcher:
                 query,
                 k,
                 condition,
-                () if exclude is None else exclude[number],
-                None if among is None else among[number],
+                () if exclude is None else exclude[row],
+                None if among is None else among[row],
             )
-            for number, query in enumerate(queries)
+            for row, query in enumerate(queries)
         ]
 
     def _ranked(
@@ -113,11 +113,11 @@ class MilvusSearcher:
         among: Collection[Hashable] | None,
     ) -> list[Hit]:
         if exclude:
-            condition = _both(condition, f"not ({any_of('id', _numbers(exclude))})")
+            condition = _both(condition, f"not ({any_of('id', _as_ids(exclude))})")
         if among is None:
             return self._best(query, k, condition)
         hits: list[Hit] = []
-        wanted = _numbers(among)
+        wanted = _as_ids(among)
         for start in range(0, len(wanted), _ID_BATCH):
             part = any_of("id", wanted[start : start + _ID_BATCH])
             hits += self._best(query, k, _both(condition, part))
@@ -183,7 +183,7 @@ class MilvusSearcher:
                 )
 
 
-def _numbers(ids: Collection[Hashable]) -> list[int]:
+def _as_ids(ids: Collection[Hashable]) -> list[int]:
     return [int(str(one)) for one in ids]
 
 

@@ -212,20 +212,20 @@ class Gallery(BaseGallery):
         return len(self._tables)
 
     def roots(self) -> dict[int, Place]:
-        """The places that were indexed (folders, shards, URLs), by their number."""
+        """The places that were indexed (folders, shards, URLs), by their id."""
         return self._tables.roots()
 
     def pictures(self, state: str | None = None) -> list[Picture]:
         """All pictures in gallery order (by id), or those in one state. Raises GalleryError where damaged."""
         return self._tables.pictures(state)
 
-    def pictures_of(self, numbers: Sequence[int]) -> list[Picture | None]:
+    def pictures_of(self, picture_ids: Sequence[int]) -> list[Picture | None]:
         """The pictures with these ids, in their order; None for an id that is not there (any more)."""
-        return self._tables.pictures_of(numbers)
+        return self._tables.pictures_of(picture_ids)
 
-    def hashes_of(self, numbers: Sequence[int]) -> list[bytes | None]:
+    def hashes_of(self, picture_ids: Sequence[int]) -> list[bytes | None]:
         """SHA-256 (32 bytes) of the content of each of these pictures; None for one that is failed or not there."""
-        return self._tables.hashes_of(numbers)
+        return self._tables.hashes_of(picture_ids)
 
     def generation(self) -> int:
         """A number that grows with every change of pictures, vectors or metadata; 0 in galleries of format 1."""
@@ -236,10 +236,10 @@ class Gallery(BaseGallery):
         with self._database.reading() as connection:
             return {name: column.type for name, column in read_columns(connection).items()}
 
-    def metadata(self, numbers: Sequence[int]) -> list[dict[str, Value]]:
+    def metadata(self, picture_ids: Sequence[int]) -> list[dict[str, Value]]:
         """For each picture's id, its metadata: the values that are there by column. Raises GalleryError."""
         with self._database.reading() as connection:
-            return read_metadata(connection, numbers)
+            return read_metadata(connection, picture_ids)
 
     def select(self, where: str | Filter) -> NDArray[np.int64]:
         """Ascending ids of the ready pictures that a filter holds for; see `image2sentence.gallery.filters.language`.
@@ -267,19 +267,19 @@ class Gallery(BaseGallery):
         return np.fromiter((row[0] for row in rows), np.int64, len(rows)), [row[1] for row in rows]
 
     def pairs(self) -> NDArray[np.int64]:
-        """(n, 2) int64: ids of the ready pictures, ascending, and the numbers of their contents."""
+        """(n, 2) int64: ids of the ready pictures, ascending, and the ids of their contents."""
         return self._tables.pairs()
 
-    def vectors(self, numbers: NDArray[np.int64] | None = None) -> tuple[NDArray[np.int64], Vectors]:
+    def vectors(self, picture_ids: NDArray[np.int64] | None = None) -> tuple[NDArray[np.int64], Vectors]:
         """Ids (n,) int64 and vectors (n, d) float32 of the ready pictures, in gallery order, each checked.
 
         Args:
-            numbers: Ids of the pictures wanted; None for all.
+            picture_ids: Ids of the pictures wanted; None for all.
 
         Raises:
             GalleryError: a vector is not the one that was written.
         """
-        return self._tables.vectors(numbers)
+        return self._tables.vectors(picture_ids)
 
     def searcher(self) -> Searcher:
         """A Searcher over the ready pictures as they are now; its ids are the pictures' ids (int).
@@ -368,7 +368,7 @@ class Gallery(BaseGallery):
         return self._tables.known(root)
 
     def find_content(self, sha256: bytes) -> int | None:
-        """Number of the content with this SHA-256, None when the gallery does not hold it."""
+        """Id of the content with this SHA-256, None when the gallery does not hold it."""
         return self._tables.find_content(sha256)
 
     def with_content(self, content: int) -> list[int]:
@@ -376,11 +376,11 @@ class Gallery(BaseGallery):
         return self._tables.with_content(content)
 
     def gone(self, root: int) -> dict[int, deque[int]]:
-        """Ready pictures of other roots that no longer exist: content number -> picture ids."""
+        """Ready pictures of other roots that no longer exist: content id -> picture ids."""
         return self._tables.gone(root)
 
     def add_root(self, folder: Place) -> int:
-        """The number of an indexed place (an absolute path or a URL), new or known. Raises GalleryError."""
+        """The id of an indexed place (an absolute path or a URL), new or known. Raises GalleryError."""
         return self._tables.add_root(folder)
 
     def move_root(self, root: int, into: int, prefix: str) -> None:

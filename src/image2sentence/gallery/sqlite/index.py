@@ -65,10 +65,10 @@ class IndexedGallery(ColumnSource, Protocol):
         ...
 
     def pairs(self) -> NDArray[np.int64]:
-        """(n, 2) int64: ids of the ready pictures, ascending, and the numbers of their contents."""
+        """(n, 2) int64: ids of the ready pictures, ascending, and the ids of their contents."""
         ...
 
-    def vectors(self, numbers: NDArray[np.int64] | None = None) -> tuple[NDArray[np.int64], Vectors]:
+    def vectors(self, picture_ids: NDArray[np.int64] | None = None) -> tuple[NDArray[np.int64], Vectors]:
         """Ids (n,) and vectors (n, d) float32 of the ready pictures, in gallery order."""
         ...
 

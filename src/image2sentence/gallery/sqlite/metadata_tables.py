@@ -44,12 +44,12 @@ def read_columns(connection: sqlite3.Connection) -> dict[str, Column]:
     if read_version(connection) == 1:
         return {}
     columns = {}
-    for number, name, kind, stored in connection.execute(
+    for column_id, name, kind, stored in connection.execute(
         "SELECT id, name, type, checksum FROM columns ORDER BY id"
     ):
         if stored != checksum(name, kind):
-            raise DamagedRow("column", number)
-        columns[name] = Column(number, name, kind)
+            raise DamagedRow("column", column_id)
+        columns[name] = Column(column_id, name, kind)
     return columns
 
 
@@ -62,8 +62,8 @@ def add_columns(connection: sqlite3.Connection, wanted: Mapping[str, ColumnType]
         connection.execute(
             "INSERT INTO columns (name, type, checksum) VALUES (?, ?, ?)", (name, kind, checksum(name, kind))
         )
-        number = int(connection.execute("SELECT last_insert_rowid()").fetchone()[0])
-        known[name] = Column(number, name, kind)
+        column_id = int(connection.execute("SELECT last_insert_rowid()").fetchone()[0])
+        known[name] = Column(column_id, name, kind)
         connection.execute(f"ALTER TABLE metadata ADD COLUMN {known[name].place}")
 
 
@@ -76,31 +76,31 @@ def write_metadata(
     """
     columns = read_columns(connection)
     changed = 0
-    for number, values in rows:
-        (before,) = read_metadata(connection, [number], columns)
+    for picture_id, values in rows:
+        (before,) = read_metadata(connection, [picture_id], columns)
         given = {name: checked_value(name, columns[name].type, value) for name, value in values.items()}
         after = {name: value for name, value in {**before, **given}.items() if value is not None}
         if after != before or any(type(after[name]) is not type(before[name]) for name in after):
-            _write_row(connection, number, columns, after)
+            _write_row(connection, picture_id, columns, after)
             changed += 1
     return changed
 
 
 def read_metadata(
-    connection: sqlite3.Connection, numbers: Sequence[int], columns: Mapping[str, Column] | None = None
+    connection: sqlite3.Connection, picture_ids: Sequence[int], columns: Mapping[str, Column] | None = None
 ) -> list[dict[str, Value]]:
     """For each picture's id, the values that are there by column. Raises DamagedRow."""
     columns = read_columns(connection) if columns is None else columns
     if not columns:
-        return [{} for _ in numbers]
+        return [{} for _ in picture_ids]
     places = ", ".join(column.place for column in columns.values())
     found: dict[int, dict[str, Value]] = {}
-    for start in range(0, len(numbers), _ID_BATCH):
-        wanted = numbers[start : start + _ID_BATCH]
+    for start in range(0, len(picture_ids), _ID_BATCH):
+        wanted = picture_ids[start : start + _ID_BATCH]
         query = f"SELECT picture_id, checksum, {places} FROM metadata WHERE picture_id IN"
         rows = connection.execute(f"{query} ({', '.join('?' * len(wanted))})", tuple(map(int, wanted)))
         found |= {row[0]: _read_row(columns, row) for row in rows}
-    return [found.get(int(number), {}) for number in numbers]
+    return [found.get(int(one), {}) for one in picture_ids]
 
 
 def check_metadata(connection: sqlite3.Connection) -> None:
@@ -113,30 +113,33 @@ def check_metadata(connection: sqlite3.Connection) -> None:
 
 
 def _read_row(columns: Mapping[str, Column], row: Sequence[Any]) -> dict[str, Value]:
-    number, stored, *values = row
+    picture_id, stored, *values = row
     pairs = [
         (column, value) for column, value in zip(columns.values(), values, strict=True) if value is not None
     ]
-    if stored != _row_checksum(number, pairs):
-        raise DamagedRow("metadata of picture", number)
+    if stored != _row_checksum(picture_id, pairs):
+        raise DamagedRow("metadata of picture", picture_id)
     return {column.name: bool(value) if column.type == "boolean" else value for column, value in pairs}
 
 
 def _write_row(
-    connection: sqlite3.Connection, number: int, columns: Mapping[str, Column], values: Mapping[str, Value]
+    connection: sqlite3.Connection,
+    picture_id: int,
+    columns: Mapping[str, Column],
+    values: Mapping[str, Value],
 ) -> None:
     pairs = [(column, _stored(values[name])) for name, column in columns.items() if name in values]
-    connection.execute("DELETE FROM metadata WHERE picture_id = ?", (number,))
+    connection.execute("DELETE FROM metadata WHERE picture_id = ?", (picture_id,))
     places = "".join(f", {column.place}" for column, _ in pairs)
     connection.execute(
         f"INSERT INTO metadata (picture_id, checksum{places}) VALUES (?, ?{', ?' * len(pairs)})",
-        (number, _row_checksum(number, pairs), *(value for _, value in pairs)),
+        (picture_id, _row_checksum(picture_id, pairs), *(value for _, value in pairs)),
     )
 
 
-def _row_checksum(number: int, pairs: Iterable[tuple[Column, Field]]) -> int:
+def _row_checksum(picture_id: int, pairs: Iterable[tuple[Column, Field]]) -> int:
     """Over the values that are there only, so that a new column leaves the other rows as they are."""
-    return checksum(number, *(part for column, value in pairs for part in (column.id, value)))
+    return checksum(picture_id, *(part for column, value in pairs for part in (column.id, value)))
 
 
 def _stored(value: Value) -> Field:

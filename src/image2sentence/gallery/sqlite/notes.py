@@ -30,7 +30,7 @@ def read_notes(connection: sqlite3.Connection, kind: str) -> dict[str, Any]:
     if not _is_there(connection):
         return {}
     rows = connection.execute("SELECT rowid, name, value, checksum FROM notes WHERE kind = ?", (kind,))
-    return {name: _value(number, kind, name, value, stored) for number, name, value, stored in rows}
+    return {name: _value(row_id, kind, name, value, stored) for row_id, name, value, stored in rows}
 
 
 def write_notes(connection: sqlite3.Connection, kind: str, values: Mapping[str, Any]) -> None:
@@ -47,8 +47,8 @@ def write_notes(connection: sqlite3.Connection, kind: str, values: Mapping[str, 
 def check_notes(connection: sqlite3.Connection) -> None:
     """Check every row. Raises DamagedRow."""
     if _is_there(connection):
-        for number, kind, *row in connection.execute("SELECT rowid, kind, name, value, checksum FROM notes"):
-            _value(number, kind, *row)
+        for row_id, kind, *row in connection.execute("SELECT rowid, kind, name, value, checksum FROM notes"):
+            _value(row_id, kind, *row)
 
 
 def _is_there(connection: sqlite3.Connection) -> bool:
@@ -58,10 +58,10 @@ def _is_there(connection: sqlite3.Connection) -> bool:
     )
 
 
-def _value(number: int, kind: str, name: str, value: str, stored: int) -> Any:
+def _value(row_id: int, kind: str, name: str, value: str, stored: int) -> Any:
     if stored != checksum(kind, name, value):
-        raise DamagedRow("note", number)
+        raise DamagedRow("note", row_id)
     try:
         return json.loads(value)
     except (ValueError, RecursionError) as error:
-        raise DamagedRow("note", number) from error
+        raise DamagedRow("note", row_id) from error

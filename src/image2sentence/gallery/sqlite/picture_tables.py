@@ -39,16 +39,16 @@ class PictureTables:
         return int(self._database.rows("SELECT count(*) FROM pictures WHERE state = 'ready'")[0][0])
 
     def roots(self) -> dict[int, Place]:
-        """The places that were indexed (folders, shards, URLs), by their number."""
+        """The places that were indexed (folders, shards, URLs), by their id."""
         roots = {}
-        for number, path, stored in self._database.rows("SELECT id, path, checksum FROM roots ORDER BY id"):
+        for root_id, path, stored in self._database.rows("SELECT id, path, checksum FROM roots ORDER BY id"):
             if stored != checksum(path):
-                raise self._database.damage("root", number)
-            roots[number] = stored_place(os.fsdecode(path))
+                raise self._database.damage("root", root_id)
+            roots[root_id] = stored_place(os.fsdecode(path))
         return roots
 
     def add_root(self, folder: Place) -> int:
-        """The number of an indexed place (an absolute path or a URL), new or known. Raises GalleryError."""
+        """The id of an indexed place (an absolute path or a URL), new or known. Raises GalleryError."""
         path = os.fsencode(folder)
         with self._database.transaction() as connection:
             found = connection.execute("SELECT id FROM roots WHERE path = ?", (path,)).fetchone()
@@ -65,11 +65,11 @@ class PictureTables:
         fields = "id, path, size, mtime_ns, state, reason, content_id, data_offset"
         with self._database.transaction() as connection:
             rows = connection.execute(f"SELECT {fields} FROM pictures WHERE root_id = ?", (root,)).fetchall()
-            for number, path, *state, offset in rows:
+            for picture_id, path, *state, offset in rows:
                 moved = os.path.join(os.fsencode(prefix), path)
                 connection.execute(
                     "UPDATE pictures SET root_id = ?, path = ?, checksum = ? WHERE id = ?",
-                    (into, moved, _picture_checksum((into, moved, *state), offset), number),
+                    (into, moved, _picture_checksum((into, moved, *state), offset), picture_id),
                 )
             connection.execute("DELETE FROM roots WHERE id = ?", (root,))
 
@@ -85,40 +85,40 @@ class PictureTables:
         pictures = (self._picture(row, roots) for row in rows)
         return [picture for picture in pictures if state in (None, picture.state)]
 
-    def pictures_of(self, numbers: Sequence[int]) -> list[Picture | None]:
+    def pictures_of(self, picture_ids: Sequence[int]) -> list[Picture | None]:
         """The pictures with these ids, in their order; None for an id that is not there (any more)."""
         roots = self.roots()
         found: dict[int, Picture] = {}
-        for start in range(0, len(numbers), _ROW_BATCH):
-            wanted = [int(number) for number in numbers[start : start + _ROW_BATCH]]
-            wanted = [number for number in wanted if 0 <= number < 2**63]  # SQLite takes no others
+        for start in range(0, len(picture_ids), _ROW_BATCH):
+            wanted = [int(one) for one in picture_ids[start : start + _ROW_BATCH]]
+            wanted = [one for one in wanted if 0 <= one < 2**63]  # SQLite takes no others
             marks = ", ".join("?" * len(wanted))
             for row in self._database.rows(f"{self._pictures_query} WHERE pictures.id IN ({marks})", *wanted):
                 found[row[0]] = self._picture(row, roots)
-        return [found.get(int(number)) for number in numbers]
+        return [found.get(int(one)) for one in picture_ids]
 
-    def hashes_of(self, numbers: Sequence[int]) -> list[bytes | None]:
+    def hashes_of(self, picture_ids: Sequence[int]) -> list[bytes | None]:
         """SHA-256 (32 bytes) of the content of each of these pictures; None for one that is failed or not there."""
         found: dict[int, bytes] = {}
-        for start in range(0, len(numbers), _ROW_BATCH):
-            wanted = [int(number) for number in numbers[start : start + _ROW_BATCH]]
+        for start in range(0, len(picture_ids), _ROW_BATCH):
+            wanted = [int(one) for one in picture_ids[start : start + _ROW_BATCH]]
             query = "SELECT pictures.id, sha256 FROM pictures JOIN contents ON contents.id = content_id"
             found |= self._database.rows(
                 f"{query} WHERE pictures.id IN ({', '.join('?' * len(wanted))})", *wanted
             )
-        return [found.get(int(number)) for number in numbers]
+        return [found.get(int(one)) for one in picture_ids]
 
     def known(self, root: int) -> dict[str, KnownFile]:
         """What is known of the files below a root, by path relative to it."""
         known = {}
         for row in self._database.rows(f"{self._pictures_query} WHERE root_id = ?", root):
             self._check_picture(row)
-            number, _, path, size, mtime_ns, _, reason, content = row[:8]
-            known[os.fsdecode(path)] = KnownFile(number, size, mtime_ns, reason, content)
+            picture_id, _, path, size, mtime_ns, _, reason, content = row[:8]
+            known[os.fsdecode(path)] = KnownFile(picture_id, size, mtime_ns, reason, content)
         return known
 
     def find_content(self, sha256: bytes) -> int | None:
-        """Number of the content with this SHA-256, None when the gallery does not hold it."""
+        """Id of the content with this SHA-256, None when the gallery does not hold it."""
         rows = self._database.rows("SELECT id FROM contents WHERE sha256 = ?", sha256)
         return int(rows[0][0]) if rows else None
 
@@ -132,30 +132,30 @@ class PictureTables:
         ]
 
     def gone(self, root: int) -> dict[int, deque[int]]:
-        """Ready pictures of other roots that no longer exist: content number -> picture ids."""
+        """Ready pictures of other roots that no longer exist: content id -> picture ids."""
         gone: dict[int, deque[int]] = {}
-        for number, folder in self.roots().items():
-            if number == root or may_exist(folder):
+        for root_id, folder in self.roots().items():
+            if root_id == root or may_exist(folder):
                 continue
             query = "SELECT content_id, id FROM pictures WHERE root_id = ? AND state = 'ready' ORDER BY id"
-            for content, picture in self._database.rows(query, number):
+            for content, picture in self._database.rows(query, root_id):
                 gone.setdefault(content, deque()).append(picture)
         return gone
 
     def pairs(self) -> NDArray[np.int64]:
-        """(n, 2) int64: ids of the ready pictures, ascending, and the numbers of their contents."""
+        """(n, 2) int64: ids of the ready pictures, ascending, and the ids of their contents."""
         with self._database.reading() as connection:
             rows = connection.execute(
                 "SELECT id, content_id FROM pictures WHERE content_id IS NOT NULL ORDER BY id"
             )
-            flat = np.fromiter((number for row in rows for number in row), np.int64)
+            flat = np.fromiter((one for row in rows for one in row), np.int64)
         return flat.reshape(-1, 2)
 
-    def vectors(self, numbers: NDArray[np.int64] | None = None) -> tuple[NDArray[np.int64], Vectors]:
+    def vectors(self, picture_ids: NDArray[np.int64] | None = None) -> tuple[NDArray[np.int64], Vectors]:
         """Ids (n,) int64 and vectors (n, d) float32 of the ready pictures, in gallery order, each checked.
 
         Args:
-            numbers: Ids of the pictures wanted; None for all.
+            picture_ids: Ids of the pictures wanted; None for all.
 
         Raises:
             GalleryError: a vector is not the one that was written.
@@ -165,10 +165,10 @@ class PictureTables:
             " FROM pictures JOIN contents ON contents.id = content_id"
         )
         with self._database.snapshot() as connection:
-            if numbers is None:
+            if picture_ids is None:
                 count = len(self)
                 return self._read_vectors(connection.execute(f"{query} ORDER BY pictures.id"), count)
-            return self._read_vectors(self._wanted_vectors(connection, query, numbers), len(numbers))
+            return self._read_vectors(self._wanted_vectors(connection, query, picture_ids), len(picture_ids))
 
     def write(self, root: int, contents: Sequence[Content], entries: Sequence[FileEntry]) -> None:
         """Write contents and the entries that refer to them, all or nothing.
@@ -181,14 +181,14 @@ class PictureTables:
                 _insert_content(connection, content)
             _clear_places(connection, [entry.moved_from for entry in entries if entry.moved_from is not None])
             for entry in entries:
-                number = _write_entry(connection, root, entry)
+                picture_id = _write_entry(connection, root, entry)
                 if entry.metadata:
-                    write_metadata(connection, [(number, entry.metadata)])
+                    write_metadata(connection, [(picture_id, entry.metadata)])
 
     def delete(self, pictures: Sequence[int]) -> None:
         """Forget pictures, and contents that no picture refers to any more. Raises GalleryError."""
         with self._database.transaction() as connection:
-            connection.executemany("DELETE FROM pictures WHERE id = ?", [(number,) for number in pictures])
+            connection.executemany("DELETE FROM pictures WHERE id = ?", [(one,) for one in pictures])
             connection.execute(
                 "DELETE FROM contents WHERE NOT EXISTS"
                 " (SELECT 1 FROM pictures WHERE pictures.content_id = contents.id)"
@@ -201,10 +201,10 @@ class PictureTables:
                 self._check_content(row)
 
     def _wanted_vectors(
-        self, connection: sqlite3.Connection, query: str, numbers: NDArray[np.int64]
+        self, connection: sqlite3.Connection, query: str, picture_ids: NDArray[np.int64]
     ) -> Iterator[Row]:
-        for start in range(0, len(numbers), _ROW_BATCH):
-            wanted = np.sort(numbers[start : start + _ROW_BATCH]).tolist()
+        for start in range(0, len(picture_ids), _ROW_BATCH):
+            wanted = np.sort(picture_ids[start : start + _ROW_BATCH]).tolist()
             marks = ", ".join("?" * len(wanted))
             yield from connection.execute(
                 f"{query} WHERE pictures.id IN ({marks}) ORDER BY pictures.id", wanted
@@ -228,19 +228,19 @@ class PictureTables:
 
     def _picture(self, row: Row, roots: dict[int, Place]) -> Picture:
         self._check_picture(row)
-        number, root, path, size, mtime_ns, state, reason, content, offset, _, width, height = row
+        picture_id, root, path, size, mtime_ns, state, reason, content, offset, _, width, height = row
         place = joined(roots[root], os.fsdecode(path))
-        return Picture(number, place, state, reason, size, mtime_ns, content, width, height, offset)
+        return Picture(picture_id, place, state, reason, size, mtime_ns, content, width, height, offset)
 
     def _check_picture(self, row: Row) -> None:
-        number, *fields, offset, stored, _, _ = row
+        picture_id, *fields, offset, stored, _, _ = row
         if stored != _picture_checksum(fields, offset):
-            raise self._database.damage("picture", number)
+            raise self._database.damage("picture", picture_id)
 
     def _check_content(self, row: Row) -> None:
-        number, sha256, width, height, vector, stored = row
+        content_id, sha256, width, height, vector, stored = row
         if stored != checksum(sha256, width, height, vector) or len(vector) != 4 * self._width:
-            raise self._database.damage("content", number)
+            raise self._database.damage("content", content_id)
 
 
 def _insert_content(connection: sqlite3.Connection, content: Content) -> None:
@@ -260,7 +260,7 @@ def _picture_checksum(fields: Sequence[Field], offset: int | None) -> int:
 def _clear_places(connection: sqlite3.Connection, moved: Sequence[int]) -> None:
     """Take pictures that move away from their paths, which others of them may be given; no file has such a path."""
     connection.executemany(
-        "UPDATE pictures SET path = ? WHERE id = ?", [(b"\0%d" % number, number) for number in moved]
+        "UPDATE pictures SET path = ? WHERE id = ?", [(b"\0%d" % one, one) for one in moved]
     )
 
 
