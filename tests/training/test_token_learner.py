@@ -44,7 +44,7 @@ def learner(config: LearnerConfig = CONFIG) -> nn.Module:
     return build_learner(config, 10, 12, NORM)
 
 
-@pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, softmax="tokens"), MAPPER])
+@pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, softmax="places"), MAPPER])
 def test_shapes_and_attention_sums(config: LearnerConfig) -> None:
     sentence = learner(config)(features())
     assert sentence.tokens.shape == (2, config.tokens, 12)
@@ -56,7 +56,7 @@ def test_shapes_and_attention_sums(config: LearnerConfig) -> None:
 
 
 def test_the_axis_of_the_softmax() -> None:
-    places, tokens = learner(), learner(replace(CONFIG, softmax="tokens"))
+    places, tokens = learner(replace(CONFIG, softmax="places")), learner(replace(CONFIG, softmax="tokens"))
     logits = places.select(features())
     expected = logits.flatten(2).softmax(-1).unflatten(2, (5, 4))
     torch.testing.assert_close(places(features()).attention, expected)
@@ -148,7 +148,7 @@ def composed_loss(vl: VisionLanguageModel, model: QueryModel, side: int) -> Tens
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, softmax="tokens", gates=False), MAPPER])
+@pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, softmax="places", gates=False), MAPPER])
 def test_every_trained_weight_gets_a_gradient(
     folders: dict[str, Path], kind: str, config: LearnerConfig
 ) -> None:

@@ -32,10 +32,11 @@ def _list_light(context: click.Context, _: click.Parameter, asked: bool) -> None
 )
 @click.option("--vl", default="bundled", show_default=True, metavar="ID_OR_PATH", help="The frozen VL model.")
 @click.option("--revision", metavar="REV", help="The VL model's revision on the Hub.")
-@click.option("--light", default="tiny", show_default=True, metavar="NAME", help="The light visual encoder.")
+@click.option("--light", metavar="NAME", help="The light visual encoder. Default: the preset's, else tiny.")
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), required=True, metavar="DIR", help="The run."
 )
+@click.option("--preset", metavar="NAME", help="Settings by name: default, paper or laptop.")
 @click.option(
     "--config", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Settings as JSON."
 )
@@ -67,8 +68,9 @@ def train(
     pictures: Path,
     vl: str,
     revision: str | None,
-    light: str,
+    light: str | None,
     out: Path,
+    preset: str | None,
     config: Path | None,
     changes: tuple[str, ...],
     phrases: tuple[Path, ...],
@@ -83,10 +85,13 @@ def train(
     with training_extra():
         from image2sentence.training import train as run
         from image2sentence.training.distributed import Processes
+        from image2sentence.training.presets import read_preset
 
-    settings = run.read_settings(config, dict(_setting(change) for change in changes))
+    named = None if preset is None else read_preset(preset)
+    settings = run.read_settings(config, dict(_setting(change) for change in changes), named)
+    chosen = light or ("tiny" if named is None else named.light)
     request = run.TrainRequest(
-        pictures, vl, light, out, settings, revision, phrases, modifiers, start, other_vl
+        pictures, vl, chosen, out, settings, revision, phrases, modifiers, start, other_vl
     )
     processes = Processes()
     record = run.train(request, processes)

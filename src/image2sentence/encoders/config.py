@@ -66,15 +66,15 @@ class VLRecord:
 class LearnerConfig:
     """The adaptive token learner's options (docs/method.md, "Token learner").
 
-    `tokens` is L. `softmax` is the axis of the selection's softmax: "places" (each token spreads over the places) or
-    "tokens" (each place votes for the token that owns it). `blocks` is the number of relation blocks. `gates` lets a
+    `tokens` is L. `softmax` is the axis of the selection's softmax: "tokens" (each place votes for the token that owns
+    it) or "places" (each token spreads over the places). `blocks` is the number of relation blocks. `gates` lets a
     picture mask out tokens that it does not need. `kind` "mapper" is the single-word MLP of the Pic2Word / SEARLE
     kind: one token, mean pooling, no attention.
     """
 
     kind: str = "adaptive"
     tokens: int = 4
-    softmax: str = "places"
+    softmax: str = "tokens"
     blocks: int = 2
     heads: int = 4
     width: int = 128

@@ -12,7 +12,7 @@ import torch
 
 from image2sentence.encoders.guide_files import read_lines
 from image2sentence.encoders.model_folder import WEIGHTS, bundled, check_replaceable
-from image2sentence.errors import ConfigError
+from image2sentence.errors import ConfigError, ModelError
 from image2sentence.hub.find import find_model
 from image2sentence.strict_json import from_dict, read_json, to_dict
 from image2sentence.training import phrase_bank as phrases
@@ -20,6 +20,7 @@ from image2sentence.training.dataset import Collection, collect
 from image2sentence.training.distributed import Processes
 from image2sentence.training.models.light_encoders import without_side
 from image2sentence.training.models.query_model import QueryModel, build_query_model
+from image2sentence.training.presets import Preset
 from image2sentence.training.settings import Target, TrainSettings
 from image2sentence.training.trained_model import (
     BUNDLED_VL,
@@ -58,12 +59,16 @@ class TrainRequest:
     other_vl: bool = False
 
 
-def read_settings(path: Path | None, changes: Mapping[str, Any]) -> TrainSettings:
-    """Settings from a JSON file (strictly) with some of them changed; `learner.NAME` reaches into the learner's.
+def read_settings(
+    path: Path | None, changes: Mapping[str, Any], preset: Preset | None = None
+) -> TrainSettings:
+    """Settings of a preset (None: the defaults), over them those of a JSON file, over them `changes`.
 
-    Raises ConfigError on an unknown name or an impossible value.
+    `learner.NAME` reaches into the learner's. Raises ConfigError on an unknown name or an impossible value.
     """
     values: dict[str, Any] = to_dict(TrainSettings())
+    if preset is not None:
+        values = _merged(values, preset.settings)
     if path is not None:
         given = read_json(path)
         from_dict(TrainSettings, given, str(path))
@@ -86,6 +91,7 @@ def train(request: TrainRequest, processes: Processes | None = None) -> dict[str
     processes = processes or Processes()
     check_replaceable(request.out / "model")
     vl = load_vl(_vl_path(request.vl), request.revision).to(processes.device)
+    _require_matching(request.settings, vl)
     settings, bank = _with_bank(request, vl)
     model = _first_model(request, settings, vl)
     collection = collect(request.pictures, vl, request.out / "targets.safetensors", processes=processes)
@@ -97,6 +103,15 @@ def train(request: TrainRequest, processes: Processes | None = None) -> dict[str
         out = request.out / "model"
         record["parity"] = write_model(vl, model, request.light, settings, record, out, shown, request.vl)
     return record
+
+
+def _require_matching(settings: TrainSettings, vl: VisionLanguageModel) -> None:
+    """Better known before the gallery vectors are computed than after."""
+    if settings.lar == "matching" and settings.lar_weight and not vl.has_matching:
+        raise ModelError(
+            f"{vl.record.name} ({vl.record.kind}) has no matching encoder: give a BLIP-type VL model (--vl), or take "
+            "the local form of LAR (--set lar=local)"
+        )
 
 
 def _list_unreadable(collection: Collection, file: Path) -> None:
