@@ -1,4 +1,4 @@
-"""Strict reading of JSON into dataclasses."""
+"""Strict reading of JSON into dataclasses, and text that JSON can hold."""
 
 from __future__ import annotations
 
@@ -24,6 +24,20 @@ def read_json(path: Path, error: type[Exception] = ConfigError) -> Any:
         raise error(f"{path} is not readable JSON: it is nested too deeply") from None
     except (OSError, ValueError) as reason:  # besides what is no JSON: numbers of thousands of digits
         raise error(f"{path} is not readable JSON: {reason}") from reason
+
+
+def valid_text(text: str) -> str:
+    """The text with bytes that were no UTF-8 (surrogateescape) as `\\xNN`, other lone surrogates as `\\uNNNN`."""
+    try:
+        text.encode()
+        return text
+    except UnicodeEncodeError:
+        return "".join(_escaped(c) if "\ud800" <= c <= "\udfff" else c for c in text)
+
+
+def _escaped(surrogate: str) -> str:
+    code = ord(surrogate)
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
 
 def from_dict(cls: type[T], values: Any, where: str) -> T:

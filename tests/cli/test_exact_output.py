@@ -39,7 +39,7 @@ NOT_TEXT = os.fsdecode(b"caf\xe9 \xff.png")
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a command with the fake encoder, in a folder of pictures with odd names, and copies of each."""
-    monkeypatch.setattr(encoders, "load_encoder", lambda folder=None: FakeEncoder())
+    monkeypatch.setattr(encoders, "load_encoder", lambda *_, **options: FakeEncoder())
     monkeypatch.delenv(GALLERY_VARIABLE, raising=False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
@@ -104,6 +104,38 @@ def test_a_gallery_in_a_folder_with_an_odd_name_is_named_exactly(run: Run, tmp_p
     assert json.loads(run("gallery", "verify", "--gallery", NAMES[0], "--json").stdout)["gallery"] == str(
         tmp_path / NAMES[0]
     )
+
+
+@pytest.mark.parametrize("command", [("search", "words", "-k", "20"), ("gallery", "list")])
+def test_paths_for_other_programs(run: Run, tmp_path: Path, command: tuple[str, ...]) -> None:
+    run("index", "in")
+    files = {os.fsencode(tmp_path / "in" / name) for name in (*NAMES, NOT_TEXT, "copy.png")}
+    exact = run(*command, "-0").stdout_bytes
+    assert exact.endswith(b"\0")
+    assert set(exact[:-1].split(b"\0")) == files
+    lines = run(*command, "--paths-only")
+    assert lines.stdout_bytes == exact.replace(b"\0", b"\n")
+    assert "-0" in lines.stderr
+    assert CliRunner().invoke(cli, [*command, "-0", "--json"]).exit_code == 2
+
+
+def test_one_folder_is_searched_and_listed_alone(run: Run, tmp_path: Path) -> None:
+    for folder in ("below", "below/deeper", "below it"):
+        (tmp_path / "in" / folder).mkdir()
+        Image.new("RGB", (9, 7), "red").save(tmp_path / "in" / folder / "red.png")
+    run("index", "in")
+    where = ("--where", "folder = 'below' or folder like 'below/%'")
+    shown = json.loads(run("search", "words", *where, "--json").stdout)["results"]
+    assert {Path(one["path"]).parent.name for one in shown} == {"below", "deeper"}
+    listed = json.loads(run("gallery", "list", *where, "--json").stdout)
+    assert [(one["folder"], one["name"], one["width"], one["height"]) for one in listed] == [
+        ("below", "red.png", 9, 7),
+        ("below/deeper", "red.png", 9, 7),
+    ]
+    size = (tmp_path / "in" / "below" / "red.png").stat().st_size
+    assert f"{size:,}" in run("gallery", "list", "--where", "folder = 'below'").stdout
+    assert "fulfils --where" in run("gallery", "list", "--where", "folder = 'none'").stderr
+    assert len(run("gallery", "list", "-k", "2", "--offset", "1").stdout.splitlines()) == 2
 
 
 @pytest.mark.parametrize(

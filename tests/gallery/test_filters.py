@@ -224,8 +224,8 @@ def test_columns_in_memory_follow_the_gallery(tmp_path: Path) -> None:
 
 
 def test_filters_of_a_gallery_are_held_to_its_columns(gallery: Gallery) -> None:
-    with pytest.raises(QueryError, match="no column 'size'"):
-        gallery.select("size > 5")
+    with pytest.raises(QueryError, match="no column 'sizes'"):
+        gallery.select("sizes > 5")
 
 
 values = {

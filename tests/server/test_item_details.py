@@ -46,6 +46,25 @@ def test_paths_are_told_where_the_owner_allows_it(shop: Shop) -> None:
         assert {one["path"] is not None for one in listed + similar} == {shown}
 
 
+def test_places_are_asked_for_where_they_are_told(shop: Shop) -> None:
+    for where in (
+        f"path like '{shop.pictures}/%'",
+        "not (@folder = 'x') or name = 'green.png'",
+        "@path > ''",
+    ):
+        for shown in (True, False):
+            with client_of(shop, shown) as client:
+                answers = [
+                    client.get("/v1/items", params={"where": where}),
+                    client.post("/v1/search", **form(text="green", where=where)),
+                ]
+            assert {answer.status_code for answer in answers} == {200 if shown else 422}, where
+            assert shown or all("--show-paths" in answer.json()["error"] for answer in answers)
+    with client_of(shop, False) as client:
+        found = client.get("/v1/items", params={"where": "name = 'green.png' and size > 0"}).json()
+    assert found["total"] == 1
+
+
 @pytest.mark.parametrize(
     ("client", "headers", "shown"),
     [

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from image2sentence.cli.groups import OrderedGroup
+from image2sentence.cli.list_pictures import list_pictures
 from image2sentence.cli.options import (
     GALLERY_NAME,
     PlaceType,
@@ -42,6 +43,9 @@ def gallery() -> None:
     A gallery is what `image2sentence index` makes: vectors and metadata of your pictures. None of these
     commands changes a picture.
     """
+
+
+gallery.add_command(list_pictures)
 
 
 @gallery.command()

@@ -7,11 +7,33 @@ import codecs
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Any
 
+import click
+
+from image2sentence.strict_json import valid_text
+
 _PLAIN = "ascii-escaped"
+
+
+def paths_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `--paths-only` and `-0`."""
+    only = click.option(
+        "--paths-only", is_flag=True, help="Print absolute paths and nothing else, one a line."
+    )
+    null = click.option(
+        "-0", "--null", is_flag=True, help="As --paths-only, each path ended by a NUL byte, for xargs -0."
+    )
+    return only(null(command))
+
+
+def asks_for_paths(paths_only: bool, null: bool, as_json: bool) -> bool:
+    """Whether paths are to be printed and nothing else. Raises UsageError where JSON is asked for too."""
+    if as_json and (paths_only or null):
+        raise click.UsageError("--json and --paths-only (-0) do not go together")
+    return paths_only or null
 
 
 def configure_streams() -> None:
@@ -29,7 +51,13 @@ def configure_streams() -> None:
 def exact_bytes(path: str | os.PathLike[str]) -> str | None:
     """Base64 of the bytes of a name that is not valid text; None where the text says it exactly."""
     text = os.fspath(path)
-    return base64.b64encode(os.fsencode(text)).decode("ascii") if _as_text(text) != text else None
+    if valid_text(text) == text:
+        return None
+    try:
+        data = os.fsencode(text)
+    except UnicodeEncodeError:  # no file's name
+        data = text.encode(errors="surrogatepass")
+    return base64.b64encode(data).decode("ascii")
 
 
 def json_ready(value: Any) -> Any:
@@ -43,7 +71,25 @@ def json_ready(value: Any) -> Any:
         return _dictionary(value)
     if isinstance(value, list | tuple):
         return [json_ready(one) for one in value]
-    return _as_text(os.fspath(value)) if isinstance(value, str | PurePath) else value
+    return valid_text(os.fspath(value)) if isinstance(value, str | PurePath) else value
+
+
+def write_paths(paths: Sequence[str | os.PathLike[str]], *, null: bool) -> None:
+    """Write the bytes of paths to standard output, each followed by a NUL or a line break.
+
+    Line breaks inside a name make two lines of it; a note on standard error then points to `-0`. A terminal gets
+    escapes for what it cannot show.
+    """
+    from image2sentence.images import display_path
+
+    if not null and sys.stdout.isatty():
+        for path in paths:
+            click.echo(display_path(path))
+        return
+    ends = b"\0" if null else b"\n"
+    click.echo(b"".join(os.fsencode(path) + ends for path in paths), nl=False)
+    if not null and any("\n" in os.fspath(path) for path in paths):
+        click.echo("a name holds a line break: -0 ends each path with a NUL instead", err=True)
 
 
 def _dictionary(value: dict[Any, Any]) -> dict[Any, Any]:
@@ -70,20 +116,6 @@ def _first(value: Any) -> str | None:
     if isinstance(value, Sequence) and not isinstance(value, str):
         value = value[0] if value else None
     return exact_bytes(value) if isinstance(value, str | PurePath) else None
-
-
-def _as_text(text: str) -> str:
-    """The text with bytes that were no UTF-8 as `\\xNN`, other lone surrogates as `\\uNNNN`."""
-    try:
-        text.encode()
-        return text
-    except UnicodeEncodeError:
-        return "".join(_escaped(c) if "\ud800" <= c <= "\udfff" else c for c in text)
-
-
-def _escaped(surrogate: str) -> str:
-    code = ord(surrogate)
-    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
 
 def _plain_codec(name: str) -> codecs.CodecInfo | None:

@@ -21,6 +21,7 @@ from image2sentence.cli.options import (
     print_json,
     require_gallery,
 )
+from image2sentence.cli.output import asks_for_paths, paths_options, write_paths
 from image2sentence.cli.query_options import QueryOptions, query_options
 from image2sentence.cli.search_history import remember
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Draw the query and its results into this picture file.",
 )
+@paths_options
 @click.option("--timing", is_flag=True, help="Print milliseconds by stage on standard error.")
 def search(
     gallery: Path | str | None,
@@ -47,6 +49,8 @@ def search(
     device: str,
     as_json: bool,
     sheet: Path | None,
+    paths_only: bool,
+    null: bool,
     timing: bool,
     **asked: Any,
 ) -> None:
@@ -62,6 +66,7 @@ def search(
       image2sentence search "a striped shirt" --not blue --where "price < 50"
       image2sentence search --like 3 "with long sleeves"
     """
+    paths_only = asks_for_paths(paths_only, null, as_json)
     options = QueryOptions(**asked)
     pictures, _ = options.pictures_and_words()
     name = require_gallery(gallery)
@@ -82,6 +87,8 @@ def search(
             save_sheet(answer, sheet, [*pictures, *(result.path for result in answer.results)])
         if as_json:
             print_json(as_document(engine, pictures, answer, milliseconds))
+        elif paths_only:
+            write_paths([result.path for result in answer.results], null=null)
         else:
             _print_answer(answer)
         remember(opened, answer)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from image2sentence.errors import DataError
-from image2sentence.gallery.filters.language import ColumnType, Value, canonical_date
+from image2sentence.gallery.filters.language import FACTS, ColumnType, Value, canonical_date
 from image2sentence.images import printable
 
 MAX_COLUMNS = 500
@@ -33,6 +33,8 @@ def is_new_column(known: Mapping[str, ColumnType], name: str, kind: ColumnType) 
                 f"the new values are of the type {kind}: give the new column another name"
             )
         return False
+    if name in FACTS:
+        raise DataError(f"{name!r} cannot be the name of a column: it is a fact that every picture has")
     if not name.strip() or len(name) > MAX_NAME_LENGTH or not name.isprintable():
         raise DataError(
             f"{printable(name)[:MAX_NAME_LENGTH]!r} cannot be the name of a column: expected 1 to {MAX_NAME_LENGTH} "

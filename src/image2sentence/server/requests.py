@@ -115,6 +115,8 @@ class Serving:
     ) -> SearchAnswer:
         """Rank the gallery; `with_paths` tells where the results lie. Raises QueryError, ImageError, NotThere, Busy."""
         start = time.perf_counter()
+        if not with_paths:
+            await self.pictures.run(self.service.check_where, fields.where or None)
         asked = Asked(picture, fields.item, fields.sentence)
         read = None if asked == Asked() else await self._read(asked)
         for item in fields.exclude:
@@ -188,6 +190,8 @@ class Serving:
         ]
 
     def _items(self, k: int, offset: int, where: str | None, with_paths: bool) -> Items:
+        if not with_paths:
+            self.service.check_where(where)
         page, total = self.service.items(k, offset, where)
         metadata = self.service.metadata([picture.id for picture in page])
         return Items(

@@ -23,6 +23,7 @@ from image2sentence.encoders.phrase_guide import PHRASES, VECTORS
 from image2sentence.encoders.protocols import Encoder, Vectors
 from image2sentence.errors import GalleryError, Image2SentenceError, ImageError, QueryError
 from image2sentence.gallery.base import GalleryStore
+from image2sentence.gallery.facts import facts_asked
 from image2sentence.gallery.filters.language import ColumnType, Value
 from image2sentence.gallery.locations import place_name, read_picture
 from image2sentence.gallery.opening import open_gallery
@@ -137,6 +138,18 @@ class SearchService:
         ids = searcher.ids if where is None else searcher.select(where).tolist()
         page = session.gallery.pictures_of([int(str(picture_id)) for picture_id in ids[offset : offset + k]])
         return [picture for picture in page if picture is not None], len(ids)
+
+    def check_where(self, where: str | None) -> None:
+        """Raise QueryError where a filter asks for places, which its asker is not told."""
+        asked = (
+            set()
+            if where is None
+            else {"path", "folder"} & facts_asked(where, self._session.gallery.columns())
+        )
+        if asked:
+            raise QueryError(
+                f"this server does not tell the {asked.pop()} of pictures; its owner may: --show-paths"
+            )
 
     def metadata(self, ids: Sequence[int]) -> list[dict[str, Value]]:
         """For each picture, the values of its columns that are there."""

@@ -59,7 +59,7 @@ class ColumnSource(Protocol):
         ...
 
     def column(self, name: str) -> tuple[NDArray[np.int64], list[Value]]:
-        """Ascending ids of the pictures that have a value in a column, and the values."""
+        """Ascending ids of the pictures that have a value in a column or of a fact (`@name`), and the values."""
         ...
 
     def select(self, where: str | Filter) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@
                | column ["not"] "in" "(" value ("," value)* ")"
                | column ["not"] ("like" | "contains") text
                | column "is" ["not"] "null"
-    column     = name | "name" in double quotes
+    column     = name | "name" in double quotes | a stored fact: path, folder, name, size, width, height, date
     value      = number | 'text' in single quotes, '' for a quote | true | false
 
 A test of a value that is missing holds for `is null` only; its negation does not hold either, as in SQL. Reading
@@ -46,6 +46,18 @@ MAX_TESTS = 500
 MAX_DEPTH = 50
 """Parentheses and `not` inside one another."""
 
+FACTS: dict[str, ColumnType] = {
+    "@path": "text",
+    "@folder": "text",
+    "@name": "text",
+    "@size": "number",
+    "@width": "number",
+    "@height": "number",
+    "@date": "date",
+}
+"""What a gallery knows of every picture, see `image2sentence.gallery.facts`. The `@` may be left out where no metadata
+column has the name."""
+
 _OPPOSITE: dict[Operator, Operator] = {"=": "!=", "!=": "=", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
 _SPELLINGS: dict[str, Operator] = {
     **{operator: operator for operator in get_args(Operator)},
@@ -55,7 +67,7 @@ _SPELLINGS: dict[str, Operator] = {
 _WORDS = frozenset({"and", "or", "not", "in", "like", "contains", "is", "null", "true", "false"})
 _TOKEN = re.compile(
     r"""(?P<number>[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?(?!\w))
-      | (?P<name>[^\W\d]\w*)
+      | (?P<name>@?[^\W\d]\w*)
       | (?P<quoted>"(?:[^"]|"")*")
       | (?P<text>'(?:[^']|'')*')
       | (?P<operator><=|>=|!=|<>|==|=|<|>)
@@ -355,7 +367,10 @@ class _Checker:
         """The condition with its tests checked."""
         if isinstance(condition, And | Or):
             return replace(condition, parts=tuple(self.condition(part) for part in condition.parts))
-        kind = self._columns.get(condition.column)
+        fact = f"@{condition.column}"
+        if condition.column not in self._columns and fact in FACTS:
+            condition = replace(condition, column=fact)
+        kind = FACTS.get(condition.column) or self._columns.get(condition.column)
         if kind is None:
             _refuse(self._text, condition.at, self._no_column(condition.column))
         if isinstance(condition, Missing):
@@ -363,9 +378,10 @@ class _Checker:
         return self._date(condition) if kind == "date" else self._plain(condition, kind)
 
     def _no_column(self, name: str) -> str:
-        near = difflib.get_close_matches(name, self._columns, n=3)
-        known = near or sorted(self._columns)[:20]
-        hint = ("did you mean " if near else "there are ") + ", ".join(known) if known else "there are none"
+        facts = [fact[1:] for fact in FACTS]
+        near = difflib.get_close_matches(name, [*self._columns, *facts], n=3)
+        known = near or [*sorted(self._columns)[:20], *facts]
+        hint = ("did you mean " if near else "there are ") + ", ".join(known)
         return f"there is no column {printable(name)!r} ({hint})"
 
     def _plain(self, test: Comparison | Membership | Pattern, kind: ColumnType) -> Condition:

@@ -7,10 +7,11 @@ column may be called `path` or `id`. Names and values enter the expression as es
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from image2sentence.errors import QueryError
 from image2sentence.gallery.filters.language import (
+    FACTS,
     And,
     Comparison,
     Condition,
@@ -18,6 +19,7 @@ from image2sentence.gallery.filters.language import (
     Missing,
     Or,
     Pattern,
+    Test,
     Value,
 )
 
@@ -29,11 +31,13 @@ MAX_WILDCARDS = 3
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
 
-def compile_filter(condition: Condition) -> str:
-    """A checked condition as a boolean expression of Milvus."""
+def compile_filter(condition: Condition, facts: Callable[[Test], str] | None = None) -> str:
+    """A checked condition as a boolean expression of Milvus; `facts` gives that of a test of a stored fact."""
     if isinstance(condition, And | Or):
         word = " and " if isinstance(condition, And) else " or "
-        return "(" + word.join(compile_filter(part) for part in condition.parts) + ")"
+        return "(" + word.join(compile_filter(part, facts) for part in condition.parts) + ")"
+    if facts is not None and condition.column in FACTS:
+        return facts(condition)
     key = f"$meta[{literal(PREFIX + condition.column)}]"
     if isinstance(condition, Missing):
         return f"exists {key}" if condition.negated else f"(not (exists {key}))"

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from image2sentence.encoders.protocols import Vectors
 from image2sentence.errors import GalleryError
 from image2sentence.gallery.base import BaseGallery
-from image2sentence.gallery.filters.language import ColumnType, Filter, Value, as_filter
-from image2sentence.gallery.filters.milvus import any_of, compile_filter
+from image2sentence.gallery.filters.language import ColumnType, Filter, Value
+from image2sentence.gallery.filters.milvus import any_of
 from image2sentence.gallery.locations import Place, may_exist
 from image2sentence.gallery.metadata import is_new_column
 from image2sentence.gallery.milvus import layout
 from image2sentence.gallery.milvus.address import MilvusAddress
 from image2sentence.gallery.milvus.bookkeeping import Ids, Ledger, WriterClaim, create_collections
+from image2sentence.gallery.milvus.conditions import condition_of
 from image2sentence.gallery.milvus.database import Database, Fields
 from image2sentence.gallery.milvus.known_keys import Hints
 from image2sentence.gallery.milvus.rows import (
@@ -228,7 +229,7 @@ class MilvusGallery(BaseGallery):
 
     def select(self, where: str | Filter) -> NDArray[np.int64]:
         """Ascending ids of the ready pictures that a filter holds for. Raises QueryError."""
-        condition = compile_filter(self._checked(as_filter(where)).condition)
+        condition = self._compiled(where)
         return np.sort(np.fromiter((row["id"] for row in self._rows(condition, ("id",))), np.int64))
 
     def vectors(self) -> tuple[NDArray[np.int64], Vectors]:
@@ -244,7 +245,7 @@ class MilvusGallery(BaseGallery):
         """What ranks the ready pictures, in the database, as they are at each search."""
         self._seal()
         index = self._database.index_type(self._collection, "vector")
-        return MilvusSearcher(self._database, self._collection, self.width, index, self._checked)
+        return MilvusSearcher(self._database, self._collection, self.width, index, self._compiled)
 
     def known(self, root: int) -> dict[str, KnownFile]:
         """What is known of the files below a root, by path relative to it."""
@@ -413,8 +414,8 @@ class MilvusGallery(BaseGallery):
             self._hints.add(rows)
         self._database.upsert(self._collection, rows)
 
-    def _checked(self, where: Filter) -> Filter:
-        return where.checked(self.columns())
+    def _compiled(self, where: str | Filter) -> str:
+        return condition_of(where, self.columns(), self.roots(), self._rows)
 
     def _by_content(self, contents: Sequence[Content], ready: Sequence[FileEntry]) -> dict[str, Fields]:
         """Content, size and vector of every content that the entries refer to, new or stored."""

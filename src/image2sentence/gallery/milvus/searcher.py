@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from image2sentence.encoders.protocols import Vectors
 from image2sentence.errors import QueryError
-from image2sentence.gallery.filters.language import Filter, as_filter
-from image2sentence.gallery.filters.milvus import any_of, compile_filter
+from image2sentence.gallery.filters.language import Filter
+from image2sentence.gallery.filters.milvus import any_of
 from image2sentence.gallery.milvus.database import Database, Fields
 from image2sentence.gallery.search.base import Hit
 
@@ -37,13 +37,13 @@ class MilvusSearcher:
         collection: str,
         width: int,
         index: str,
-        checked: Callable[[Filter], Filter],
+        compiled: Callable[[str | Filter], str],
     ) -> None:
         self._database = database
         self._collection = collection
         self._width = width
         self._index = index
-        self._checked = checked
+        self._compiled = compiled
 
     def __len__(self) -> int:
         return self._database.count(self._collection)
@@ -73,7 +73,7 @@ class MilvusSearcher:
 
     def select(self, where: str | Filter) -> NDArray[np.int64]:
         """Ascending ids of the pictures that a filter holds for. Raises QueryError."""
-        condition = compile_filter(self._checked(as_filter(where)).condition)
+        condition = self._compiled(where)
         rows = self._database.rows(self._collection, condition, ["id"])
         return np.array(sorted(int(row["id"]) for row in rows), np.int64)
 
@@ -92,7 +92,7 @@ class MilvusSearcher:
         """
         self._check(queries, k, exclude, among)
         k = min(k, MAX_RESULTS)
-        condition = "" if where is None else compile_filter(self._checked(as_filter(where)).condition)
+        condition = "" if where is None else self._compiled(where)
         return [
             self._ranked(
                 query,

@@ -21,10 +21,10 @@ from image2sentence.encoders.protocols import Vectors
 from image2sentence.errors import GalleryError, QueryError
 from image2sentence.gallery.base import BaseGallery
 from image2sentence.gallery.filters.language import ColumnType, Filter, Value, as_filter
-from image2sentence.gallery.filters.sql import compile_filter
 from image2sentence.gallery.locations import Identity, Place
 from image2sentence.gallery.records import Content, FileEntry, KnownFile, Picture
 from image2sentence.gallery.search.searcher import Searcher
+from image2sentence.gallery.sqlite.conditions import matching_ids, values_of
 from image2sentence.gallery.sqlite.database import DATABASE, LOCK, RESTORE, Database
 from image2sentence.gallery.sqlite.index import IndexState, index_state, open_searcher, refresh_index
 from image2sentence.gallery.sqlite.index_file import NAME as INDEX
@@ -32,7 +32,6 @@ from image2sentence.gallery.sqlite.lock import WriterLock
 from image2sentence.gallery.sqlite.metadata_tables import (
     add_columns,
     check_metadata,
-    column_values,
     read_columns,
     read_metadata,
     write_metadata,
@@ -248,22 +247,12 @@ class Gallery(BaseGallery):
             QueryError: the filter is not one, does not fit the columns, or takes longer than MAX_SELECT_SECONDS.
         """
         with self._database.reading() as connection, _deadline(connection):
-            columns = read_columns(connection)
-            checked = as_filter(where).checked({name: column.type for name, column in columns.items()})
-            places = {name: column.place for name, column in columns.items()}
-            condition, values = compile_filter(checked.condition, places)
-            rows = connection.execute(
-                "SELECT pictures.id FROM pictures LEFT JOIN metadata ON picture_id = pictures.id"
-                f" WHERE state = 'ready' AND {condition} ORDER BY pictures.id",
-                values,
-            )
-            return np.fromiter((row[0] for row in rows), np.int64)
+            return matching_ids(connection, self.roots(), as_filter(where))
 
     def column(self, name: str) -> tuple[NDArray[np.int64], list[Value]]:
-        """Ascending ids of the pictures that have a value in a metadata column, and the values."""
+        """Ascending ids of the pictures that have a value in a column or of a stored fact, and the values."""
         with self._database.reading() as connection:
-            column = read_columns(connection)[name]
-            rows = list(column_values(connection, column))
+            rows = list(values_of(connection, self.roots(), name))
         return np.fromiter((row[0] for row in rows), np.int64, len(rows)), [row[1] for row in rows]
 
     def pairs(self) -> NDArray[np.int64]:
