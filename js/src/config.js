@@ -59,6 +59,13 @@ const GUIDE = {
 };
 
 /** @type {typeof PREPROCESSING} */
+const FALLBACK = {
+  low: ["a number", number],
+  high: ["a number", number],
+  weight: ["a number", number],
+};
+
+/** @type {typeof PREPROCESSING} */
 const CONFIG = {
   vl: ["an object", object],
   light: ["a text", text],
@@ -76,6 +83,7 @@ const CONFIG = {
   training: ["an object", object],
   parity: ["an object", object],
   guide: ["an object or null", (value) => value === null || object(value)],
+  fallback: ["an object or null", (value) => value === null || object(value)],
   sentence_share: ["a number from 0 to 1", (value) => number(value) && Number(value) >= 0 && Number(value) < 1],
   composition: ["null: a model with a light side", (value) => value === null],
   origin: ["an object or null", (value) => value === null || object(value)],
@@ -99,12 +107,13 @@ export function readConfig(values, where) {
         "update image2sentence, or export the model again",
     );
   }
-  // Older models know nothing of guiding phrases, sentences in gallery vectors, models made of other graphs, checksums.
-  const absent = { guide: null, sentence_share: 0, composition: null, origin: null, space_settings: "", checksum: "" };
+  // Older models know nothing of guiding phrases, fallbacks, sentences in gallery vectors, models made of other graphs, checksums.
+  const absent = { guide: null, fallback: null, sentence_share: 0, composition: null, origin: null, space_settings: "", checksum: "" };
   check({ ...absent, ...values }, CONFIG, where);
   check(values.learner, LEARNER, `${where}.learner`);
   check({ resize: 0, ...values.query_preprocessing }, PREPROCESSING, `${where}.query_preprocessing`);
   if (values.guide) check(values.guide, GUIDE, `${where}.guide`);
+  if (values.fallback) check(values.fallback, FALLBACK, `${where}.fallback`);
   Template.parse(values.template);
   return values;
 }

@@ -3,6 +3,7 @@
 import { planComposition, mean, unit } from "./composition.js";
 import { sentenceWidth } from "./config.js";
 import { ModelError, QueryError, RELEASED } from "./errors.js";
+import { FALLBACK, SumFallback } from "./fallback.js";
 import { ModelFolder, QUERY_IMAGE, QUERY_TEXT, TOKENIZER, json } from "./folder.js";
 import { Guide, PHRASES, VECTORS, between } from "./guide.js";
 import { readPicture } from "./picture.js";
@@ -26,14 +27,16 @@ export class LocalEncoder {
   /**
    * @param {ModelFolder} folder @param {Tokenizer} tokenizer @param {Runtime} runtime
    * @param {Session} image @param {Session} text @param {Guide | null} guide
+   * @param {SumFallback | null} fallback
    */
-  constructor(folder, tokenizer, runtime, image, text, guide) {
+  constructor(folder, tokenizer, runtime, image, text, guide, fallback) {
     this.config = folder.config;
     this.tokenizer = tokenizer;
     this.runtime = runtime;
     this.image = image;
     this.text = text;
     this.guide = guide;
+    this.fallback = fallback;
     this.template = Template.parse(this.config.template);
     /** @type {Promise<unknown>} */
     this.last = Promise.resolve();
@@ -56,7 +59,10 @@ export class LocalEncoder {
     const guide = folder.config.guide
       ? Guide.read(files[PHRASES], files[VECTORS], folder.config, folder.url.href)
       : null;
-    return new LocalEncoder(folder, tokenizer, runtime, image, text, guide);
+    const fallback = folder.config.fallback
+      ? SumFallback.read(files[FALLBACK], folder.config, folder.url.href)
+      : null;
+    return new LocalEncoder(folder, tokenizer, runtime, image, text, guide, fallback);
   }
 
   /**
@@ -84,8 +90,20 @@ export class LocalEncoder {
   async encodeQuery(sentence, text) {
     if (!sentence && !strip(text)) throw new QueryError("expected a picture, words, or both; got neither");
     const plain = await this.speak(sentence, text);
-    if (!this.guide || !sentence || !strip(text) || !this.isShort(text)) return plain;
-    const near = this.guide.near(await this.speak(sentence, ""));
+    if (!sentence || !strip(text)) return plain;
+    const composed = this.guide && this.isShort(text) ? await this.guided(this.guide, plain, sentence, text) : plain;
+    if (!this.fallback) return composed;
+    const words = await this.speak(null, text);
+    const trust = this.fallback.trust(words);
+    return trust === 1 ? composed : this.fallback.between(composed, words, await this.speak(sentence, ""), trust);
+  }
+
+  /**
+   * A composed query with the guiding phrases' part in it.
+   * @param {Guide} guide @param {Float32Array} plain @param {PseudoWords} sentence @param {string} text
+   */
+  async guided(guide, plain, sentence, text) {
+    const near = guide.near(await this.speak(sentence, ""));
     if (!near.trust) return plain;
     const said = await Promise.all(near.phrases.map((phrase) => this.speak(null, `${phrase} ${text}`)));
     return between(plain, said, near);

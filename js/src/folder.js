@@ -2,6 +2,7 @@
 
 import { readConfig } from "./config.js";
 import { ModelError } from "./errors.js";
+import { FALLBACK } from "./fallback.js";
 import { PHRASES, VECTORS } from "./guide.js";
 
 /** @typedef {import("./index.js").LoadOptions} LoadOptions */
@@ -65,7 +66,8 @@ export class ModelFolder {
 
   /** The files that this model's query side has. */
   get names() {
-    return this.config.guide ? [...QUERY_FILES, ...GUIDE_FILES] : QUERY_FILES;
+    const { guide, fallback } = this.config;
+    return [...QUERY_FILES, ...(guide ? GUIDE_FILES : []), ...(fallback ? [FALLBACK] : [])];
   }
 
   /**
@@ -124,7 +126,7 @@ export function folderAt(address) {
  */
 function ofFolder(address, folder) {
   const [path] = address.split("?");
-  return [CONFIG, ...QUERY_FILES, ...GUIDE_FILES].some((name) => path === new URL(name, folder).href);
+  return [CONFIG, ...QUERY_FILES, ...GUIDE_FILES, FALLBACK].some((name) => path === new URL(name, folder).href);
 }
 
 /**

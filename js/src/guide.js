@@ -82,18 +82,18 @@ export function between(plain, said, { trust, weights, unsaid }) {
 
 /**
  * The numbers of a .npy file of int8 rows.
- * @param {Uint8Array} content @param {number} rows @param {number} width @param {string} where
+ * @param {Uint8Array} content @param {number | null} rows null: any number @param {number} width @param {string} where
  * @returns {Int8Array}
  */
-function int8Table(content, rows, width, where) {
+export function int8Table(content, rows, width, where) {
   const start = 10 + content[8] + 256 * content[9];
   const text = String.fromCharCode(...content.subarray(1, Math.min(start, 256)));
   const shape = /'descr': '\|i1', 'fortran_order': False, 'shape': \((\d+), (\d+)\)/.exec(text);
   const found = shape && [Number(shape[1]), Number(shape[2])];
-  if (content[0] !== 0x93 || !text.startsWith("NUMPY") || !found || found[0] !== rows || found[1] !== width) {
-    throw new ModelError(`expected int8 vectors (${rows}, ${width}) in ${where}`);
+  if (content[0] !== 0x93 || !text.startsWith("NUMPY") || !found || found[0] !== (rows ?? found[0]) || found[1] !== width) {
+    throw new ModelError(`expected int8 vectors (${rows ?? "n"}, ${width}) in ${where}`);
   }
   const values = content.subarray(start);
-  if (values.length !== rows * width) throw new ModelError(`${where} is cut short`);
+  if (values.length !== found[0] * width) throw new ModelError(`${where} is cut short`);
   return new Int8Array(values.buffer, values.byteOffset, values.length);
 }

@@ -44,6 +44,7 @@ export interface ModelConfig {
   training: Record<string, unknown>;
   parity: Record<string, unknown>;
   /** How guiding phrases take part in queries; null or absent where the model has none. */
+  fallback?: { low: number; high: number; weight: number } | null;
   guide?: { neighbours: number; temperature: number; low: number; high: number; residual: number } | null;
   /** How much of a picture's own sentence is in its gallery vector, 0 to below 1; absent in older models, which have 0. */
   sentence_share?: number;

@@ -48,7 +48,7 @@ test("the bundled model's config is read", () => {
   assert.equal(sentenceWidth({ ...read, learner: { ...read.learner, gates: true } }), read.word_width + 1);
 });
 
-const OPTIONAL = ["guide", "sentence_share", "composition", "origin", "resize", "space_settings", "checksum"]; // models made before these were known lack them
+const OPTIONAL = ["guide", "fallback", "sentence_share", "composition", "origin", "resize", "space_settings", "checksum"]; // models made before these were known lack them
 
 for (const [kind, part] of [["ModelConfig", null], ["LearnerConfig", "learner"], ["Preprocessing", "query_preprocessing"]]) {
   const of = (all) => (part ? all[part] : all);

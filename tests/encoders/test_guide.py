@@ -217,7 +217,7 @@ def test_a_full_disk_leaves_the_model_that_was_there(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(ModelError, match="No space left"):
         add_guide(load_encoder(folder), ["a red mug"], GuideConfig(), folder)
     assert load_encoder(folder).config == guided.config

@@ -136,6 +136,25 @@ class CompositionConfig:
 
 
 @dataclass(frozen=True)
+class FallbackConfig:
+    """When the weighted sum takes the composed query's place (`image2sentence.encoders.sum_fallback` has the formula).
+
+    `low` and `high` are the cosines of the words and the nearest modifier of training at which the composed query
+    begins to count and counts alone. `weight`, 0 to 1, is the words' share of the sum.
+    """
+
+    low: float = 0.5
+    high: float = 0.8
+    weight: float = 0.4
+
+    def __post_init__(self) -> None:
+        _check(
+            -1 <= self.low < self.high <= 1, f"expected -1 <= low < high <= 1, got {self.low} and {self.high}"
+        )
+        _check(0 <= self.weight <= 1, f"the words' weight must be 0 to 1, got {self.weight}")
+
+
+@dataclass(frozen=True)
 class OriginRecord:
     """The published files that a folder was adapted from: their layout, licence, what the model knows, and SHA-256."""
 
@@ -173,6 +192,7 @@ class ModelConfig:
     training: dict[str, Any] = field(default_factory=dict)
     parity: dict[str, Any] = field(default_factory=dict)
     guide: GuideConfig | None = None
+    fallback: FallbackConfig | None = None
     sentence_share: float = 0.0
     composition: CompositionConfig | None = None
     origin: OriginRecord | None = None

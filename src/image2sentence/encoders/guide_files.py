@@ -1,11 +1,11 @@
-"""Files of a model folder's guiding phrases."""
+"""Writes a model folder's guiding phrases and fallback."""
 
 from __future__ import annotations
 
 import io
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from image2sentence.encoders.config import GuideConfig
+from image2sentence.encoders.config import FallbackConfig, GuideConfig, ModelConfig
 from image2sentence.encoders.model_folder import (
+    FALLBACK,
     ModelFolder,
     check_replaceable,
     listed,
@@ -25,6 +26,7 @@ from image2sentence.encoders.model_folder import (
 )
 from image2sentence.encoders.phrase_guide import _BLOCK, MAX_PHRASES, PHRASES, VECTORS, Guide
 from image2sentence.encoders.protocols import Vectors
+from image2sentence.encoders.sum_fallback import MAX_MODIFIERS, SumFallback
 from image2sentence.errors import DataError, ModelError
 
 if TYPE_CHECKING:
@@ -70,8 +72,24 @@ def add_guide(encoder: OnnxEncoder, phrases: Sequence[str], settings: GuideConfi
     encoder.folder.require_light_side("a guide")
     for phrase in phrases:
         encoder.check_phrase(phrase)
-    content = ("\n".join(phrases) + "\n").encode()
-    _write(encoder.folder, settings, content, _quantised(_encode_phrases(encoder, phrases)), out.resolve())
+    files = {
+        PHRASES: ("\n".join(phrases) + "\n").encode(),
+        VECTORS: _table(_quantised(_encode_phrases(encoder, phrases))),
+    }
+    _write(encoder.folder, replace(encoder.folder.config, guide=settings), files, out.resolve())
+
+
+def add_fallback(encoder: OnnxEncoder, modifiers: Sequence[str], settings: FallbackConfig, out: Path) -> None:
+    """Writes a copy of the encoder's model folder that knows training's modifiers, for `SumFallback`.
+
+    `out` may be the folder itself. Raises DataError for none or too many modifiers, and otherwise as `add_guide`.
+    """
+    encoder.folder.require_light_side("a fallback")
+    if not 0 < len(modifiers) <= MAX_MODIFIERS:
+        raise DataError(f"expected 1 to {MAX_MODIFIERS:,} modifiers of training, got {len(modifiers):,}")
+    check_replaceable(out.resolve())
+    files = {FALLBACK: _table(_quantised(_encode_phrases(encoder, modifiers)))}
+    _write(encoder.folder, replace(encoder.folder.config, fallback=settings), files, out.resolve())
 
 
 def calibrate_trust(
@@ -100,16 +118,29 @@ def calibrate_trust(
 
 
 def hand_on_guide(source: ModelFolder, target: ModelFolder) -> None:
-    """Gives a folder of the same VL model the guide of another, if that has one. Raises ModelError as `add_guide`."""
-    guide = Guide.read(source)
-    if guide is not None:
-        vectors = np.load(io.BytesIO(source.read(VECTORS)), allow_pickle=False)
-        _write(target, guide.settings, source.read(PHRASES), vectors, target.path)
+    """Gives a folder of the same VL model the guide and the fallback of another, as far as that has them.
+
+    Raises ModelError as `add_guide`.
+    """
+    guide, fallback = source.config.guide, source.config.fallback
+    names = [
+        *((PHRASES, VECTORS) if Guide.read(source) else ()),
+        *((FALLBACK,) if SumFallback.read(source) else ()),
+    ]
+    if names:
+        config = replace(target.config, guide=guide, fallback=fallback)
+        _write(target, config, {name: source.read(name) for name in names}, target.path)
 
 
-def _write(
-    folder: ModelFolder, settings: GuideConfig, phrases: bytes, vectors: NDArray[np.int8], out: Path
-) -> None:
+def _table(vectors: NDArray[np.int8]) -> bytes:
+    """A .npy file's content."""
+    buffer = io.BytesIO()
+    np.save(buffer, vectors, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _write(folder: ModelFolder, config: ModelConfig, files: Mapping[str, bytes], out: Path) -> None:
+    """Copies the folder with these files in it and this config."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
@@ -117,11 +148,10 @@ def _write(
         ) as name:
             draft = Path(name, out.name)
             shutil.copytree(folder.path, draft)
-            (draft / PHRASES).parent.mkdir(exist_ok=True)
-            (draft / PHRASES).write_bytes(phrases)
-            np.save(draft / VECTORS, vectors, allow_pickle=False)
-            files = {*folder.config.files, PHRASES, VECTORS}
-            write_config(draft, listed(replace(folder.config, guide=settings), draft, files))
+            for name, content in files.items():
+                (draft / name).parent.mkdir(exist_ok=True)
+                (draft / name).write_bytes(content)
+            write_config(draft, listed(config, draft, {*folder.config.files, *files}))
             replace_folder(draft, out)
     except OSError as error:
         raise ModelError(

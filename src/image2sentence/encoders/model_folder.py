@@ -8,6 +8,7 @@ onnx/gallery_image   picture -> gallery vector (and patch features, where there 
 onnx/match           sentence + modifier ids + patch features -> match logit (optional)
 onnx/fixed/          both query graphs for fixed shapes (optional, for phones)
 guide/               guiding phrases and their vectors (optional; see `image2sentence.encoders.phrase_guide`)
+fallback/            vectors of training's modifiers (optional; see `image2sentence.encoders.sum_fallback`)
 text.safetensors     light text encoder (optional; for training and export)
 model.safetensors    light encoder + token learner (for training and export; the runtime does not read it)
 README.md            the model card
@@ -39,8 +40,9 @@ MATCH = "onnx/match.onnx"
 GRAPHS = (QUERY_IMAGE, QUERY_TEXT, GALLERY_IMAGE)
 FIXED = ("onnx/fixed/query_image.onnx", "onnx/fixed/query_text.onnx")
 GUIDE = ("guide/phrases.txt", "guide/vectors.npy")
+FALLBACK = "fallback/vectors.npy"
 TEXT_WEIGHTS = "text.safetensors"
-FILES = (TOKENIZER, *GRAPHS, MATCH, *FIXED, *GUIDE, WEIGHTS, TEXT_WEIGHTS)
+FILES = (TOKENIZER, *GRAPHS, MATCH, *FIXED, *GUIDE, FALLBACK, WEIGHTS, TEXT_WEIGHTS)
 """All files that a config.json may list."""
 CARD = "README.md"
 _BLOCK = 2**20
@@ -146,7 +148,7 @@ def bundled() -> Path:
 def listed(config: ModelConfig, draft: Path, paths: Iterable[str]) -> ModelConfig:
     """The config with checksums of these files of a folder that is being made, and the query side's fingerprint."""
     files = {path: file_checksum(draft / path) for path in sorted(paths)}
-    query = [QUERY_IMAGE, QUERY_TEXT, *sorted(name for name in files if name.startswith("guide/"))]
+    query = [QUERY_IMAGE, QUERY_TEXT, *sorted(name for name in files if name in (*GUIDE, FALLBACK))]
     digest = hashlib.sha256("".join(files[name] for name in query if name in files).encode()).hexdigest()
     space = config.space_settings or settings_digest(config)
     return replace(config, files=files, query_fingerprint=digest, space_settings=space)

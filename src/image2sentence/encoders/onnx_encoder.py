@@ -29,6 +29,7 @@ from image2sentence.encoders.onnx_session import load_session
 from image2sentence.encoders.phrase_guide import Guide
 from image2sentence.encoders.preprocess import to_pixels
 from image2sentence.encoders.protocols import Vectors, with_sentences
+from image2sentence.encoders.sum_fallback import SumFallback
 from image2sentence.encoders.template import Template
 from image2sentence.errors import ModelError, QueryError
 
@@ -165,7 +166,8 @@ class OnnxEncoder:
 
         Sentences may have fewer than L rows: pseudo-tokens that are left out have no effect. A model with guiding
         phrases applies them where there is a sentence with words, unless the words are half as long as the
-        text encoder reads.
+        text encoder reads. A model with a fallback asks for the weighted sum where words are unlike those of its
+        training.
 
         `sentences=None` is text-to-image search. Raises QueryError where neither picture nor words are given, where
         counts differ, or where a text is longer than the text encoder reads.
@@ -176,7 +178,20 @@ class OnnxEncoder:
             vectors[rows] = self._guided(
                 self._guide, vectors[rows], sentences[rows], [texts[row] for row in rows]
             )
+        if sentences is not None and self._fallback is not None:
+            rows = [row for row, text in enumerate(texts) if text.strip()]
+            vectors[rows] = self._with_fallback(
+                self._fallback, vectors[rows], sentences[rows], [texts[row] for row in rows]
+            )
         return vectors
+
+    def _with_fallback(
+        self, fallback: SumFallback, composed: Vectors, sentences: Vectors, texts: Sequence[str]
+    ) -> Vectors:
+        if not texts:
+            return composed
+        words = self._encode_ids(*self._text_inputs(None, texts))
+        return fallback.apply(composed, words, lambda rows: self._embed_sentences(sentences[rows]))
 
     def _guided(self, guide: Guide, plain: Vectors, sentences: Vectors, texts: Sequence[str]) -> Vectors:
         sentence_embeddings = self._embed_sentences(sentences)
@@ -338,6 +353,10 @@ class OnnxEncoder:
     @cached_property
     def _guide(self) -> Guide | None:
         return Guide.read(self.folder) if self._guided_by_phrases else None
+
+    @cached_property
+    def _fallback(self) -> SumFallback | None:
+        return SumFallback.read(self.folder)
 
     @cached_property
     def _gallery_image(self) -> Any:

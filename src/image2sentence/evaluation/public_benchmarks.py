@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from image2sentence.encoders.composition import slerp, weighted_sum
+from image2sentence.encoders.interpolation import slerp, weighted_sum
 from image2sentence.encoders.protocols import Encoder, Vectors
 from image2sentence.errors import ConfigError, DataError
 from image2sentence.evaluation.basic import DESCRIPTION, Basic

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from image2sentence.encoders.config import ModelConfig, Preprocessing
-from image2sentence.encoders.model_folder import CONFIG, QUERY_IMAGE, QUERY_TEXT, TOKENIZER
+from image2sentence.encoders.model_folder import CONFIG, FALLBACK, QUERY_IMAGE, QUERY_TEXT, TOKENIZER
 from image2sentence.encoders.onnx_encoder import Explanation
 from image2sentence.encoders.phrase_guide import PHRASES, VECTORS
 from image2sentence.encoders.protocols import Encoder, Vectors
@@ -46,7 +46,7 @@ LOOKS_FOR_CHANGES = 1.0
 """Seconds between looks at whether the gallery has changed."""
 
 NEAR_WORDS = 5
-DEVICE_FILES = frozenset({CONFIG, TOKENIZER, QUERY_IMAGE, QUERY_TEXT, PHRASES, VECTORS})
+DEVICE_FILES = frozenset({CONFIG, TOKENIZER, QUERY_IMAGE, QUERY_TEXT, PHRASES, VECTORS, FALLBACK})
 """The query side of a model folder: what a browser needs to encode a query itself."""
 
 _QUALITY = 85

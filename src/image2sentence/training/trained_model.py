@@ -77,7 +77,7 @@ class Trained:
     ) -> dict[str, Any]:
         """Writes the folder anew at `out`, with `text` to read queries; returns the parity report.
 
-        Guiding phrases go along; the report is about the graphs without them.
+        Guiding phrases and a fallback go along; the report is about the graphs without them.
         """
         config = self.folder.config
         training = config.training | dict(record or {})
