@@ -617,8 +617,14 @@ from image2sentence.gallery.sqlite.gallery import Gallery
 
 encoder = FakeEncoder(pause=0.01)
 with Gallery.open_or_create(sys.argv[2], encoder.fingerprint, encoder.width) as gallery:
-    print("started", flush=True)
-    index_pictures(sys.argv[1], gallery, encoder, batch_size=2, threads=2)
+
+
+    def show(done, total):
+        if done == 6:
+            print("started", flush=True)  # the decoders have, and batches are on their way
+
+    index_pictures(sys.argv[1], gallery, encoder, batch_size=2, threads=2, progress=show)
+    print("started", flush=True)  # where next to nothing was left
 """
 
 
@@ -646,7 +652,7 @@ def test_killed_at_random_moments_nothing_committed_is_lost(tmp_path: Path) -> N
     committed: dict[Path, tuple[str, str | None, bytes]] = {}
     partial = 0
     for _ in range(6):
-        index_and_kill(folder, gallery, moments.uniform(0.0, 0.6))  # decoders start in the first tenth
+        index_and_kill(folder, gallery, moments.uniform(0.0, 0.5))
         found = state(gallery)
         assert committed.items() <= found.items() <= expected.items()
         partial += 0 < len(found) < len(expected)

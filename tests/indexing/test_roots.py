@@ -15,10 +15,12 @@ from click.testing import CliRunner, Result
 from fakes import FakeEncoder, encoded, photo
 from image2sentence.cli.main import cli
 from image2sentence.errors import GalleryError
+from image2sentence.gallery import locations
 from image2sentence.gallery.base import GalleryStore
 from image2sentence.gallery.locations import Place
 from image2sentence.gallery.opening import open_gallery, open_or_create_gallery
 from image2sentence.indexing import IndexReport, index_pictures
+from image2sentence.indexing import run as indexing_run
 from image2sentence.indexing.roots import find_below, forget, list_roots, move_root
 from image2sentence.indexing.several import Indexed, index_several, outermost
 
@@ -270,6 +272,26 @@ def test_folders_within_others_of_a_run_are_indexed_once(tmp_path: Path) -> None
     (tmp_path / "link").symlink_to(tmp_path / "p")
     names = [tmp_path / "p" / "a", tmp_path / "q", tmp_path / "p", tmp_path / "link", tmp_path / "q"]
     assert outermost(names) == [tmp_path / "q", tmp_path / "p"]
+    urls = ["s3://bucket/a/b", "s3://bucket/a", "s3://bucket/ab", "s3://bucket/a/"]
+    assert outermost(urls) == ["s3://bucket/a", "s3://bucket/ab"]
+    (tmp_path / "p" / "out").symlink_to(tmp_path / "q")
+    assert outermost([tmp_path / "p" / "out", tmp_path / "p"]) == [tmp_path / "p"]
+
+
+def test_many_copies_are_indexed_in_a_time_that_grows_with_their_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    real = locations.file_may_exist
+    monkeypatch.setattr(indexing_run, "file_may_exist", lambda place: asked.append(place) or real(place))
+    write(tmp_path / "q", 0, 1)
+    data = (tmp_path / "q" / "0.jpg").read_bytes()
+    (tmp_path / "p").mkdir()
+    for number in range(200):
+        (tmp_path / "p" / f"{number}.jpg").write_bytes(data)
+    several([tmp_path / "q", tmp_path / "p"], str(tmp_path / "g"))
+    assert len(known(str(tmp_path / "g"), tmp_path)) == 201
+    assert len(asked) <= 2
 
 
 def invoked(*words: object) -> Result:

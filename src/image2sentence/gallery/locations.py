@@ -132,7 +132,8 @@ def stored_place(name: str) -> Place:
 
 def may_exist(place: Place) -> bool:
     """Whether an indexed place is still there; what is behind a URL is not asked, and taken to be."""
-    return not isinstance(place, Path) or place.is_dir() or _is_local_shard(place)
+    # A share that is away may give any error; `Path.is_dir` raises some of them.
+    return not isinstance(place, Path) or os.path.isdir(place) or _is_local_shard(place)
 
 
 def file_may_exist(place: Place) -> bool:
@@ -269,7 +270,7 @@ def shard_of(place: Place) -> Place:
 
 
 def _is_local_shard(path: Path) -> bool:
-    return path.name.lower().endswith(SHARD) and path.is_file()
+    return path.name.lower().endswith(SHARD) and os.path.isfile(path)
 
 
 def _read_member(place: Place, offset: int, size: int) -> bytes:

@@ -44,7 +44,7 @@ class OtherRoots:
         folders: dict[Identity, Path] = {}
         own: set[Identity] = set()
         for root_id, root in self._gallery.roots().items():
-            if isinstance(root, Path) and root.is_dir():
+            if isinstance(root, Path) and os.path.isdir(root):
                 held = _identities(root, self._gallery.known(root_id))
                 if root == self._place:
                     own = set(held)

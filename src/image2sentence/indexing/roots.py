@@ -173,7 +173,7 @@ def relative_path(inner: Place, outer: Place) -> str:
 
 def _require_files(place: Place, paths: Sequence[str], before: Place) -> None:
     """Raise GalleryError where a folder has none of the known files; of many, some are looked for."""
-    if not isinstance(place, Path) or not place.is_dir() or not paths:
+    if not isinstance(place, Path) or not os.path.isdir(place) or not paths:
         return
     some = paths[:: -(-len(paths) // _LOOKED_FOR)]
     if not any(file_may_exist(joined(place, path)) for path in some):

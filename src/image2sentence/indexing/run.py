@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -139,7 +139,7 @@ class Run:
         self._counts: Counter[str] = Counter()
         self._failed: list[tuple[Place, str]] = []
         self._relinked = False
-        self._own: set[int] | None = None  # ids of this root's pictures, and of those that moved here
+        self._looked_elsewhere: set[int] = set()  # contents whose pictures in other roots have been looked at
 
     def is_changed(self, file: FoundFile, retry_failed: bool) -> bool:
         """Whether a file must be read; counts it as unchanged or failed where not."""
@@ -299,23 +299,23 @@ class Run:
         """The picture with this content whose file is gone, which is then no longer missing; None: there is none."""
         if content is None:
             return None
+        if not self._movable.get(content) and content not in self._looked_elsewhere:
+            self._looked_elsewhere.add(content)
+            self._movable.setdefault(content, deque()).extend(self._lost_elsewhere(content))
         if not self._movable.get(content):
-            return self._moved_between_roots(content)
+            return None
         picture = self._movable[content].popleft()
         self._missing.discard(picture)
         self._kept.pop(picture, None)
         return picture
 
-    def _moved_between_roots(self, content: int) -> int | None:
-        """A picture of another root with this content whose file is gone."""
-        own = {known.id for known in self._known.values()} if self._own is None else self._own
-        self._own = own
-        others = [one for one in self._gallery.with_content(content) if one not in own]
-        for picture in self._gallery.pictures_of(others):
-            if picture is not None and picture.offset is None and not file_may_exist(picture.path):
-                own.add(picture.id)
-                return picture.id
-        return None
+    def _lost_elsewhere(self, content: int) -> Iterator[int]:
+        """Pictures of other roots with this content whose files are gone."""
+        for picture in self._gallery.pictures_of(self._gallery.with_content(content)):
+            if picture is None or picture.offset is not None or _is_below(picture.path, self._place):
+                continue
+            if not file_may_exist(picture.path):
+                yield picture.id
 
     def _is_for_later(
         self, outcome: Outcome, before: KnownFile | None, content: int | None, kind: str
@@ -391,6 +391,10 @@ class Run:
             for sha256, given in batch.contents.items()
         ]
         self._gallery.commit(self._root, contents, batch.entries)
+
+
+def _is_below(place: Place, root: Place) -> bool:
+    return isinstance(place, Path) and isinstance(root, Path) and place.is_relative_to(root)
 
 
 def _by_shard(known: Mapping[str, KnownFile], found: Walk) -> dict[str, dict[str, KnownFile]]:

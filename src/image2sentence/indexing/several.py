@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 from image2sentence.errors import StorageAwayError
-from image2sentence.gallery.locations import Place, as_place, known_as, lies_within
+from image2sentence.gallery.locations import Identity, Place, as_place, identity
 from image2sentence.indexing.report import IndexReport
 
 
@@ -30,11 +32,22 @@ class Indexed:
 
 def outermost(places: Sequence[Place]) -> list[Place]:
     """The places, each once, without those that lie within another one of them."""
-    distinct: list[Place] = []
-    for place in map(as_place, places):
-        if known_as(place, distinct) is None:
-            distinct.append(place)
-    return [one for one in distinct if not any(lies_within(one, other) for other in distinct)]
+    named = {place: identity(place) for place in map(as_place, places)}
+    first: dict[Place | Identity, Place] = {}
+    for place, own in named.items():
+        first.setdefault(own or place, place)
+    distinct = set(first.values())
+    return [place for place in named if place in distinct and not (first.keys() & _above(place))]
+
+
+def _above(place: Place) -> set[Place | Identity]:
+    """The places that a place lies within, by name and by device and inode, links followed."""
+    if not isinstance(place, Path):
+        parts = place.split("/")
+        return {"/".join(parts[:end]) for end in range(3, len(parts))}
+    real = map(identity, Path(os.path.realpath(place)).parents)
+    named = map(identity, place.parents)
+    return {*place.parents, *(one for one in (*real, *named) if one is not None)}
 
 
 def index_several(

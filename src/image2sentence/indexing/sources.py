@@ -23,6 +23,7 @@ from image2sentence.gallery.locations import (
     as_place,
     file_system,
     joined,
+    may_exist,
     open_place,
     read_url,
 )
@@ -94,11 +95,11 @@ def open_source(pictures: str | os.PathLike[str]) -> Source:
     named_so = str(place).lower().endswith(SHARD)
     if not isinstance(place, Path):
         return Source(place, named_so)
-    if not place.is_dir() and not (named_so and place.is_file()):
+    if not may_exist(place):
         raise StorageAwayError(
             f"there is no folder {display_path(place)}: name the folder, .tar file or URL that holds the pictures"
         )
-    return Source(place, not place.is_dir())
+    return Source(place, not os.path.isdir(place))
 
 
 def shard_path(path: str) -> str | None:

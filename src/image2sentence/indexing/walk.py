@@ -62,7 +62,7 @@ def walk(folder: Path, skip: Path | None, passed: Passed | None = None) -> Walk:
     UTF-8 (surrogateescape).
     """
     found = Walk()
-    entered = {_identity(skip)} if skip is not None and skip.is_dir() else set()
+    entered = {_identity(skip)} if skip is not None and os.path.isdir(skip) else set()
     waiting: list[tuple[str, int | None]] = [("", None)]
     while waiting:
         relative, device = waiting.pop()

@@ -131,7 +131,7 @@ def _changes(followed: Sequence[_Followed], own: Path | None, stop: Event) -> It
     from watchfiles import watch
     from watchfiles._rust_notify import WatchfilesRustInternalError
 
-    there = [one.folder for one in followed if one.folder.is_dir()]
+    there = [one.folder for one in followed if os.path.isdir(one.folder)]
     if not there:
         stop.wait(_WAKES_MS / 1_000)
         yield set()
