@@ -3,10 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 AUDIT := .cache/audit
+LOWEST := .cache/lowest
 ADVISORIES := https://pypi.org/pypi/pillow/10.2.0/json # has some: where none come, nobody was asked
 CHECKED := src tests recipes examples benchmarks js hatch_build.py
 
-.PHONY: demo test test-js docs check audit format clean
+# not with training and its recipes: torch's own bounds are in constraints.txt
+LOWEST_TESTS ?= --ignore tests/training --ignore tests/recipes
+
+.PHONY: demo test test-js test-lowest docs check audit format clean
 
 # draw a catalogue, index it, ask six composed queries, check the answers (installs no torch)
 demo: $(VENV)/runtime
@@ -20,6 +24,10 @@ test: $(VENV)/development check
 # the browser's module against Python, in a headless Chromium (needs node, npm and chromium)
 test-js: $(VENV)/development js/node_modules
 	cd js && PYTHON=$(CURDIR)/$(BIN)/python npm test
+
+# the tests of the runtime with the lowest versions that pyproject.toml allows
+test-lowest: $(LOWEST)/installed
+	$(LOWEST)/bin/python -m pytest $(LOWEST_TESTS)
 
 # the site of docs/, in build/site; a warning is an error
 docs: $(VENV)/development
@@ -57,6 +65,15 @@ $(VENV)/runtime: pyproject.toml $(VENV)/python
 
 js/node_modules: js/package.json js/package-lock.json
 	cd js && npm ci --ignore-scripts
+	touch $@
+
+$(LOWEST)/installed: pyproject.toml
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet uv
+	$(LOWEST)/bin/uv pip compile --quiet --resolution lowest-direct --extra dev --extra heic --extra hub --extra jxl \
+	  --python $(LOWEST)/bin/python --output-file $(LOWEST)/versions.txt pyproject.toml
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --requirement $(LOWEST)/versions.txt
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --no-deps --editable .
 	touch $@
 
 $(VENV)/development: pyproject.toml constraints.txt $(VENV)/python

@@ -14,6 +14,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import PIL
 import pytest
 
 from fakes import FakeEncoder
@@ -93,8 +94,16 @@ def test_the_package_has_the_same_version() -> None:
     assert json.loads((JS / "package.json").read_text(encoding="utf-8"))["version"] == __version__
 
 
-def test_words_and_pixels_are_pythons(expected: Path) -> None:
-    run_tests(["words.test.js", "pictures.test.js", "guide.test.js"], expected)
+def test_words_are_pythons(expected: Path) -> None:
+    run_tests(["words.test.js", "guide.test.js"], expected)
+
+
+def test_pixels_are_pythons(expected: Path) -> None:
+    if int(PIL.__version__.partition(".")[0]) < 13:
+        pytest.skip(
+            f"Pillow {PIL.__version__} resizes tall pictures in another order than Pillow 13, whose it is"
+        )
+    run_tests(["pictures.test.js"], expected)
 
 
 def test_vectors_in_a_browser_are_pythons(expected: Path) -> None:

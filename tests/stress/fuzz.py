@@ -74,7 +74,7 @@ def large_picture(seed: int, size: tuple[int, int]) -> Image.Image:
 @cache
 def pictures() -> dict[str, bytes]:
     """A valid file of each kind, with metadata."""
-    one, other = large_picture(1, (1_200, 900)), large_picture(2, (500, 400))
+    one, other = large_picture(1, (900, 700)), large_picture(2, (500, 400))
     exif = Image.Exif()
     exif.update({0x0112: 6, 0x0132: "2021:05:06 07:08:09", 0x010E: "a description " * 40})
     profile = b"\0" * 36 + b"acsp" + b"\0" * 500
@@ -191,19 +191,22 @@ def mutated_filter(number: int, seed: int) -> str:
     """A valid filter changed in a few places, some of them many times over."""
     draw = random.Random(f"{seed} filter {number}")
     text = valid_filter(draw)
-    for _ in range(draw.randint(1, 5)):
+    for _ in range(draw.choice((1, 1, 1, 2, 5))):
         at, to = sorted((draw.randrange(len(text) + 1), draw.randrange(len(text) + 1)))
-        match draw.randrange(6):
+        match draw.randrange(7):
             case 0:
                 text = text[:at] + draw.choice(PIECES) + text[at:]
             case 1:
                 text = text[:at] + text[to:]
-            case 2:
-                text = text[:at] + text[at:to] * draw.randint(2, 6) + text[to:]
+            case 2:  # inside a text, which most often stays a filter
+                quoted = text.find("'") + 1
+                text = text[:quoted] + draw.choice(PIECES) * draw.choice((1, 1, 40)) + text[quoted:]
             case 3:
+                text = text[:at] + text[at:to] * draw.randint(2, 6) + text[to:]
+            case 4:
                 depth = draw.choice((2, 30, 500, 4_900))
                 text = draw.choice(("(", "not (", "not ")) * depth + text + ")" * draw.choice((0, depth))
-            case 4:
+            case 5:
                 text = draw.choice((" and ", " or ", " ")).join([text] * draw.choice((2, 9, 200)))
             case _:
                 text = (

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_origin
 
 from fastapi import HTTPException, Request
 from pydantic import BaseModel, ValidationError
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
@@ -65,6 +66,8 @@ async def read_form(
         ) from error
     except MultiPartException as error:
         raise HTTPException(400, f"the form cannot be read: {error.message}") from error
+    except FormParserError as error:
+        raise HTTPException(400, f"the form cannot be read: {error}") from error
     except (UnicodeError, LookupError) as error:
         raise HTTPException(400, "the form cannot be read: send its text in UTF-8") from error
     except ClientDisconnect as error:
