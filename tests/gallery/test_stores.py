@@ -368,6 +368,18 @@ def test_indexing_does_the_same_to_every_store(place: str, tmp_path: Path) -> No
     assert len(state(place)) == len(state(reference))
 
 
+def test_a_run_that_finds_nothing_new_changes_nothing(place: str, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    photo(1).save(photos / "1.png")
+    encoder = FakeEncoder()
+    with open_or_create_gallery(place, encoder.fingerprint, encoder.width) as gallery:
+        index_pictures(photos, gallery, encoder)
+        before = gallery.generation()
+        index_pictures(photos, gallery, encoder)
+        assert gallery.generation() == before, "readers would read all vectors again"
+
+
 def test_a_picture_goes_and_its_duplicate_stays(place: str) -> None:
     with closing(filled(place)) as gallery:
         gallery.commit(1, [], [FileEntry("copy.jpg", 1, 1, content(2).sha256, metadata={"price": 7})])

@@ -291,6 +291,9 @@ class MilvusGallery(BaseGallery):
 
     def add_root(self, folder: Place) -> int:
         """The id of an indexed place (an absolute path or a URL), new or known."""
+        known = next((root_id for root_id, root in self.roots().items() if root == folder), None)
+        if known is not None and not self.readonly:
+            return known
         with self._writing(0):
             return self._ledger.add_root(folder)
 

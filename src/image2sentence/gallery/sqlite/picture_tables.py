@@ -50,12 +50,13 @@ class PictureTables:
     def add_root(self, folder: Place) -> int:
         """The id of an indexed place (an absolute path or a URL), new or known. Raises GalleryError."""
         path = os.fsencode(folder)
+        known = self._database.rows("SELECT id FROM roots WHERE path = ?", path)
+        if known and not self._database.readonly:  # no transaction: nothing changes, and readers need not look again
+            return int(known[0][0])
         with self._database.transaction() as connection:
-            found = connection.execute("SELECT id FROM roots WHERE path = ?", (path,)).fetchone()
-            if found is None:
-                connection.execute("INSERT INTO roots (path, checksum) VALUES (?, ?)", (path, checksum(path)))
-                found = connection.execute("SELECT last_insert_rowid()").fetchone()
-        return int(found[0])
+            connection.execute("INSERT INTO roots (path, checksum) VALUES (?, ?)", (path, checksum(path)))
+            (root_id,) = connection.execute("SELECT last_insert_rowid()").fetchone()
+        return int(root_id)
 
     def move_root(self, root: int, into: int, prefix: str) -> None:
         """Make a root's pictures those of another one, at `prefix` below it; the root is no more.
