@@ -35,8 +35,8 @@ def test_progress_is_told_now_and_then_without_a_terminal(
         for done in range(1, 101):
             now += 1.0
             progress(done, 100)
-    told = capsys.readouterr().err.splitlines()
-    assert told == [f"indexing: {done} of 100 pictures, 1.0/s, {100 - done} s left" for done in (30, 60, 90)]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"indexing: {done} of 100 pictures, 1.0/s, {100 - done} s left" for done in (30, 60, 90)]
 
 
 def test_a_quick_run_tells_no_progress(capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,9 +89,9 @@ def test_the_command_line_offers_all_devices(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     installed(monkeypatch)
     (tmp_path / "photos").mkdir()
-    told = CliRunner().invoke(cli, ["index", "photos", "--device", "openvino"])
-    assert told.exit_code == 1
-    assert "onnxruntime-openvino" in told.output
+    result = CliRunner().invoke(cli, ["index", "photos", "--device", "openvino"])
+    assert result.exit_code == 1
+    assert "onnxruntime-openvino" in result.output
     assert not (tmp_path / ".image2sentence").exists()
 
 

@@ -104,7 +104,7 @@ def require_started(session: Any, device: str, names: list[str]) -> None:
     if names[0] in session.get_providers():
         return
     needs = next(one.needs for one in _DEVICES.values() if names[0] in one.providers)
-    told = f"ONNX Runtime could not start {names[0]}: it needs {needs}"
+    problem = f"ONNX Runtime could not start {names[0]}: it needs {needs}"
     if device != AUTO:
-        raise ModelError(f"{told}. Install what is missing, or use --device cpu")
-    _log.warning("%s; encoding on the processor", told)
+        raise ModelError(f"{problem}. Install what is missing, or use --device cpu")
+    _log.warning("%s; encoding on the processor", problem)

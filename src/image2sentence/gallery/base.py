@@ -255,6 +255,15 @@ class BaseGallery(ABC):
                 f"use that model, or index the pictures into another {self.place}"
             )
 
+    def required(self: Own, fingerprint: str, width: int) -> Own:
+        """This gallery, if it was made with this encoder; else it is closed. Raises GalleryError as `require`."""
+        try:
+            self.require(fingerprint, width)
+        except GalleryError:
+            self.close()
+            raise
+        return self
+
     def picture(self, picture_id: int) -> Picture:
         """The picture with this id. Raises QueryError when there is none, GalleryError where damaged."""
         (found,) = self.pictures_of([picture_id])

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from image2sentence.encoders.protocols import Encoder, KnowsWords
 
 MAX_SUGGESTIONS = 3
-_LONGEST_WORD = 40
+_MAX_WORD_LENGTH = 40
 _SHORT, _LONG = 4, 8
 _CONFUSED = ("aeiouy", "sczx", "ckq", "ptbd", "fvw", "mn", "gj", "lr")
 _FUNCTION = "a an and as at but by for from in is it its my no not of on one or some than that the this to with without"
@@ -53,7 +53,7 @@ def likely_spellings(word: str, known: Iterable[str]) -> tuple[str, ...]:
     and doubled ones. The first letter is right, or swapped with the second.
     """
     wanted = word.lower()
-    if not 1 < len(wanted) <= _LONGEST_WORD:
+    if not 1 < len(wanted) <= _MAX_WORD_LENGTH:
         return ()
     allowed = 2 if len(wanted) >= _LONG else 1
     near = [one for one in known if one != wanted and _may_be(wanted, one, allowed)]

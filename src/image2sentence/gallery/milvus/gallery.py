@@ -138,13 +138,7 @@ class MilvusGallery(BaseGallery):
             finally:
                 database.close()
             if there:
-                gallery = cls.open(address, readonly=False)
-                try:
-                    gallery.require(fingerprint, width)
-                except GalleryError:
-                    gallery.close()
-                    raise
-                return gallery
+                return cls.open(address, readonly=False).required(fingerprint, width)
         return cls.create(address, fingerprint, width)
 
     @property

@@ -155,13 +155,7 @@ class Gallery(BaseGallery):
     def open_or_create(cls, folder: str | os.PathLike[str], fingerprint: str, width: int) -> Gallery:
         """Open this encoder's gallery for writing, or make it where there is none. Raises GalleryError."""
         if _is_there(Path(folder)):
-            gallery = cls.open(folder, readonly=False)
-            try:
-                gallery.require(fingerprint, width)
-            except GalleryError:
-                gallery.close()
-                raise
-            return gallery
+            return cls.open(folder, readonly=False).required(fingerprint, width)
         return cls.create(folder, fingerprint, width)
 
     def _warn_of_lost_commits(self, *, keep: bool) -> None:

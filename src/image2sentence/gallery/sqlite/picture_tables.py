@@ -51,7 +51,8 @@ class PictureTables:
         """The id of an indexed place (an absolute path or a URL), new or known. Raises GalleryError."""
         path = os.fsencode(folder)
         known = self._database.rows("SELECT id FROM roots WHERE path = ?", path)
-        if known and not self._database.readonly:  # no transaction: nothing changes, and readers need not look again
+        if known and not self._database.readonly:
+            # No transaction: nothing changes, and readers need not look again.
             return int(known[0][0])
         with self._database.transaction() as connection:
             connection.execute("INSERT INTO roots (path, checksum) VALUES (?, ?)", (path, checksum(path)))
