@@ -1,4 +1,4 @@
-"""What a drawn product can look like: the named attributes, their values, and which apply to which type.
+"""Attributes of drawn products: names, values, and types they apply to.
 
 Everything that a person could name about a picture is an attribute; everything else (pose, exact shade, small
 details) follows from the one number `variation`, so two products that differ in one attribute differ in

@@ -1,4 +1,4 @@
-"""A sheet on which a product is laid out panel by panel, with soft light and shadow.
+"""Canvas on which a product is drawn, with soft light and shadow.
 
 Outlines, patterns and seams are drawn three times as large as the picture and then reduced, which smooths
 their edges; light and shadow are soft anyway and are computed at the size of the picture.

@@ -1,4 +1,4 @@
-"""Cloth: the exact shades of named colours, and sheets of patterned cloth to cut panels from."""
+"""Cloth: shades of named colours, and patterned sheets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A drawn catalogue as a folder: pictures, their attributes as a table, and a record of how it was made."""
+"""Folder of a drawn catalogue: pictures, attribute table, and its record."""
 
 from __future__ import annotations
 

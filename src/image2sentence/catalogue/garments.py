@@ -1,4 +1,4 @@
-"""Painters of clothes for the upper and the lower body, seen from the front."""
+"""Painters of clothes, seen from the front."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a painter of one product type works with, and the strokes that several types share."""
+"""Scene that a painter of one product type draws in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts that upper garments are made of: body, sleeves, necklines, collars, fronts, hems."""
+"""Parts of upper garments: body, sleeves, necklines, collars, fronts, hems."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`image2sentence evaluate`: measure a model on data with known answers, and compare what was measured."""
+"""`image2sentence evaluate`: measure a model on data with known answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`image2sentence gallery`: looking after a gallery: checks, folders, duplicates, vectors in and out."""
+"""`image2sentence gallery`: checks, folders, duplicates, vectors in and out."""
 
 from __future__ import annotations
 

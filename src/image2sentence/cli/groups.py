@@ -1,4 +1,4 @@
-"""Groups of commands whose help lists them in order of use, with whole summaries."""
+"""Command groups whose help keeps their order and whole summaries."""
 
 from __future__ import annotations
 

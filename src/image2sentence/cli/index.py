@@ -1,4 +1,4 @@
-"""`image2sentence index`: bring a gallery up to date with a folder of pictures."""
+"""`image2sentence index`: bring a gallery up to date with folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The table of commands, and what becomes of errors: a message and an exit code, never a traceback.
+"""Table of commands, and errors as messages and exit codes.
+
+A user never sees a traceback.
 
 Each command is a module of this package that imports what is heavy inside its function, so that `--help` and
 mistyped commands answer at once.

@@ -1,4 +1,4 @@
-"""`image2sentence models`: models that can be named, what they know, and which of them are here."""
+"""`image2sentence models`: short names of models, and which are here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options that say what is asked for, and the query that they mean."""
+"""Options of a query, and the query that they mean."""
 
 from __future__ import annotations
 

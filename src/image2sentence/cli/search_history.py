@@ -1,4 +1,4 @@
-"""The last search of each gallery, so that the next one can say "like result 3".
+"""Last search of each gallery, for queries like "result 3".
 
 Kept is which picture had which rank: numbers only, no words, names or pictures, in a file of one's own account that
 nobody else can read. An id of a gallery is never given to another picture, so an old rank leads to the picture it

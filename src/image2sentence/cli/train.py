@@ -1,4 +1,4 @@
-"""`image2sentence train` and `image2sentence export`: the parts of the command line that need torch."""
+"""`image2sentence train` and `export`: the commands that need torch."""
 
 from __future__ import annotations
 

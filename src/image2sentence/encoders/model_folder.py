@@ -1,4 +1,4 @@
-"""The model folder: what must be in it, and strict reading of it.
+"""Model folder: its files, and strict reading of them.
 
 config.json          settings of both sides, the training record, checksums of every file below
 tokenizer.json       the VL model's tokenizer

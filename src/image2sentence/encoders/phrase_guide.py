@@ -1,4 +1,4 @@
-"""Guiding phrases: what the model's own words for a picture are, texts_of_phrases beside its sentence.
+"""Guiding phrases: a model's own words for a picture, beside its sentence.
 
 A light image encoder's sentence lies near the words that the VL model would choose for the picture, not on them. Where
 a list of phrases is at hand (a shop's titles, every kind in every colour), the sentence is read on its own first, and

@@ -1,4 +1,4 @@
-"""Pictures to encoder inputs; the same code feeds training, export parity and the runtime."""
+"""Preprocessing of images to encoder inputs, in training and runtime alike."""
 
 from __future__ import annotations
 

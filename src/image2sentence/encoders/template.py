@@ -1,4 +1,7 @@
-"""Where the sentence stands among the words: by position, never by a placeholder looked up in user text."""
+"""Template that places a sentence among words by position.
+
+A placeholder is never looked up in user text.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of a table: the same queries, answered by each baseline and by the composed query."""
+"""Evaluation of queries by the composed method and its baselines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An evaluation to look at: result sheets of right and wrong cases, and what each pseudo-word attended to."""
+"""Result sheets of right and wrong cases, with attention maps."""
 
 from __future__ import annotations
 

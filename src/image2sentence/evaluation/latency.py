@@ -1,4 +1,4 @@
-"""What a query costs on the machine at hand, by stage, beside the symmetric query; for `image2sentence bench`.
+"""Latency and memory of a query by stage, for `image2sentence bench`.
 
 The symmetric query has the large visual encoder on the asking side: what this package exists to avoid. All stages take
 turns in every round, so that whatever else the machine does meets them alike. Figures are medians, in milliseconds.

@@ -1,4 +1,6 @@
-"""A model in MTEB's image tasks (Muennighoff et al., EACL 2023; Xiao et al., 2025), of MTEB 2.
+"""Adapter for the image tasks of MTEB 2.
+
+MTEB: Muennighoff et al., EACL 2023; its image tasks: Xiao et al., 2025.
 
     import mteb
     from image2sentence.evaluation.mteb import MtebEncoder

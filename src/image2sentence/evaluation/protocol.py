@@ -1,4 +1,4 @@
-"""What a benchmark is: its queries, its gallery, and the rules by which a ranking is judged.
+"""Benchmark: its queries, its gallery and its rules.
 
 Loaders build these objects and nothing else; `scoring` reads them and nothing else.
 """

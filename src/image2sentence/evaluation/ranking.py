@@ -1,4 +1,4 @@
-"""From features to ranked lists: checks of what a caller gives, and the same `Searcher` that serves users."""
+"""Ranking of given features by the `Searcher` that serves users."""
 
 from __future__ import annotations
 

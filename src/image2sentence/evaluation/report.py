@@ -1,4 +1,4 @@
-"""A table that can be believed: every figure with its interval, under everything that it depends on."""
+"""Result table: figures with intervals, and all that they depend on."""
 
 from __future__ import annotations
 

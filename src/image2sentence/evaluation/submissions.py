@@ -1,4 +1,4 @@
-"""Files for the evaluation servers of CIRR and CIRCO, checked before they are written and again on request.
+"""Submission files for the evaluation servers of CIRR and CIRCO.
 
 Both servers count a damaged submission against a daily limit, so everything that they refuse is refused here
 first.

@@ -1,4 +1,4 @@
-"""Galleries: pictures with their vectors on disk, kept up to date, and searched."""
+"""Galleries: pictures with their vectors and metadata, stored and searched."""
 
 from image2sentence.gallery.filters.language import Filter, parse_filter
 from image2sentence.gallery.records import Picture

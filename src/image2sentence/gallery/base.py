@@ -1,4 +1,4 @@
-"""What a gallery is to everything that uses one, wherever it keeps its pictures."""
+"""Interface of a gallery, and what its backends share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a gallery's pictures are: files of this machine, objects behind a URL, members of tar shards.
+"""Locations of pictures: local files, URLs, members of tar shards.
 
 A place is a `Path` for what lies on this machine and a `str` for a URL, because a `Path` would eat one of its slashes.
 A member of a shard is named as if the shard were a folder: `/data/000.tar/cat.jpg`, `s3://bucket/000.tar/cat.jpg`.

@@ -1,4 +1,4 @@
-"""Opening a gallery by its name: a folder, or the address of a database."""
+"""Opening of a gallery by its folder or its database's address."""
 
 from __future__ import annotations
 

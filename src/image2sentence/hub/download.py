@@ -1,4 +1,4 @@
-"""Files of the Hugging Face Hub, into the cache that other programs share, going on where a download stopped."""
+"""Downloads from the Hugging Face Hub into the shared cache."""
 
 from __future__ import annotations
 

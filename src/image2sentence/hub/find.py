@@ -1,4 +1,4 @@
-"""What a model's name stands for: a model folder, a folder in a known layout, a short name, or a Hub id."""
+"""Resolution of a model's name to a model folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokenizers of published models, as one tokenizer.json each that says all the model does to words."""
+"""Tokenizers of published models, as one tokenizer.json each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Picture files to pixels: formats, limits, colours, dates, decoding in processes of its own."""
+"""Picture files to pixels: formats, limits, colours, dates, decoding processes."""
 
 from image2sentence.images.decode import (
     MAX_PIXELS,

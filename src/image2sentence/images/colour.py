@@ -1,4 +1,4 @@
-"""Pixels of any mode to 8-bit RGB: reduction, transparency, deep grey, colour profiles."""
+"""Conversion of pixels of any mode to 8-bit RGB."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Picture files taken apart: size, metadata, and the bytes that decide the pixels.
+"""Structure of picture files: size, metadata, and what decides the pixels.
 
 Each reader walks the structure of one format, without decoding, within bounds. What lies beside the pixels (texts,
 thumbnails, further frames, checksums of these) is not handed to the decoder, so it can neither break nor stop it.

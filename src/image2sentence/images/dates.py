@@ -1,4 +1,4 @@
-"""Dates of pictures: EXIF, XMP, PNG and the file names of cameras and messengers."""
+"""Dates of pictures, from EXIF, XMP, PNG and file names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vectors out of a gallery, for other programs; and into one that others have computed."""
+"""Export of vectors from a gallery, and import into one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bringing a gallery up to date with a folder: only what is new or changed is read and encoded.
+"""Update of a gallery from a folder: reads only what changed.
 
 Files are read, hashed and made the encoder's input in threads, and decoded in processes of their own; the calling
 thread sorts the outcomes into batches; further threads encode the batches, and one writes them in their order.

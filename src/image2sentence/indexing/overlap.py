@@ -1,4 +1,4 @@
-"""Overlap of indexed folders: the same folder under two names, or inside another."""
+"""Overlap of indexed folders, by another name or inside one another."""
 
 from __future__ import annotations
 

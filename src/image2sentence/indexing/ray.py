@@ -1,4 +1,4 @@
-"""Indexing on a Ray cluster: workers read and encode, and one process writes.
+"""Indexing on a Ray cluster: workers encode, one process writes.
 
 The driver lists what is there and knows the gallery; it hands out files in groups, and shards one by one. A worker (an
 actor of one core) reads, decodes and encodes its unit, and streams back what came of each picture, in the unit's order:

@@ -1,4 +1,4 @@
-"""From a file or a shard's member to the encoder's input, and from inputs to checked vectors."""
+"""Reading of files to encoder inputs, and of inputs to vectors."""
 
 from __future__ import annotations
 

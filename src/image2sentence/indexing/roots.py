@@ -1,4 +1,4 @@
-"""Roots of a gallery, the places that were indexed: list, forget, widen, move."""
+"""Roots of a gallery: listing, forgetting, widening and moving them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One indexing run: what the gallery knew, what became of each file, and what is written."""
+"""One indexing run: known files, outcomes, and what is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Indexing of several folders into one gallery: files that move from one to another keep their pictures."""
+"""Indexing of several folders, between which pictures may move."""
 
 from __future__ import annotations
 

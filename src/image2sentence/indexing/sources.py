@@ -1,4 +1,4 @@
-"""What can be indexed: a folder, a URL that fsspec reads, and tar shards (WebDataset) in either.
+"""Sources of pictures: folders, URLs and tar shards (WebDataset).
 
 The identity of a picture is its root, as it was named when it was indexed, and its path below the root. A member of
 a shard is named `SHARD.tar/NAME-IN-THE-SHARD`; names only label what was read from the tar, and never lead anywhere.

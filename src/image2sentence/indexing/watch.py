@@ -1,4 +1,4 @@
-"""Following folders: a gallery is brought up to date whenever the pictures below change."""
+"""Following of folders: the gallery is updated when pictures change."""
 
 from __future__ import annotations
 

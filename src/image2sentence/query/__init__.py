@@ -1,4 +1,4 @@
-"""Asking a gallery: a `Query` says what is wanted, a `QueryEngine` ranks the gallery by it.
+"""Queries to a gallery, and the engine that answers them.
 
 The command line and the server ask through this, and whatever else serves people can: one engine holds a model and
 a gallery, and answers any number of queries.

@@ -1,4 +1,4 @@
-"""Candidates of a query, fetched as many as turn out to be needed."""
+"""Candidates of a query, fetched as many as are needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statistics of a gallery's scores, the scale on which a score is read."""
+"""Statistics of a gallery's scores, and the scale they give."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The four stages of a query, each from one typed value to the next.
+"""Four stages of a query, each with a typed input and output.
 
     load_references   Query          -> LoadedQuery     files to images to sentences
     encode            LoadedQuery    -> EncodedQuery    sentences and words to a query vector

@@ -1,4 +1,4 @@
-"""The server and its page: a gallery to search from a browser or through HTTP. Needs the `server` extra.
+"""HTTP server and its web page (extra `server`).
 
 `service` answers without knowing of HTTP, `app` speaks HTTP, `static` is the page.
 """

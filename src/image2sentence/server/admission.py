@@ -1,4 +1,7 @@
-"""Who gets in, decided before a byte of a request's body is read: places, memory, and a rate for each client."""
+"""Admission of requests: places, memory and rates.
+
+It is decided before a byte of a request's body is read.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Micro-batching: queries that wait at the same time are answered in one call."""
+"""Micro-batching of queries that wait at the same time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the values of a gallery's metadata columns are, for choosing among them."""
+"""Values of a gallery's metadata columns, for choosing among them."""
 
 from __future__ import annotations
 

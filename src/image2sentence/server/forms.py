@@ -1,4 +1,4 @@
-"""Reading a form that anyone may have sent: bounded in size and time, in memory only."""
+"""Bounded reading of request forms, in memory only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which real words a pseudo-word is nearest to, in what the text encoder makes of both."""
+"""Nearest real words to a pseudo-word."""
 
 from __future__ import annotations
 

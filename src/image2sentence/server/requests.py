@@ -1,4 +1,4 @@
-"""A request's fields to an answer: threads, queues and counts around the service. Still without HTTP."""
+"""Answers to requests: threads, queues and counts around the service."""
 
 from __future__ import annotations
 

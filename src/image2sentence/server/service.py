@@ -1,4 +1,4 @@
-"""What the server answers, without HTTP: a gallery searched, pictures read, thumbnails made."""
+"""Search service without HTTP: queries, pictures, thumbnails."""
 
 from __future__ import annotations
 

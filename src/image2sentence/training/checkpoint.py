@@ -1,4 +1,4 @@
-"""Training state on disk: weights, optimiser and counters in safetensors and JSON, written whole or not at all.
+"""Checkpoints of training: safetensors and JSON, written whole.
 
 torch.save would write a pickle; safetensors holds tensors only, so a state file from anywhere can be opened safely.
 """

@@ -1,4 +1,4 @@
-"""The user's unlabeled pictures as training material: listed once, decoded as they are needed, ahead of time."""
+"""Unlabeled pictures as training material, decoded ahead of time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The processes that train together: one, or as many as `accelerate launch` starts.
+"""Processes that train together, as `accelerate launch` starts them.
 
 Row i of the joint batch belongs to process i mod n. What goes into a loss is joined first, so every process computes
 the loss of the joint batch, and the mean of their gradients is the gradient of one process with that batch.

@@ -1,4 +1,4 @@
-"""Reading weights from the Hub or from a folder in its format: the same calls, errors that say what to do."""
+"""Reading of weights from the Hub or a folder."""
 
 from __future__ import annotations
 

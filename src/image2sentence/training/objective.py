@@ -1,4 +1,4 @@
-"""The losses of one batch, from sentences and what the frozen model knows of their pictures."""
+"""Losses of one batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What decides a training run's result, in one frozen record that is saved beside the weights."""
+"""Settings of a training run, one frozen record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Distils a light text encoder from the frozen one, with pictures and words that need no labels and no pairs.
+"""Distillation of a light text encoder from the frozen one.
+
+It takes pictures and words that need no labels and no pairs.
 
 A batch is half composed queries (the sentence of a picture, and words) and half texts alone. The teacher is the frozen
 text encoder on the same input; the student is pulled to its vectors one by one (cosine) and among the batch's others

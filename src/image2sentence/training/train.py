@@ -1,4 +1,4 @@
-"""`train` and `export` as functions: from a folder of unlabeled pictures to a model folder."""
+"""`train` and `export` as functions."""
 
 from __future__ import annotations
 

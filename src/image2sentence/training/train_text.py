@@ -1,4 +1,7 @@
-"""`train-text` as a function: from a trained model folder to one whose queries a light text encoder reads."""
+"""`train-text` as a function.
+
+From a trained model folder to one whose queries a light text encoder reads.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each pseudo-word looks at: attention maps laid over the picture they were made from."""
+"""Attention maps of pseudo-words, laid over the picture."""
 
 from __future__ import annotations
 

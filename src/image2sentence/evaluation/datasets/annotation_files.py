@@ -1,4 +1,4 @@
-"""Strict reading of annotation files: whatever is not as it should be is a DataError naming file and item."""
+"""Strict reading of annotation files, naming file and item in errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is missing from a benchmark's download, said before a run instead of in its middle."""
+"""Check of a benchmark's download for what is missing."""
 
 from __future__ import annotations
 

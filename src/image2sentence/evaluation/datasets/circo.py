@@ -1,4 +1,7 @@
-"""CIRCO (Baldrati et al., ICCV 2023): COCO photographs, several right answers per query, judged by mAP@k."""
+"""CIRCO (Baldrati et al., ICCV 2023): several right answers, judged by mAP@k.
+
+Its pictures are COCO's.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""CIRR (Liu et al., ICCV 2021): real photographs, one target, the reference removed from the ranking."""
+"""CIRR (Liu et al., ICCV 2021): photographs with one target each.
+
+The reference is removed from the ranking.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""ImageNet -> ImageNet-R domain conversion (Pic2Word, CVPR 2023): the same class in another style."""
+"""ImageNet to ImageNet-R domain conversion (Pic2Word, CVPR 2023).
+
+The same class is sought in another style.
+"""
 
 from __future__ import annotations
 

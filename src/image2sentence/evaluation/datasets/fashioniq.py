@@ -1,4 +1,7 @@
-"""FashionIQ (Wu et al., CVPR 2021): product photos of dresses, shirts and tops, two captions per query."""
+"""FashionIQ (Wu et al., CVPR 2021): dresses, shirts and tops.
+
+Product photos, two captions a query.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GeneCIS (Vaze et al., CVPR 2023): each query ranks a small gallery of its own."""
+"""GeneCIS (Vaze et al., CVPR 2023): a small gallery for each query."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A labelled catalogue: a folder of pictures with one CSV whose `file` column names them."""
+"""Labelled catalogue: a folder of pictures with one CSV.
+
+The CSV's `file` column names the pictures.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metadata from a file: CSV, JSONL or Parquet with a `file` column, joined to the pictures of a gallery.
+"""Metadata files (CSV, JSONL, Parquet), joined to a gallery's pictures.
 
 The file is read twice, row by row: for the types of its columns, and for the values. It may be larger than memory.
 """

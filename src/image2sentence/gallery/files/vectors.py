@@ -1,4 +1,4 @@
-"""Vectors in files that other programs read and write: a Parquet file, or a folder with an .npy file.
+"""Vector files of other programs: Parquet, or a folder with npy.
 
 `docs/formats.md` describes both. They hold the same: a row for each picture with its path, vector and metadata, and
 what vector space the vectors are of. Only `file` and `vector` must be there.

@@ -1,4 +1,4 @@
-"""Filters over metadata columns held in memory: a filter that few pictures pass costs about as little as they are.
+"""Filters over metadata columns in memory, sorted by value.
 
 Each column is kept sorted by value, so that every test is a run (or a few) of that order. Of tests joined by `and`,
 the rarest is looked up, and the others are held against what it found.

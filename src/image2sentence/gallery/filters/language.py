@@ -1,4 +1,6 @@
-"""The filter language: `price < 50 and colour = 'red'`, read into a tree that each backend compiles for itself.
+"""Filter language, read into a tree that each backend compiles.
+
+For example `price < 50 and colour = 'red'`:
 
     condition  = every ("or" every)*
     every      = one ("and" one)*

@@ -1,4 +1,7 @@
-"""A filter as parameterised SQL for SQLite; no word of its text gets into the statement."""
+"""Filter as parameterised SQL for SQLite.
+
+No word of the filter's text gets into the statement.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A gallery in a Milvus database: the same pictures, states, metadata and answers as in a folder."""
+"""Gallery in a Milvus database, with the interface of a folder's."""
 
 from image2sentence.gallery.milvus.address import MilvusAddress
 from image2sentence.gallery.milvus.gallery import MilvusGallery

@@ -1,4 +1,4 @@
-"""The bookkeeping of a gallery in Milvus: roots, columns, failed files, ids, and who is writing."""
+"""Bookkeeping of a Milvus gallery: roots, columns, failures, ids, writer."""
 
 from __future__ import annotations
 

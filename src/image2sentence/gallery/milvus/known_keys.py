@@ -1,4 +1,4 @@
-"""What a collection may hold, kept by its one writer, so that what is new is not asked for.
+"""Paths and contents that a collection may hold, kept by its writer.
 
 Asking Milvus for a path or a content takes longer than writing one does, and in Milvus Lite the longer the larger the
 collection is; of a gallery that grows almost every answer is that there is none.

@@ -1,4 +1,4 @@
-"""Ranking in the database, with the scores and the order that `Searcher` has."""
+"""Search in a Milvus collection, scored and ordered as by `Searcher`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Approximate search by FAISS: which vectors can be among a query's best, for exact ranking afterwards.
+"""Approximate search by FAISS, for candidates that are ranked exactly afterwards.
 
 An inverted file: vectors are grouped around centres by k-means and kept in 8 bits a value; a query looks into the
 groups whose centres are nearest. What it finds is ranked again from the full vectors by the Searcher, so that an error

@@ -1,4 +1,4 @@
-"""Search by dot product: what the command line, the server and the evaluation all rank with.
+"""Search by dot product, for users, server and evaluation.
 
 Every result's score is exact. Which pictures are looked at is all of them, or in large galleries what an approximate
 index proposes.

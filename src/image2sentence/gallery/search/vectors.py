@@ -1,4 +1,4 @@
-"""Vectors in gallery order, wherever they lie: in one array, or in an index file and what came after it."""
+"""Vectors in gallery order, in one array or an index file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gallery file opened: reads, transactions, the writer's lock, commits that were lost."""
+"""Connection to the gallery file: reads, transactions, lock, lost commits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded gallery: a folder whose SQLite file holds paths, contents, states and vectors."""
+"""Gallery in a folder: a facade over its SQLite file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Large galleries: making the index file, judging whether it still serves, and searching with it.
+"""Index of a large gallery: making, checking and searching it.
 
 Nothing here is needed to get a gallery's results right: without a file, or with one that is damaged or of another
 gallery, search is exact; with one that is older than the gallery, what came later is compared one by one and what is

@@ -1,4 +1,4 @@
-"""The derived file beside a large gallery: its vectors, ready to be mapped into memory, and their FAISS index.
+"""Index file of a large gallery: mapped vectors and FAISS index.
 
     bytes 0-15    `i2s gallery idx\\n`
     8 bytes       length of the header, little-endian

@@ -1,4 +1,6 @@
-"""One writer at a time: a lock of the operating system, which frees it however the writer ends.
+"""Writer's lock of a gallery, held by the operating system.
+
+The system frees it however the writer ends.
 
 The lock's file also holds what the last writer committed, apart from SQLite's own files: that is how commits are missed
 which a damaged log lost without a word.

@@ -1,4 +1,4 @@
-"""The metadata tables of the gallery file: which columns there are, and each picture's values.
+"""Tables of metadata columns and values in the gallery file.
 
 `columns` names them; `metadata` has a column c1, c2, ... for each, so that a name of the user never becomes SQL.
 """

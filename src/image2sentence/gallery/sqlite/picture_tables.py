@@ -1,4 +1,4 @@
-"""The tables of pictures, their contents and the places they were indexed from."""
+"""Tables of pictures, contents and roots in the gallery file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gallery file: tables, format version, checksums, and the translation of SQLite's errors.
+"""Schema of the gallery file: tables, format version, checksums, SQLite's errors.
 
 The format is documented in `docs/formats.md`; a change here is a new `FORMAT_VERSION` and a change there.
 """

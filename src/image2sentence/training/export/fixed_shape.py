@@ -1,4 +1,6 @@
-"""Query graphs whose every axis has one length, for the runtimes of phones: a picture, and up to N token ids, padded.
+"""Query graphs of fixed shape, for the runtimes of phones.
+
+They take a picture, and up to N token ids, padded.
 
 Phones' accelerators compile a graph for its shapes; these have no free ones. A composed query is all they answer: words
 without a picture have another length, which the ordinary graph takes.

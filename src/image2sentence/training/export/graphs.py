@@ -1,4 +1,4 @@
-"""The modules that are exported, each the `forward` of one ONNX graph, and how one is written."""
+"""Modules that are exported as ONNX graphs, and their export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A trained query side and its frozen VL model -> a model folder: ONNX graphs, tokenizer, weights, config, card.
+"""Export of a trained query side and its VL model.
+
+A model folder holds ONNX graphs, tokenizer, weights, config and card.
 
 Every graph is compared with the torch model on real pictures and words before anything is written to its place; a
 graph that drifts further than its floor allows is an error, not a file. What was measured lies in parity.json.

@@ -1,4 +1,6 @@
-"""Do the files that are served answer like the models that were trained? Measured on real pictures and words.
+"""Parity of exported files with the trained models.
+
+It is measured on real pictures and words.
 
 Three looks, each at what the one before cannot see: cosines between the vectors of both, the share of the ten nearest
 pictures that both name, and a benchmark with known answers asked through both.

@@ -1,4 +1,4 @@
-"""Smaller and faster graphs: int8 where it pays, float16 for storage. Whether they still answer alike, parity tells.
+"""Quantisation of graphs: int8 weights, float16 storage.
 
 Static int8 (ranges fixed from calibration pictures) pays for plain convolutions; dynamic int8 (ranges taken from each
 input) pays for the text tower's matrix products and would slow convolutions down. float16 halves the file and costs

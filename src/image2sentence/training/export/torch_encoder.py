@@ -1,4 +1,4 @@
-"""The torch models as an `Encoder`: what exported graphs are compared with, in float32 and without shortcuts."""
+"""Torch models as an `Encoder`, the reference for exported graphs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Light visual encoders: pixels (B, 3, S, S) -> a feature map (B, C, H, W), on the asking side.
+"""Light visual encoders, from pixels to feature maps.
+
+Pixels (B, 3, S, S) become a feature map (B, C, H, W).
 
 `LIGHT` is the table of names. `tiny` is this project's own and the bundled model's: `tiny@bundled` starts from that
 one's weights, `tiny@FOLDER` from those of a model trained here. The others are

@@ -1,4 +1,7 @@
-"""The query side that is trained: pixels -> sentence. Three kinds behind one interface."""
+"""Query side that is trained: pixels to a sentence.
+
+Three kinds of it are behind one interface.
+"""
 
 from __future__ import annotations
 

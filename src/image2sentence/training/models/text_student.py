@@ -1,4 +1,4 @@
-"""A light text encoder: pseudo-words and words in, the vector that the VL model's text encoder would give out.
+"""Light text encoder, a student of the VL model's.
 
 Once the light visual encoder has replaced the large one, the text encoder is what a query costs. This one is distilled
 from it (`distill_text.py`) and takes its place in the query graph; the gallery stays as it is.

@@ -1,4 +1,6 @@
-"""The adaptive token learner: a feature map becomes a sentence of L pseudo-words (docs/method.md, "Token learner").
+"""Adaptive token learner: a feature map to L pseudo-words.
+
+See docs/method.md, "Token learner".
 
 Selection picks L attention-weighted means out of the feature map; relation blocks let the tokens look at each other
 and at the map again; gates may mask a token out; projection lands in the VL model's word-embedding space at the length

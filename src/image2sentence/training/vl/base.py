@@ -1,4 +1,4 @@
-"""The frozen vision-language model as the method sees it: three towers behind one small interface."""
+"""Interface of a frozen vision-language model: three towers."""
 
 from __future__ import annotations
 

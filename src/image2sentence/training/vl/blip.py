@@ -1,4 +1,7 @@
-"""BLIP (Li et al., ICML 2022) as the frozen model: `Salesforce/blip-itm-base-coco`, and the bundled one."""
+"""BLIP (Li et al., ICML 2022) as the frozen model.
+
+`Salesforce/blip-itm-base-coco`, and the bundled one.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""CLIP (Radford et al., ICML 2021) as the frozen model: `openai/clip-vit-large-patch14` and its kin."""
+"""CLIP (Radford et al., ICML 2021) as the frozen model.
+
+`openai/clip-vit-large-patch14` and its kin.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small BLIP whose visual tower is convolutional: the architecture of the bundled model.
+"""Small BLIP with a convolutional visual tower, as bundled.
 
 Everything but `vision_model` is transformers' own `BlipForImageTextRetrieval`: the projections, the text encoder, its
 cross-attention to patch features and the match head. A convolutional tower learns from tens of thousands of pictures

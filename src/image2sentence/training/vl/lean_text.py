@@ -1,4 +1,4 @@
-"""BLIP's text tower for export: the same vector, from fewer and larger matrix products.
+"""BLIP's text tower for export, with fewer and larger products.
 
 The vector is the last state of the first position alone, so the last layer need not be computed for the others; and the
 products for queries, keys and values of one layer have the same left side, so they are one. On a CPU, where a query's

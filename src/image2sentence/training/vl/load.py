@@ -1,4 +1,4 @@
-"""Loads a frozen VL model from a Hub id or a folder in the Hub's format: the same code for both."""
+"""Loading of a frozen VL model from the Hub or a folder."""
 
 from __future__ import annotations
 

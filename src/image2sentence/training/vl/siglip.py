@@ -1,4 +1,7 @@
-"""SigLIP (Zhai et al., ICCV 2023) as the frozen model: `google/siglip-base-patch16-224` and its kin."""
+"""SigLIP (Zhai et al., ICCV 2023) as the frozen model.
+
+`google/siglip-base-patch16-224` and its kin.
+"""
 
 from __future__ import annotations
 
