@@ -12,13 +12,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, Queue
-from threading import Event, Thread
+from threading import Event, Thread, Timer
 
 import pytest
 from click.testing import CliRunner
 
 from fakes import FakeEncoder, encoded, photo
 from image2sentence.cli.main import cli
+from image2sentence.encoders import load_encoder
 from image2sentence.errors import ConfigError
 from image2sentence.gallery.locations import Place
 from image2sentence.gallery.sqlite.gallery import Gallery
@@ -245,6 +246,67 @@ def interruptible() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+def test_a_system_that_reports_no_changes_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> Iterator[object]:
+        raise OSError("OS file watch limit reached")
+        yield
+
+    monkeypatch.setattr(watchfiles, "watch", full)
+    with pytest.raises(ConfigError, match="watch limit reached"):
+        next(follow([folder], None, lambda due: []))
+
+
+def test_an_end_of_the_watcher_is_outlived(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(watching, "_PAUSE_S", 0.01)
+    rounds: list[int] = []
+
+    def ending(*_: object, **__: object) -> Iterator[set[object]]:
+        rounds.append(1)
+        if len(rounds) == 2:
+            raise FileNotFoundError("it went while the watcher was set up")
+        yield set()
+        raise watchfiles._rust_notify.WatchfilesRustInternalError("error in underlying watcher")
+
+    monkeypatch.setattr(watchfiles, "watch", ending)
+    nothing = IndexReport(0, 0, 0, 0, 0, 0, [], [], 0, 0.0)
+    runs = follow([folder], None, lambda due: [Indexed(one, nothing) for one in due])
+    assert [next(runs).report for _ in range(3)] == [nothing] * 3
+    assert len(rounds) == 4
+    assert "watching is begun again" in caplog.text
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a process of its own")
+def test_the_command_waits_for_a_folder_that_is_away(folder: Path, tmp_path: Path) -> None:
+    place = tmp_path / "g"
+    command = [sys.executable, "-m", "image2sentence", "index", folder, "--gallery", place, "--watch"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"}
+    with Gallery.create(place, load_encoder().fingerprint, load_encoder().width):
+        pass
+    folder.rename(tmp_path / "away")
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        limit = Timer(2 * PATIENCE, process.kill)
+        limit.start()
+        try:
+            assert any("waiting for" in line and "there is no folder" in line for line in lines)
+            (tmp_path / "away").rename(folder)
+            assert any("is back" in line for line in lines)
+            assert any("encoded 3" in line for line in lines)
+            process.send_signal(signal.SIGINT)
+            assert any("Stopped." in line for line in lines)
+        finally:
+            limit.cancel()
+            process.kill()
+    with Gallery.open(place) as gallery:
+        assert len(gallery) == 3
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a process of its own")

@@ -120,13 +120,15 @@ def index(
         )
     if workers is not None and engine != "ray":
         raise click.UsageError("--workers goes with --engine ray")
-    places = _distinct(pictures)
+    found = find_gallery(gallery)
+    waits = watch and found is not None and (isinstance(found, str) or found.is_dir())
+    places = _distinct(pictures, waits)
     if metadata is not None and len(places) > 1:
         raise click.UsageError(
             "--metadata names files below one folder: index the others in a run of their own"
         )
     encoder = load_encoder(model, threads, device=device)
-    name = find_gallery(gallery) or Path(GALLERY_NAME)
+    name = found or Path(GALLERY_NAME)
     with open_or_create_gallery(name, encoder.fingerprint, encoder.width) as opened:
         values = None if metadata is None else MetadataFile(metadata, opened.columns())
         if values is not None:
@@ -168,15 +170,15 @@ def index(
         raise StorageAwayError("\n".join(map(str, away)))
 
 
-def _distinct(pictures: Sequence[Path | str]) -> list[Place]:
-    """The places to index, each once. Raises GalleryError where none of them is there."""
+def _distinct(pictures: Sequence[Path | str], waits: bool) -> list[Place]:
+    """The places to index, each once. Raises GalleryError where none of them is there, unless they are waited for."""
     from image2sentence.gallery.locations import may_exist
     from image2sentence.images import display_path
     from image2sentence.indexing.several import outermost
     from image2sentence.indexing.sources import open_source
 
     places = outermost(pictures)
-    if not any(map(may_exist, places)):
+    if not waits and not any(map(may_exist, places)):
         open_source(places[0])
     if len(places) < len(pictures):
         shown = ", ".join(display_path(place) for place in places)

@@ -158,6 +158,11 @@ def _next(changes: Iterator[set[FileChange]], ending: tuple[type[Exception], ...
     except ending as error:
         _log.warning("watching is begun again: %s", error)
         return None
+    except OSError as error:
+        raise ConfigError(
+            f"the system does not report what changes ({error}): allow it more (on Linux fs.inotify.max_user_watches), "
+            "or run `image2sentence index` by a timer"
+        ) from error
 
 
 class _Relevant:
