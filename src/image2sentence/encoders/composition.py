@@ -11,16 +11,16 @@ Either is one query vector, and a picture's own vector stands where a sentence d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image
 
-from image2sentence.encoders.config import CompositionConfig
+from image2sentence.encoders.config import COMPOSITION_KINDS, CompositionConfig
 from image2sentence.encoders.interpolation import slerp, weighted_sum
 from image2sentence.encoders.onnx_encoder import OnnxEncoder
 from image2sentence.encoders.protocols import Vectors
-from image2sentence.errors import QueryError
+from image2sentence.errors import ConfigError, QueryError
 
 
 class TrainingFreeEncoder(OnnxEncoder):
@@ -63,6 +63,18 @@ def compose_vectors(how: CompositionConfig, pictures: Vectors, words: Vectors) -
 
     Where both are opposite and cancel out, the words alone.
     """
-    if how.kind == "slerp":
-        return slerp(pictures, words, how.weight)
-    return weighted_sum(pictures, words, how.weight)
+    return COMPOSITIONS[how.kind](pictures, words, how.weight)
+
+
+Compose = Callable[[Vectors, Vectors, float], Vectors]
+"""Unit rows (n, d) of pictures, of words, and the words' weight 0..1 -> unit rows (n, d)."""
+
+COMPOSITIONS: dict[str, Compose] = {"sum": weighted_sum, "slerp": slerp}
+
+
+def register_composition(name: str, compose: Compose) -> None:
+    """Make a composition of one's own known as `composition.kind`. Raises ConfigError for a name that is taken."""
+    if name in COMPOSITIONS:
+        raise ConfigError(f"there is a composition {name!r} already: give yours another name")
+    COMPOSITIONS[name] = compose
+    COMPOSITION_KINDS.append(name)

@@ -69,7 +69,8 @@ class LearnerConfig:
     `tokens` is L. `softmax` is the axis of the selection's softmax: "tokens" (each place votes for the token that owns
     it) or "places" (each token spreads over the places). `blocks` is the number of relation blocks. `gates` lets a
     picture mask out tokens that it does not need. `kind` "mapper" is the single-word MLP of the Pic2Word / SEARLE
-    kind: one token, mean pooling, no attention.
+    kind: one token, mean pooling, no attention. Further kinds can be registered for training; the exported graph needs
+    none of them.
     """
 
     kind: str = "adaptive"
@@ -82,7 +83,8 @@ class LearnerConfig:
 
     def __post_init__(self) -> None:
         _check(
-            self.kind in ("adaptive", "mapper"), f"learner kind must be adaptive or mapper, got {self.kind!r}"
+            self.kind.isascii() and self.kind.replace("-", "_").isidentifier(),
+            f"learner kind must be a name such as adaptive or mapper, got {self.kind!r}",
         )
         _check(self.tokens >= 1, f"a sentence needs at least one token, got {self.tokens}")
         _check(self.kind != "mapper" or self.tokens == 1, "the mapper gives one token: set tokens to 1")
@@ -120,18 +122,25 @@ class GuideConfig:
         )
 
 
+COMPOSITION_KINDS = ["sum", "slerp"]
+"""Known compositions; `image2sentence.encoders.composition.register_composition` adds to them."""
+
+
 @dataclass(frozen=True)
 class CompositionConfig:
     """How a model without a light side composes pictures and words (`image2sentence.encoders.composition`).
 
-    `kind` is "sum" or "slerp", `weight` the share of the words, 0 to 1.
+    `kind` is "sum", "slerp" or a registered one, `weight` the share of the words, 0 to 1.
     """
 
     kind: str = "sum"
     weight: float = 0.5
 
     def __post_init__(self) -> None:
-        _check(self.kind in ("sum", "slerp"), f"composition must be sum or slerp, got {self.kind!r}")
+        _check(
+            self.kind in COMPOSITION_KINDS,
+            f"composition must be one of {', '.join(COMPOSITION_KINDS)}, got {self.kind!r}",
+        )
         _check(0 <= self.weight <= 1, f"the words' weight must be 0 to 1, got {self.weight}")
 
 

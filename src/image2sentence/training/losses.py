@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from image2sentence.errors import ConfigError
+from image2sentence.training.settings import GCD_KINDS
+
 SAME = 1 - 1e-5
 """Dot product of unit rows from which on two pictures' gallery vectors count as one picture's."""
 
@@ -122,6 +125,21 @@ def local_alignment(
         logits = logits.masked_fill(copies, float("-inf"))
     labels = torch.arange(len(tokens), device=tokens.device).expand(tokens.shape[1], -1)
     return functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+
+
+GlobalLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Queries (B, d), their pictures' gallery vectors (B, d), temperature () -> scalar."""
+
+GCD: dict[str, GlobalLoss] = {}
+"""Forms of global contrastive distillation of one's own, by name."""
+
+
+def register_gcd(name: str, loss: GlobalLoss) -> None:
+    """Make a loss of one's own known as the setting `gcd`. Raises ConfigError for a name that is taken."""
+    if name in GCD_KINDS:
+        raise ConfigError(f"there is a loss {name!r} already: give yours another name")
+    GCD[name] = _in_float32(loss)
+    GCD_KINDS.append(name)
 
 
 def resize_attention(attention: Tensor, side: int) -> Tensor:

@@ -105,6 +105,8 @@ class Objective(nn.Module):
 
     def _gcd(self, queries: Tensor, gallery: Tensor, queue: Tensor | None) -> Tensor:
         temperature = self.log_temperature.exp()
+        if self.settings.gcd in losses.GCD:
+            return losses.GCD[self.settings.gcd](queries, gallery, temperature)
         if self.settings.gcd == "mse":
             return losses.mean_squared(queries, gallery)
         if self.settings.gcd == "kl":

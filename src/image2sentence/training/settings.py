@@ -9,7 +9,8 @@ from image2sentence.encoders.config import LearnerConfig
 from image2sentence.encoders.template import DEFAULT_TEMPLATE
 from image2sentence.errors import ConfigError
 
-GCD_KINDS = ("info_nce", "symmetric", "kl", "mse")
+GCD_KINDS = ["info_nce", "symmetric", "kl", "mse"]
+"""Known forms of GCD; `image2sentence.training.losses.register_gcd` adds to them."""
 LAR_KINDS = ("auto", "matching", "local", "off")
 MODIFIER_KINDS = ("info_nce", "mse")
 KEPT = ("best", "last")

@@ -149,11 +149,11 @@ class LightEntry:
     size: int
 
 
-def _own(make: Callable[[], LightEncoder], size: int) -> LightEntry:
+def _own(make: Callable[[], LightEncoder], size: int, name: str | None = None) -> LightEntry:
     def build(weights: str | None) -> LightEncoder:
         encoder = make()
         if weights is not None:
-            encoder.load_state_dict(_trained_weights(make.__name__, weights))
+            encoder.load_state_dict(_trained_weights(name or make.__name__, weights))
         return encoder
 
     return LightEntry(build, size)
@@ -230,6 +230,18 @@ LIGHT: dict[str, LightEntry] = {
         bgr=True,
     ),
 }
+
+
+def register_light(name: str, make: Callable[[], LightEncoder], side: int) -> None:
+    """Make a light encoder of one's own known by name; `side` is that of its input in pixels.
+
+    `make` gives it with fresh weights. Raises ConfigError for a name that is taken, or cannot be one.
+    """
+    if name in LIGHT or not name or any(sign in name for sign in "/@: "):
+        raise ConfigError(
+            f"a light encoder cannot be called {name!r}: the name is taken, or has one of / @ : in it"
+        )
+    LIGHT[name] = _own(make, side, name)
 
 
 def build_light(name: str, *, pretrained: bool = True) -> LightEncoder:

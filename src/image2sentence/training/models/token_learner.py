@@ -9,6 +9,7 @@ of a real word. The attention maps are an output: they show which part of the pi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from image2sentence.encoders.config import LearnerConfig
+from image2sentence.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,21 @@ class Sentence:
 
 
 def build_learner(config: LearnerConfig, feature_width: int, word_width: int, word_norm: float) -> nn.Module:
-    """The learner that `config.kind` names; every kind maps (B, C, H, W) to a `Sentence`."""
-    kinds = {"adaptive": AdaptiveTokenLearner, "mapper": SingleWordMapper}
-    return kinds[config.kind](config, feature_width, word_width, word_norm)
+    """The learner that `config.kind` names; every kind maps (B, C, H, W) to a `Sentence`.
+
+    Raises ConfigError for a kind that is not known.
+    """
+    if config.kind not in LEARNERS:
+        raise ConfigError(f"unknown learner kind {config.kind!r}; known: {', '.join(LEARNERS)}")
+    return LEARNERS[config.kind](config, feature_width, word_width, word_norm)
+
+
+def register_learner(name: str, make: MakeLearner) -> None:
+    """Make a mapper of one's own known as `learner.kind`. Raises ConfigError for a name that is taken."""
+    if name in LEARNERS:
+        raise ConfigError(f"there is a learner {name!r} already: give yours another name")
+    LearnerConfig(kind=name)  # refuses what cannot be one
+    LEARNERS[name] = make
 
 
 class AdaptiveTokenLearner(nn.Module):
@@ -147,3 +161,9 @@ class Projection(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         direction = functional.normalize(self.linear(tokens), dim=-1)
         return direction * (self.word_norm * self.log_factor.exp())
+
+
+MakeLearner = Callable[[LearnerConfig, int, int, float], nn.Module]
+"""Config, width C of the feature map, width w of words and their length -> module from (B, C, H, W) to `Sentence`."""
+
+LEARNERS: dict[str, MakeLearner] = {"adaptive": AdaptiveTokenLearner, "mapper": SingleWordMapper}
