@@ -61,7 +61,7 @@ def test_places_are_asked_for_where_they_are_told(shop: Shop) -> None:
             assert {answer.status_code for answer in answers} == {200 if shown else 422}, where
             assert shown or all("--show-paths" in answer.json()["error"] for answer in answers)
     with client_of(shop, False) as client:
-        found = client.get("/v1/items", params={"where": "name = 'green.png' and size > 0"}).json()
+        found = client.get("/v1/items", params={"where": "@name = 'green.png' and size > 0"}).json()
     assert found["total"] == 1
 
 
