@@ -78,6 +78,12 @@ _COUNTS = ("found", "encoded", "unchanged", "moved", "duplicates", "deleted")
     metavar="N",
     help="Largest picture read, in pixels (width x height). Default: 120,000,000.",
 )
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="PATTERN",
+    help="Pass over what fits this pattern, as in .gitignore; may be repeated. Also: .image2sentenceignore files.",
+)
 @click.option("--retry-failed", is_flag=True, help="Read files again that could not be read before.")
 @click.option(
     "--allow-empty",
@@ -97,6 +103,7 @@ def index(
     engine: str,
     workers: int | None,
     max_pixels: int | None,
+    exclude: tuple[str, ...],
     retry_failed: bool,
     allow_empty: bool,
     watch: bool,
@@ -136,7 +143,7 @@ def index(
         engine_run = index_pictures if engine == "threads" else _on_ray(model, workers, device)
         if max_pixels is not None:
             engine_run = partial(engine_run, max_pixels=max_pixels)
-        engine_run = partial(engine_run, retry_failed=retry_failed, shards=shards)
+        engine_run = partial(engine_run, exclude=exclude, retry_failed=retry_failed, shards=shards)
 
         def update(due: Sequence[Place], *, allow_empty: bool) -> list[Indexed]:
             def index_one(place: Place, *, forget: Collection[int] | None) -> IndexReport:
@@ -238,6 +245,14 @@ def _print_report(report: IndexReport) -> None:
     _print_reasons("folders that could not be listed", report.unreadable_folders)
     _print_reasons("pictures that are not there (--allow-empty forgets them)", report.away)
     _print_reasons("passed over, since another indexed folder holds them", report.elsewhere)
+    if report.excluded:
+        patterns = ", ".join(f"{display_path(name)} {count:,}" for name, count in _first(report.excluded))
+        click.echo(f"excluded {sum(report.excluded.values()):,} files and folders: {patterns}")
+    if report.deleted_excluded:
+        click.echo(
+            f"of the deleted, {report.deleted_excluded:,} are excluded now; their files are untouched, and their "
+            "metadata comes back if they are indexed again within 90 days"
+        )
     if report.undated:
         click.echo(f"without a date: {report.undated:,} of the pictures encoded")
     if report.skipped_other:

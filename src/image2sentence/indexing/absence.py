@@ -78,10 +78,19 @@ def _above(path: str, away: Mapping[str, str]) -> tuple[str, str] | None:
     return None if outermost is None else (outermost, away[outermost])
 
 
-def check_forgetting(missing: int, known: int, place: Place) -> None:
-    """Raise StorageAwayError where so much is missing that its disk is more likely away than its files deleted."""
+def check_forgetting(missing: int, known: int, place: Place, excluded: int = 0) -> None:
+    """Raise StorageAwayError where so much is missing that its disk is more likely away than its files deleted.
+
+    Of those missing, `excluded` are passed over by exclusions, perhaps of more than was meant.
+    """
     most = missing >= _MIN_REFUSED and missing > MAX_FORGOTTEN_SHARE * known
     nothing_left = missing > 0 and missing == known
+    if (most or nothing_left) and excluded:
+        raise StorageAwayError(
+            f"exclusions name {excluded:,} of {known:,} pictures known below {display_path(place)}, and "
+            f"{missing - excluded:,} are not there: nothing was forgotten. If this is what you want, index with "
+            "--allow-empty (allow_empty=True); else change --exclude or .image2sentenceignore"
+        )
     if most or nothing_left:
         raise StorageAwayError(
             f"{missing:,} of {known:,} pictures known below {display_path(place)} are not there: nothing was "

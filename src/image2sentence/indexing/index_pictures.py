@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import chain
 from typing import TypeAlias
@@ -41,6 +41,7 @@ def index_pictures(
     retry_failed: bool = False,
     shards: bool = False,
     allow_empty: bool = False,
+    exclude: Sequence[str] = (),
     forget: Collection[int] | None = None,
     progress: Progress | None = None,
 ) -> IndexReport:
@@ -65,6 +66,8 @@ def index_pictures(
         retry_failed: Read again files that failed before and have not changed since.
         shards: Take the .tar files there as shards of pictures; always so where it was done before.
         allow_empty: Forget pictures whose files are gone even if they are most of the folder's, or all.
+        exclude: Patterns, as in `.gitignore`, of files and folders to pass over, beside those in
+            `.image2sentenceignore` files and `EXCLUDED_FOLDERS`; known pictures there are forgotten.
         forget: Ids of the pictures that are forgotten if their files are gone; None for all. Others are reported
             as `missing`.
         progress: Called with how far the run is.
@@ -85,7 +88,7 @@ def index_pictures(
         if value is not None and value < 1:
             raise ConfigError(f"{name} must be at least 1, got {value}")
     gallery.require(encoder.fingerprint, encoder.width)
-    source, found = walk_root(pictures, gallery)
+    source, found = walk_root(pictures, gallery, exclude)
     inputs = Inputs(encoder)
     reader = Reader(
         source, inputs, lambda sha256: gallery.find_content(sha256) is not None, at_least, max_pixels

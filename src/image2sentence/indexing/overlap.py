@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from image2sentence.errors import GalleryError
 from image2sentence.gallery.base import GalleryStore
 from image2sentence.gallery.locations import Identity, Place, identity, known_as, lies_within, may_exist
 from image2sentence.images import display_path
+from image2sentence.indexing.exclusions import Exclusions
 from image2sentence.indexing.roots import take_in_roots
 from image2sentence.indexing.sources import Source, open_source
 from image2sentence.indexing.walk import Walk
@@ -82,16 +83,20 @@ def picture_source(pictures: str | os.PathLike[str], gallery: GalleryStore) -> S
     return source
 
 
-def walk_root(pictures: str | os.PathLike[str], gallery: GalleryStore) -> tuple[Source, Walk]:
+def walk_root(
+    pictures: str | os.PathLike[str], gallery: GalleryStore, exclude: Sequence[str] = ()
+) -> tuple[Source, Walk]:
     """What PICTURES names and what lies there, after roots below it have become a part of it.
 
     Raises:
         GalleryError: as `picture_source`; or it cannot be listed.
+        ConfigError: `exclude` or an ignore file holds what is no pattern.
     """
+    exclusions = Exclusions(exclude)
     source = picture_source(pictures, gallery)
     others = OtherRoots(gallery, source.place)
     take_in_roots(gallery, source.place)
-    return source, source.walk(gallery.own_folder, others.passed)
+    return source, source.walk(gallery.own_folder, others.passed, exclusions)
 
 
 def _identities(root: Path, known: Iterable[str]) -> dict[Identity, Path]:

@@ -72,6 +72,7 @@ def index_on_ray(
     retry_failed: bool = False,
     shards: bool = False,
     allow_empty: bool = False,
+    exclude: Sequence[str] = (),
     forget: Collection[int] | None = None,
     progress: Progress | None = None,
 ) -> IndexReport:
@@ -88,7 +89,7 @@ def index_on_ray(
         make_encoder: Makes the same encoder in each worker; sent there by Ray.
         workers: Workers, one processor core each; None takes one per core of the cluster.
         batch_size: Pictures encoded and committed at once.
-        at_least, max_pixels, retry_failed, shards, allow_empty, forget, progress: As for `index_pictures`.
+        at_least, max_pixels, retry_failed, shards, allow_empty, exclude, forget, progress: As for `index_pictures`.
 
     Raises:
         GalleryError: as `index_pictures`; or the cluster cannot be reached, or failed: what was committed stays.
@@ -99,7 +100,7 @@ def index_on_ray(
     if batch_size < 1 or (workers is not None and workers < 1):
         raise ConfigError(f"workers and batch_size must be at least 1, got {workers} and {batch_size}")
     gallery.require(encoder.fingerprint, encoder.width)
-    source, found = walk_root(pictures, gallery)
+    source, found = walk_root(pictures, gallery, exclude)
     task = Task(source, make_encoder, encoder.fingerprint, batch_size, at_least, max_pixels)
     with closing(EncodeAndWrite(1)) as line:
         run = Run(

@@ -25,6 +25,8 @@ class IndexReport:
         seconds: Time from start to end.
         undated: Pictures read in this run that have no date, neither in the file nor in its name.
         passed_over: The files counted as `skipped_other` by their ending, the most frequent first.
+        excluded: Files and folders passed over by exclusions, by pattern; a folder counts once.
+        deleted_excluded: Those of `deleted` whose file is there, but excluded now.
         missing: Ids of pictures whose files are gone, and which the run was not to forget.
         kept: Pictures without a file that are kept, since their disk may be away.
         away: The folders that these lie in, with how many and the reason.
@@ -43,6 +45,8 @@ class IndexReport:
     seconds: float
     undated: int = 0
     passed_over: dict[str, int] = field(default_factory=dict)
+    excluded: dict[str, int] = field(default_factory=dict)
+    deleted_excluded: int = 0
     missing: list[int] = field(default_factory=list)
     kept: int = 0
     away: list[tuple[Place, str]] = field(default_factory=list)

@@ -125,6 +125,7 @@ class Run:
         missing = find_missing(self._known, found, there, self._mounts)
         self._kept = {one.known.id: one.away for one in missing if one.away is not None and not allow_empty}
         self._missing = {one.known.id for one in missing} - self._kept.keys()
+        self._excluded = {one.id for path, one in self._known.items() if found.is_excluded(path)}
         self._left_shards: set[int] = set()  # pictures that a shard which was read to its end no longer has
         self._movable = gallery.gone(self._root)
         for one in sorted(missing, key=lambda one: one.away is not None):
@@ -228,13 +229,15 @@ class Run:
         self._forgotten.save()
         forgets = self._forget is None or len(self._forget) > 0
         if forgets and not self._allow_empty:
-            check_forgetting(len(self._missing - self._left_shards), len(self._known), self._place)
+            left = self._missing - self._left_shards
+            check_forgetting(len(left), len(self._known), self._place, len(left & self._excluded))
         gone = self._missing if self._forget is None else self._missing.intersection(self._forget)
         if gone or self._relinked:
             remember(self._gallery, sorted(gone))
             self._gallery.delete(sorted(gone))
         self._missing = self._missing - gone
         self._counts["deleted"] = len(gone)
+        self._counts["excluded"] = len(gone & self._excluded)
         if forgets and isinstance(self._place, Path):
             write_mounts(self._gallery, self._root, [*self._found.mounts, *self._mounts_away()])
 
@@ -264,6 +267,8 @@ class Run:
             seconds=seconds,
             undated=self._counts["undated"],
             passed_over=self._passed_over(),
+            excluded=dict(Counter(self._found.excluded.values()).most_common()),
+            deleted_excluded=self._counts["excluded"],
             missing=sorted(self._missing),
             kept=len(self._kept),
             away=kept_reasons(self._place, self._kept.values()),

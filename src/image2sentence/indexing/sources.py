@@ -28,6 +28,7 @@ from image2sentence.gallery.locations import (
     read_url,
 )
 from image2sentence.images import EXTENSIONS, display_path, printable, read_regular
+from image2sentence.indexing.exclusions import Exclusions
 from image2sentence.indexing.walk import UNSEEN, FoundFile, Passed, Walk, walk
 
 MAX_MEMBER_BYTES = 128 << 20
@@ -60,11 +61,16 @@ class Source:
     place: Place
     shard: bool
 
-    def walk(self, skip: Path | None, passed: Passed | None = None) -> Walk:
+    def walk(
+        self, skip: Path | None, passed: Passed | None = None, exclusions: Exclusions | None = None
+    ) -> Walk:
         """What lies there, without opening any file; see `walk`. Raises GalleryError where it cannot be listed."""
         if self.shard:
             return Walk(shards=[self._shard()])
-        return walk(self.place, skip, passed) if isinstance(self.place, Path) else _walk_url(self.place)
+        exclusions = Exclusions() if exclusions is None else exclusions
+        if isinstance(self.place, Path):
+            return walk(self.place, skip, passed, exclusions)
+        return _walk_url(self.place, exclusions)
 
     def read(self, file: FoundFile) -> tuple[bytes, FoundFile]:
         """A file's bytes, and its size and time as they were when it was read. Raises ImageError."""
@@ -193,12 +199,15 @@ def _refusal(info: tarfile.TarInfo, name: str) -> str | None:
     return None
 
 
-def _walk_url(url: str) -> Walk:
+def _walk_url(url: str, exclusions: Exclusions) -> Walk:
     """The objects below a URL, by path; hidden ones are passed over."""
     found = Walk()
     for path, info in sorted(_listing(url).items()):
         ending = os.path.splitext(path)[1].lower()
         if any(part.startswith(".") for part in path.split("/")):
+            continue
+        if (pattern := exclusions.pattern_for_object(path)) is not None:
+            found.excluded[path] = pattern
             continue
         if ending in EXTENSIONS:
             found.files.append(_found(path, info))

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from image2sentence.gallery.locations import SHARD, Identity
 from image2sentence.images import EXTENSIONS
+from image2sentence.indexing.exclusions import Exclusions
 
 UNSEEN = -1
 """Size and time of a file that could not be looked at: equal to no real file's, so it is retried."""
@@ -38,6 +39,7 @@ class Walk:
         elsewhere: Folders passed over because another root of the gallery holds them.
         mounts: Folders on another device than the folder above, but for links.
         bare: Folders without a visible file in them or below.
+        excluded: Files and folders that exclusions pass over, with the pattern; folders end in a slash.
     """
 
     files: list[FoundFile] = field(default_factory=list)
@@ -48,20 +50,32 @@ class Walk:
     elsewhere: list[str] = field(default_factory=list)
     mounts: list[str] = field(default_factory=list)
     bare: set[str] = field(default_factory=set)
+    excluded: dict[str, str] = field(default_factory=dict)
+
+    def is_excluded(self, path: str) -> bool:
+        """Whether a path, or a folder above it, is passed over by exclusions."""
+        ends = (end + 1 for end, character in enumerate(path) if character == os.sep or character == "/")
+        return bool(self.excluded) and (
+            path in self.excluded or any(path[:end] in self.excluded for end in ends)
+        )
 
 
 Passed: TypeAlias = Callable[[Identity, bool], bool]
 """Whether a folder is passed over, by its device and inode and whether it is a link."""
 
 
-def walk(folder: Path, skip: Path | None, passed: Passed | None = None) -> Walk:
+def walk(
+    folder: Path, skip: Path | None, passed: Passed | None = None, exclusions: Exclusions | None = None
+) -> Walk:
     """List the picture files below `folder`, sorted within each folder, without opening any.
 
-    Names that begin with a dot and the folder `skip` are passed over, and so are folders for which `passed` holds.
+    Names that begin with a dot, the folder `skip`, what `exclusions` (None: the ordinary ones) name and folders for
+    which `passed` holds are passed over. Raises ConfigError on an ignore file that cannot be used.
     Links to folders are followed, but each real folder is entered once, so loops end. Paths keep names that are not
     UTF-8 (surrogateescape).
     """
     found = Walk()
+    exclusions = Exclusions() if exclusions is None else exclusions
     entered = {_identity(skip)} if skip is not None and os.path.isdir(skip) else set()
     waiting: list[tuple[str, int | None]] = [("", None)]
     while waiting:
@@ -77,7 +91,7 @@ def walk(folder: Path, skip: Path | None, passed: Passed | None = None) -> Walk:
                 continue
             if device not in (None, own[0]) and not is_link:
                 found.mounts.append(relative)
-            subfolders = list(_list_folder(folder, relative, found))
+            subfolders = list(_list_folder(folder, relative, found, exclusions))
         except OSError as error:
             found.unreadable.append((relative or ".", error.strerror or str(error)))
             _fill(found.bare, relative)
@@ -98,14 +112,19 @@ def _fill(bare: set[str], folder: str) -> None:
         folder = os.path.dirname(folder)
 
 
-def _list_folder(folder: Path, relative: str, found: Walk) -> Iterator[str]:
+def _list_folder(folder: Path, relative: str, found: Walk, exclusions: Exclusions) -> Iterator[str]:
     """Add one folder's files to `found`; give its subfolders."""
+    exclusions.enter(folder / relative, relative)
     with os.scandir(folder / relative) as entries:
         visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
     found.bare.add(relative)
     for entry in visible:
-        path = os.path.join(relative, entry.name)
-        if _is_folder(entry):
+        path, is_folder = os.path.join(relative, entry.name), _is_folder(entry)
+        if (pattern := exclusions.pattern_for(path, is_folder=is_folder)) is not None:
+            found.excluded[os.path.join(path, "") if is_folder else path] = pattern
+            _fill(found.bare, relative)
+            continue
+        if is_folder:
             yield path
             continue
         _fill(found.bare, relative)
