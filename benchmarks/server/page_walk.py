@@ -151,9 +151,10 @@ def three_steps(walk: Walk, photo: Path) -> None:
 
 
 def attention(walk: Walk) -> None:
-    """Back along the trail: pointing at a word lays its map over the picture; real words near it are named."""
+    """Back along the trail: pointing at a word lays its map over the picture; what it adds is named."""
     walk.page.locator("#trail button").first.click()
     walk.settled()
+    walk.page.locator("#closer summary").click()
     words = walk.page.locator("#pseudo .word > button")
     expect(words).to_have_count(4)
     words.first.hover()
@@ -278,6 +279,7 @@ def on_device(walk: Walk, address: str, photo: Path) -> None:
     expect(walk.page.locator("#problem")).to_contain_text("too long")
     walk.page.locator("#text").fill("")
     walk.settled()
+    walk.page.locator("#closer summary").click()
     for place in range(walk.page.locator("#pseudo .switch").count()):
         walk.page.locator("#pseudo .switch").nth(place).click()
     expect(walk.page.locator("#problem")).to_contain_text("Every pseudo-word is switched off")
@@ -368,7 +370,7 @@ def slow_link(walk: Walk, address: str, photo: Path) -> None:
     page.evaluate(COUNT_FILES)
     page.evaluate(DROP, [photo.name, base64.b64encode(photo.read_bytes()).decode()])
     page.locator("#text").press_sequentially("but purple", delay=20)
-    expect(page.locator("#pseudo button").first).to_be_visible(timeout=30_000)
+    expect(page.locator("#pseudo button")).to_have_count(4, timeout=30_000)
     walk.settled()
     first_is(walk, STEPS[0][1])
     assert page.evaluate("window.filesSent") == 1

@@ -197,7 +197,9 @@ def test_pages_follow_one_another(client: TestClient) -> None:
 
 def test_a_sentence_says_where_each_pseudo_word_looks(client: TestClient, shop: Shop) -> None:
     answer = client.post("/v1/sentence", **form(plate("red"))).json()
-    assert answer["pseudo_words"] == [{"attention": [[0.25, 0.25], [0.25, 0.25]], "gate": 0.5, "near": []}]
+    assert answer["pseudo_words"] == [
+        {"attention": [[0.25, 0.25], [0.25, 0.25]], "gate": 0.5, "near": [], "adds": []}
+    ]
     assert answer["region"] == pytest.approx([1 / 6, 0, 2 / 3, 1])  # the middle square of 60 x 40
     assert answer["sentence"] == hashlib.sha256(plate("red")).hexdigest()
 

@@ -52,7 +52,7 @@ class NearestWords:
             return []
         words, vectors, mean = self._vocabulary(self._encoder)
         alone = np.swapaxes(sentence, 0, 1)  # (L, 1, w): L sentences of one pseudo-word
-        asked = _centred(self._encoder.encode_queries(alone, [""] * len(alone)), mean)
+        asked = centred(self._encoder.encode_queries(alone, [""] * len(alone)), mean)
         return [
             [NearWord(words[place], float(row[place])) for place in np.argsort(-row, kind="stable")[:count]]
             for row in asked @ vectors.T
@@ -67,7 +67,7 @@ class NearestWords:
                 own = self._distinct(words, vectors)
                 words, vectors = [words[place] for place in own], vectors[own]
                 mean = vectors.mean(axis=0, keepdims=True)
-                self._ready = words, _centred(vectors, mean), mean
+                self._ready = words, centred(vectors, mean), mean
             return self._ready
 
     def _distinct(self, words: list[str], vectors: Vectors) -> list[int]:
@@ -88,6 +88,7 @@ def _words(folder: ModelFolder) -> list[str]:
     return [word for _, word in words[:MAX_WORDS]]
 
 
-def _centred(vectors: Vectors, mean: Vectors) -> Vectors:
+def centred(vectors: Vectors, mean: Vectors) -> Vectors:
+    """(n, d) unit rows without what they have in common, as unit rows again."""
     moved = vectors - mean
     return np.asarray(moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-6), np.float32)

@@ -23,6 +23,7 @@ from image2sentence.server.batching import Batcher
 from image2sentence.server.forms import UploadLimits
 from image2sentence.server.gallery_session import ReadPicture
 from image2sentence.server.metrics import Metrics
+from image2sentence.server.nearest_words import NearWord
 from image2sentence.server.schemas import (
     About,
     Column,
@@ -133,8 +134,8 @@ class Serving:
     async def sentence(self, fields: ReferenceFields, picture: bytes | None) -> SentenceAnswer:
         """Where each pseudo-word of a reference looks, and which words it is near. Raises as `search`."""
         read = await self._read(Asked(picture, fields.item, fields.sentence))
-        words = await self._readers.run(self._pseudo_words, read)
-        return SentenceAnswer(sentence=read.name, pseudo_words=words, region=read.region)
+        words, phrases = await self._readers.run(self._pseudo_words, read)
+        return SentenceAnswer(sentence=read.name, reads_as=phrases, pseudo_words=words, region=read.region)
 
     async def items(self, k: int, offset: int, where: str | None, with_paths: bool = False) -> Items:
         """A page of the gallery, or of what meets a condition. Raises QueryError."""
@@ -175,19 +176,24 @@ class Serving:
         known = self.service.known(asked)
         return known if known is not None else await self._readers.run(self.service.read, asked)
 
-    def _pseudo_words(self, read: ReadPicture) -> list[PseudoWord]:
+    def _pseudo_words(self, read: ReadPicture) -> tuple[list[PseudoWord], list[Near]]:
         """Empty where the encoder cannot tell where it looks."""
         if read.attention is None or read.gates is None:
-            return []
+            return [], []
         near = self.service.near_words(read) or [[] for _ in read.gates]
-        return [
+        reading = self.service.reading(read)
+        words = [
             PseudoWord(
                 attention=attention.astype(float).round(6).tolist(),
                 gate=round(float(gate), 4),
-                near=[Near(word=one.word, nearness=round(one.nearness, 3)) for one in words],
+                near=_near(words),
+                adds=_near(added),
             )
-            for attention, gate, words in zip(read.attention, read.gates, near, strict=True)
+            for attention, gate, words, added in zip(
+                read.attention, read.gates, near, reading.added, strict=True
+            )
         ]
+        return words, _near(reading.phrases)
 
     def _items(self, k: int, offset: int, where: str | None, with_paths: bool) -> Items:
         if not with_paths:
@@ -209,6 +215,10 @@ class Serving:
         on_device = self.runtime is not None and self.service.has_light_side
         pictures = len(self.service)
         return About(pictures=pictures, columns=columns, device=on_device, originals=with_originals)
+
+
+def _near(words: Sequence[NearWord]) -> list[Near]:
+    return [Near(word=one.word, nearness=round(one.nearness, 3)) for one in words]
 
 
 def _query(

@@ -202,27 +202,33 @@ class SearchAnswer(BaseModel):
 
 
 class Near(BaseModel):
-    """A real word, and the cosine of its meaning and a pseudo-word's, -1 to 1."""
+    """A word or phrase, and the cosine of its meaning and a sentence's, -1 to 1; in `adds` a difference of two."""
 
     word: str
     nearness: float
 
 
 class PseudoWord(BaseModel):
-    """One pseudo-word: rows of an attention map that sums to 1, its gate (0: silent, 1: fully used), near words."""
+    """One pseudo-word: rows of an attention map that sums to 1, its gate (0: silent, 1: fully used), near words.
+
+    `near` are words near to it alone, `adds` those that the sentence is less near to without it.
+    """
 
     attention: list[list[float]]
     gate: float
     near: list[Near]
+    adds: list[Near] = []
 
 
 class SentenceAnswer(BaseModel):
     """A picture's sentence: its name, its pseudo-words, and which part of the picture their maps cover.
 
-    `region` is left, top, width and height in parts (0 to 1) of the upright picture.
+    `reads_as` are the phrases nearest to the whole sentence, best first; empty where none stands out. `region` is left,
+    top, width and height in parts (0 to 1) of the upright picture.
     """
 
     sentence: str
+    reads_as: list[Near] = []
     pseudo_words: list[PseudoWord]
     region: tuple[float, float, float, float]
 

@@ -36,6 +36,7 @@ from image2sentence.server.facets import Facet, facets_of
 from image2sentence.server.gallery_session import SENTENCES_KEPT, GallerySession, ReadPicture
 from image2sentence.server.lru_cache import LruCache
 from image2sentence.server.nearest_words import NearestWords, NearWord
+from image2sentence.server.sentence_phrases import Reading, SentencePhrases
 
 UPLOAD_PIXELS = 64_000_000
 """Largest picture that a stranger may have decoded."""
@@ -100,6 +101,8 @@ class SearchService:
         self._session = GallerySession(encoder, gallery, gallery.file_identity())
         self._lock = threading.RLock()
         self._nearest_words = NearestWords(encoder)
+        self._phrases = SentencePhrases(encoder)
+        self._readings: LruCache[Reading] = LruCache(SENTENCES_KEPT)
         self._read: LruCache[ReadPicture] = LruCache(SENTENCES_KEPT)
         self._reading = [threading.Lock() for _ in range(_READING_LOCKS)]
         self._looked = time.monotonic()
@@ -224,6 +227,14 @@ class SearchService:
     def near_words(self, read: ReadPicture) -> list[list[NearWord]]:
         """For each pseudo-word the real words nearest in meaning; empty for encoders that do not tell their words."""
         return self._nearest_words.nearest(read.sentence, NEAR_WORDS) if read.attention is not None else []
+
+    def reading(self, read: ReadPicture) -> Reading:
+        """Phrases that the whole sentence is near to, and what each pseudo-word adds."""
+        known = self._readings.get(read.name)
+        if known is None:
+            known = self._phrases.read(read.sentence)
+            self._readings.put(read.name, known)
+        return known
 
     def learn_words(self) -> None:
         """Compute what `near_words` needs, which it would otherwise do when first asked."""

@@ -39,14 +39,14 @@ export async function encodeStep(encoder, one, content, made) {
   return fields;
 }
 
-// A sentence's maps in the shape that the server gives them; the words near them are known to the server only.
+// A sentence's maps in the shape that the server gives them; what they add is known to the server only.
 export function pseudoWords({ attention, attentionDims, gates }) {
   const [count, rows, columns] = attentionDims;
   const row = (start) => Array.from(attention.subarray(start, start + columns));
   return Array.from({ length: count }, (_, word) => ({
     attention: Array.from({ length: rows }, (_, y) => row((word * rows + y) * columns)),
     gate: gates[word],
-    near: [],
+    adds: [],
   }));
 }
 

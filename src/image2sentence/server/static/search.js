@@ -150,8 +150,9 @@ async function readSentence(one, signal) {
     const { answer } = await postAbout("v1/sentence", one, {}, signal);
     if (signal.aborted) return;
     if (one.file) one.sentence = answer.sentence;
-    one.near = answer.pseudo_words.map(({ near }) => near);
-    showWhy(answer.pseudo_words, answer.region, one.muted, (muted) => muteWords(one, muted));
+    one.adds = answer.pseudo_words.map(({ adds }) => adds);
+    one.readsAs = answer.reads_as;
+    showWhy(answer.reads_as, answer.pseudo_words, answer.region, one.muted, (muted) => muteWords(one, muted));
   } catch (error) {
     if (signal.aborted) return;
     hideWhy();
@@ -160,15 +161,15 @@ async function readSentence(one, signal) {
   }
 }
 
-// The maps of a sentence that was made here, once; the words near it are there if the server was asked before.
+// The maps of a sentence that was made here, once; what it reads as is there if the server was asked before.
 async function explainHere(encoder, one, sentence) {
   if (explained === sentence) return;
   explained = sentence;
   const [width, height] = await view.referenceSize();
   if (explained !== sentence) return;
   const region = covered(encoder.config.query_preprocessing, width, height);
-  const words = pseudoWords(sentence).map((word, place) => ({ ...word, near: one.near?.[place] ?? [] }));
-  showWhy(words, region, one.muted, (muted) => muteWords(one, muted));
+  const words = pseudoWords(sentence).map((word, place) => ({ ...word, adds: one.adds?.[place] ?? [] }));
+  showWhy(one.readsAs ?? [], words, region, one.muted, (muted) => muteWords(one, muted));
 }
 
 function hideHere() {

@@ -1,31 +1,33 @@
-// Why: what each pseudo-word looks at, which real words are near it, and switching it off.
+// Why: what the picture's sentence reads as, what each pseudo-word adds and looks at, and switching it off.
 
 import { $, element, unseen } from "./dom.js";
 import { drawHeat } from "./heat.js";
 
-const FULLY_HEARD = 0.995;
-const NEAR_SHOWN = 3;
+const FULLY_USED = 0.995;
 const heat = $("heat");
-let expected = 4;
 
 export function hideWhy() {
   heat.classList.remove("on");
   $("sentence").hidden = true;
 }
 
-// Empty places for as many words as the last sentence had, so that what is below does not move when they come.
+// While another picture is read, nothing of the last one is shown.
 export function waitForWhy() {
   heat.classList.remove("on");
-  $("pseudo").replaceChildren(...Array.from({ length: expected }, () => element("div", { className: "word waiting" })));
-  $("sentence").hidden = !expected;
+  $("reads").hidden = true;
+  $("pseudo").replaceChildren();
+  $("sentence").hidden = false;
 }
 
-// `words`: { attention, gate, near }; `muted`: numbers switched off; `changed` is given the new ones.
-export function showWhy(words, region, muted, changed) {
-  const gated = words.some(({ gate }) => gate < FULLY_HEARD);
+// `phrases`: { word }, those the whole sentence is near to, if any; `words`: { attention, gate, adds }; `muted`: numbers
+// switched off; `changed` is given the new ones.
+export function showWhy(phrases, words, region, muted, changed) {
+  const gated = words.some(({ gate }) => gate < FULLY_USED);
+  $("reads").hidden = !phrases.length;
+  $("reads").lastElementChild.textContent = phrases.map(({ word }) => word).join(", ");
   $("pseudo").replaceChildren(...words.map((word, place) => entry(word, place + 1, region, gated, muted, changed)));
-  expected = words.length;
-  $("sentence").hidden = !expected;
+  if (muted.length) $("closer").open = true; // what is switched off is in sight
+  $("sentence").hidden = !words.length;
 }
 
 function entry(word, number, region, gated, muted, changed) {
@@ -44,11 +46,11 @@ function entry(word, number, region, gated, muted, changed) {
 }
 
 // Pointing shows where the word looks, pressing keeps it shown.
-function lookButton({ attention, gate, near }, number, region, gated) {
-  const words = near.slice(0, NEAR_SHOWN).map(({ word }) => word);
+function lookButton({ attention, gate, adds }, number, region, gated) {
+  const words = adds.map(({ word }) => word);
   const button = element("button", { type: "button" }, element("span", { className: "number", textContent: number }));
   const text = element("span", { className: "near" });
-  if (words.length) text.append(element("b", { textContent: words[0] }), ` ${words.slice(1).join(", ")}`);
+  if (words.length) text.append("adds ", element("b", { textContent: words.join(", ") }));
   else text.append(whereabouts(attention));
   button.append(text);
   if (gated) button.append(gateBar(gate));
