@@ -143,6 +143,30 @@ def test_nothing_in_user_text_is_special(
     assert np.isfinite(composed).all()
 
 
+@pytest.mark.parametrize("token", ["[SEP]", "[CLS]", "[PAD]", "[UNK]", "[MASK]"])
+def test_a_special_token_in_user_text_is_read_as_its_letters(encoder: OnnxEncoder, token: str) -> None:
+    name = token.strip("[]").lower()
+    written, spelled = encoder.encode_queries(None, [f"red {token} dress", f"red [ {name} ] dress"])
+    assert np.array_equal(written, spelled)
+
+
+@pytest.mark.parametrize("with_picture", [False, True])
+def test_words_may_fill_all_the_room_there_is(
+    encoder: OnnxEncoder, pictures: list[Image.Image], with_picture: bool
+) -> None:
+    sentences = encoder.encode_sentences(pictures[:1]) if with_picture else None
+    room = encoder.config.max_length - (encoder.config.learner.tokens if with_picture else 0)
+    for words in range(room, 0, -1):
+        try:
+            vectors = encoder.encode_queries(sentences, ["red " * words])
+        except QueryError as error:
+            refused = str(error)
+        else:
+            break
+    assert f"{room + 1} tokens, room for {room}" in refused
+    assert np.isfinite(vectors).all()
+
+
 def test_unknown_words_are_named_once_as_written(encoder: OnnxEncoder) -> None:
     assert encoder.unknown_words("Periwinkle red, periWINKLE xyzzy Periwinkle") == [
         "Periwinkle",

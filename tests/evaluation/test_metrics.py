@@ -93,6 +93,13 @@ def test_a_constant_difference_is_certain_however_noisy_the_queries():
     assert difference.p == pytest.approx(2 / 2001)
 
 
+def test_a_difference_counts_alike_in_either_direction():
+    values = np.random.default_rng(3).normal(0.1, 1.0, 200)
+    forward, backward = paired_difference(values, 0 * values), paired_difference(0 * values, values)
+    assert backward.p == forward.p < 1.0
+    assert paired_difference(values, values + 1).p == pytest.approx(2 / 2001)
+
+
 def test_runs_that_do_not_differ_have_p_one():
     a = np.random.default_rng(2).random(40)
     assert paired_difference(a, a).p == 1.0

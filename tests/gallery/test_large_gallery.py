@@ -107,6 +107,18 @@ def test_results_are_those_of_exact_search(made: Path, monkeypatch: pytest.Monke
         assert_same(gallery)
 
 
+def test_where_an_index_proposes_fewer_than_k_all_are_compared(folder: Path) -> None:
+    with Gallery.open(folder, readonly=False) as gallery:
+        make_index(gallery, AnnSettings(exact_below=100, lists=64, probes=1, rerank=4_000))
+        searcher, right = gallery.searcher(), exact(gallery)
+        assert searcher.approximate
+        assert searcher._nearby is not None
+        (proposed, *_) = searcher._nearby.candidates(QUERIES, 1_000, None)
+        assert 0 < len(proposed) < 1_000
+        assert proposed.min() >= 0
+        assert searcher.search(QUERIES, 1_000) == right.search(QUERIES, 1_000)
+
+
 def test_what_came_and_went_since_is_taken_into_account(folder: Path) -> None:
     with Gallery.open(folder, readonly=False) as gallery:
         gallery.delete([3, 4, 5, COUNT])

@@ -897,6 +897,14 @@ def test_a_client_that_asks_too_fast_is_slowed_down(shop: Shop) -> None:
         assert client.get("/health").status_code == 200
 
 
+def test_a_picture_costs_a_twentieth_of_a_query(shop: Shop) -> None:
+    with TestClient(create_app(shop.service, load=Load(rate=0.5))) as client:
+        address = f"/v1/items/{shop.ids['red']}/thumbnail"
+        assert [client.get(address).status_code for _ in range(15)] == [200] * 15
+        assert client.post("/v1/search", **form(text="red")).status_code == 429
+        assert client.get(address).status_code == 200
+
+
 def test_an_ipv6_network_is_one_client() -> None:
     def asking(host: str) -> str:
         return client_of(Request({"type": "http", "client": (host, 1), "headers": []}))
@@ -950,11 +958,15 @@ def test_what_breaks_a_batch_breaks_all_of_it_and_nothing_else() -> None:
 
 
 def test_a_client_that_leaves_is_not_answered(shop: Shop) -> None:
-    done = []
+    ended = []
 
     async def work() -> None:
-        await asyncio.sleep(20)
-        done.append(1)
+        try:
+            await asyncio.sleep(20)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+        ended.append("done")
 
     async def leaves() -> dict[str, str]:
         return {"type": "http.disconnect"}
@@ -962,9 +974,10 @@ def test_a_client_that_leaves_is_not_answered(shop: Shop) -> None:
     async def ask() -> None:
         with pytest.raises(Gone):
             await unless_gone(Request({"type": "http", "headers": []}, leaves), work())
+        await asyncio.sleep(0)
+        assert ended == ["cancelled"]  # by itself, not when the loop ends
 
     asyncio.run(ask())
-    assert not done
 
 
 def test_metrics_count_requests_by_route(client: TestClient, shop: Shop) -> None:
