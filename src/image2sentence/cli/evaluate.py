@@ -62,6 +62,11 @@ def evaluate() -> None:
     metavar="DIR",
     help="Draw right and wrong cases, and what the pseudo-words look at, into this folder.",
 )
+@click.option(
+    "--audit",
+    is_flag=True,
+    help="Also: hard negatives above right answers, queries that one modality alone solves, six wordings.",
+)
 def attributes(
     data: Path,
     change: str,
@@ -75,6 +80,7 @@ def attributes(
     also: Sequence[str],
     json_file: Path | None,
     pictures: Path | None,
+    audit: bool,
 ) -> None:
     """Change some attributes of labelled pictures, keep others, and see whether a right answer is found.
 
@@ -83,10 +89,11 @@ def attributes(
     the full text of the right answer.
     """
     from image2sentence.encoders import load_encoder
+    from image2sentence.evaluation.audit import audit_attributes
     from image2sentence.evaluation.datasets.labels import load_catalogue
     from image2sentence.evaluation.evaluate import default_composers, evaluate_attributes
     from image2sentence.evaluation.examples import write_pictures
-    from image2sentence.evaluation.report import as_text, write_document
+    from image2sentence.evaluation.report import as_document, as_text, write_json
     from image2sentence.images import load_image
 
     others = {row: load_encoder(folder, device=device) for row, folder in other_models(also).items()}
@@ -106,9 +113,16 @@ def attributes(
     )
     description = describe_model(encoder, others)
     click.echo(as_text(evaluation, description))
+    document = as_document(evaluation, description)
+    if audit:
+        audited = audit_attributes(
+            evaluation, catalogue, encoder, lambda name: load_image(catalogue.path(name)), composers
+        )
+        click.echo("\n" + audited.as_text())
+        document["audit"] = audited.as_dict()
     try:
         if json_file is not None:
-            write_document(json_file, evaluation, description)
+            write_json(json_file, document)
         if pictures is not None:
             for file in write_pictures(
                 evaluation, composers, lambda name: load_image(catalogue.path(name)), pictures, seed=seed

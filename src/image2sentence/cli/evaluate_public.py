@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from image2sentence.cli.evaluate import describe_model, evaluate, other_models
-from image2sentence.cli.options import model_option, progress_bar
+from image2sentence.cli.options import device_option, model_option, progress_bar
 
 if TYPE_CHECKING:
     from image2sentence.encoders import OnnxEncoder
@@ -34,6 +34,7 @@ _COMMON = (
         help="The dataset's annotations and pictures, in the layout of its download.",
     ),
     model_option,
+    device_option,
     click.option(
         "--also",
         multiple=True,
@@ -144,6 +145,7 @@ def _run(
     name: str,
     root: Path,
     model: Path | None,
+    device: str,
     also: Sequence[str],
     gallery: Path | None,
     json_file: str | None,
@@ -166,8 +168,8 @@ def _run(
         raise click.UsageError(
             "the right answers of this split are hidden: write a submission (--submission)"
         )
-    encoder = load_encoder(model)
-    others = {row: load_encoder(folder) for row, folder in other_models(also).items()}
+    encoder = load_encoder(model, device=device)
+    others = {row: load_encoder(folder, device=device) for row, folder in other_models(also).items()}
     composers = default_composers(encoder) | others
     with progress_bar("gallery") as progress:
         kept = keep_vectors(loaded.files, root, encoder, gallery or root / DEFAULT_FOLDER, progress)

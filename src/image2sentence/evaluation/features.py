@@ -47,6 +47,7 @@ class Features:
         self.benchmark = benchmark
         self.gallery = benchmark.needed_ids()
         self._kept = kept
+        self._last: tuple[Encoder, Vectors] | None = None
         self._encoder = encoder
         self._open = open_image
         self._distort = distort
@@ -102,15 +103,24 @@ class Features:
         """(q, d): the caption of every query."""
         return self._encode_texts([query.caption for query in self.benchmark.queries])
 
-    def composed(self, encoder: Encoder) -> Vectors:
-        """(q, d): sentence of the reference + modifier, by `encoder`."""
+    def composed(self, encoder: Encoder, texts: Sequence[str] | None = None) -> Vectors:
+        """(q, d): sentence of the reference + modifier, by `encoder`; `texts`: other modifiers, one for each query."""
+        phrasings = self._phrasings() if texts is None else [list(texts)]
+        sentences = self._sentences(encoder)
+        return mean_of_phrasings([self._compose(encoder, sentences, own) for own in phrasings])
+
+    def _sentences(self, encoder: Encoder) -> Vectors:
+        """Sentences of the references, those of the encoder that was asked last kept."""
+        if self._last is None or self._last[0] is not encoder:
+            self._last = (encoder, self._encode_sentences(encoder))
+        return self._last[1]
+
+    def _encode_sentences(self, encoder: Encoder) -> Vectors:
         if isinstance(encoder, TrainingFreeEncoder):  # there, a sentence is the picture's own vector
-            sentences = self._reference_vectors[:, None, :]
-        else:
-            sentences = in_batches(
-                self._references, lambda ids: np.asarray(encoder.encode_sentences(self._opened(ids)))
-            )
-        return mean_of_phrasings([self._compose(encoder, sentences, texts) for texts in self._phrasings()])
+            return self._reference_vectors[:, None, :]
+        return in_batches(
+            self._references, lambda ids: np.asarray(encoder.encode_sentences(self._opened(ids)))
+        )
 
     def _compose(self, encoder: Encoder, sentences: Vectors, texts: Sequence[str]) -> Vectors:
         def encode(rows: Sequence[int]) -> Vectors:

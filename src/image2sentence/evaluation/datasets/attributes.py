@@ -20,6 +20,7 @@ __all__ = [
     "Catalogue",
     "attribute_queries",
     "caption",
+    "hard_negatives",
     "hold_out",
     "load_catalogue",
     "modifier",
@@ -146,6 +147,20 @@ def caption(row: Mapping[str, str], attributes: Sequence[str], template: str | N
     if template is not None:
         return _fill_all(template, {name: row[name] for name in attributes})
     return " ".join(_words(row[name]) for name in attributes if row[name])
+
+
+def hard_negatives(catalogue: Catalogue, benchmark: AttributeBenchmark) -> list[tuple[str, ...]]:
+    """For each query the pictures of its gallery that keep everything and lack the change, the reference apart."""
+    rows = {row[FILE_COLUMN]: row for row in catalogue.of_split(None)}
+    groups: defaultdict[Values, list[str]] = defaultdict(list)
+    for name in benchmark.needed_ids():
+        groups[_pick(rows[name], benchmark.keep)].append(name)
+    found = []
+    for query in benchmark.queries:
+        out = {query.reference, *query.answers}
+        own = groups[_pick(rows[query.reference], benchmark.keep)]
+        found.append(tuple(name for name in own if name not in out))
+    return found
 
 
 def hold_out(
