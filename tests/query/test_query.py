@@ -375,5 +375,5 @@ def test_a_filter_holds_for_every_result(engine: QueryEngine) -> None:
     assert (names(answer), answer.total) == (["red"], 1)
     mixed = engine.rank_many([Query(words="red", where="price > 10"), Query(words="red", k=1)])
     assert [names(answer) for answer in mixed if isinstance(answer, Answer)] == [["blue"], ["red again"]]
-    with pytest.raises(QueryError, match="size"):
-        engine.rank(Query(words="red", where="size < 10"))
+    with pytest.raises(QueryError, match="weight"):
+        engine.rank(Query(words="red", where="weight < 10"))

@@ -21,7 +21,7 @@ from image2sentence.gallery import Gallery
 from image2sentence.images import load_image
 from image2sentence.indexing import index_pictures
 from image2sentence.server.app import create_app
-from image2sentence.server.sentence_phrases import LEAST_FALL, SentencePhrases
+from image2sentence.server.sentence_phrases import MIN_FALL, SentencePhrases
 from image2sentence.server.service import SearchService
 
 DRAWN = 40
@@ -69,7 +69,7 @@ def test_what_is_added_is_part_of_what_is_read(
         assert len(reading.added) == sentence.shape[1]
         for added in reading.added:
             assert {one.word for one in added} <= said
-            assert all(one.nearness >= LEAST_FALL for one in added)
+            assert all(one.nearness >= MIN_FALL for one in added)
 
 
 def test_noise_reads_as_nothing(encoder: OnnxEncoder) -> None:

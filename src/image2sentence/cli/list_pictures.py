@@ -1,4 +1,4 @@
-"""`image2sentence gallery list`: the pictures of a gallery, with what is stored of them."""
+"""`image2sentence gallery list`: a gallery's pictures and stored facts."""
 
 from __future__ import annotations
 

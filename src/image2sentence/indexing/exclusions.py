@@ -1,4 +1,4 @@
-"""Which files and folders below an indexed folder are passed over by name."""
+"""Exclusion of files and folders from indexing, by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which phrases a picture's whole sentence is near to, and which words each pseudo-word adds."""
+"""Phrases near a picture's sentence, and words that each pseudo-word adds."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from image2sentence.server.nearest_words import NearWord, centred
 
 MAX_PHRASES = 3
 MAX_ADDED = 2
-LEAST_FALL = 0.05
+MIN_FALL = 0.05
 """By how much the cosine of a word falls at least without the pseudo-word that is said to add it."""
 
 _THINGS_LOOKED_AT = 4
-_LEAST_SHARE = 0.85
+_MIN_SHARE = 0.85
 """Of the best thing's nearness, and of the best phrase's, for others to be shown beside it."""
 
 _COLOURS = "red orange yellow green blue navy purple pink brown beige black white grey"
@@ -89,11 +89,11 @@ class SentencePhrases:
         best = nearness[order[0]]
         if best < nearness.mean() + math.sqrt(2 * math.log(len(nearness))) * nearness.std():
             return []
-        things = [words[place] for place in order if nearness[place] >= _LEAST_SHARE * best]
+        things = [words[place] for place in order if nearness[place] >= _MIN_SHARE * best]
         phrases = [*things, *(f"{kind} {thing}" for thing in things for kind in words[len(nearness) :])]
         found = centred(self._encoder.encode_queries(None, phrases), mean) @ whole
         ranked = np.argsort(-found, kind="stable")[:MAX_PHRASES]
-        kept = [place for place in ranked if found[place] >= _LEAST_SHARE * found[ranked[0]]]
+        kept = [place for place in ranked if found[place] >= _MIN_SHARE * found[ranked[0]]]
         return [NearWord(phrases[place], float(found[place])) for place in kept]
 
     def _added(
@@ -109,7 +109,7 @@ class SentencePhrases:
             [
                 NearWord(words[place], float(row[place]))
                 for place in np.argsort(-row, kind="stable")[:MAX_ADDED]
-                if row[place] >= LEAST_FALL
+                if row[place] >= MIN_FALL
             ]
             for row in falls
         ]

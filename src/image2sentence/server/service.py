@@ -143,7 +143,7 @@ class SearchService:
         return [picture for picture in page if picture is not None], len(ids)
 
     def check_where(self, where: str | None) -> None:
-        """Raise QueryError where a filter asks for places, which its asker is not told."""
+        """Raise QueryError where a filter asks for places, which its client may not see."""
         asked = (
             set()
             if where is None

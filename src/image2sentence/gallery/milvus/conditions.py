@@ -33,11 +33,11 @@ from image2sentence.gallery.filters.milvus import any_of, compile_filter
 from image2sentence.gallery.locations import Place
 from image2sentence.gallery.milvus.layout import read_path
 
-MOST_PATHS = 1_000_000
+MAX_PATHS = 1_000_000
 """Pictures whose paths are compared for one filter."""
 
 _ALWAYS, _NEVER = "id >= 0", "id < 0"
-_LARGEST = 2**63 - 1
+_MAX_INTEGER = 2**63 - 1
 _UNSEEN = -1
 
 Rows = Callable[[str, Sequence[str]], Iterable[Mapping[str, Any]]]
@@ -71,9 +71,9 @@ class _Paths:
         places: list[tuple[int, int, str]] = []
         for row in rows("", ("id", "root", "path")):
             places.append((int(row["id"]), int(row["root"]), read_path(row["path"])))
-            if len(places) > MOST_PATHS:
+            if len(places) > MAX_PATHS:
                 raise QueryError(
-                    f"path, folder and name can be asked for in galleries in Milvus of up to {MOST_PATHS:,} pictures: "
+                    f"path, folder and name can be asked for in galleries in Milvus of up to {MAX_PATHS:,} pictures: "
                     "use a metadata column"
                 )
         self._ids = [number for number, _, _ in places]
@@ -115,7 +115,7 @@ def _number(test: Test) -> str:
 def _compared(field: str, operator: Operator, value: Value) -> str:
     """`field operator value` with a whole number as value."""
     assert not isinstance(value, str)
-    if abs(value) > _LARGEST or (value != int(value) and operator in ("=", "!=")):
+    if abs(value) > _MAX_INTEGER or (value != int(value) and operator in ("=", "!=")):
         above = operator in ("<", "<=") if value > 0 else operator in (">", ">=")
         return _ALWAYS if above or operator == "!=" else _NEVER
     # Between two whole numbers, `<` and `>=` begin at the one above, `<=` and `>` at the one below.
