@@ -30,7 +30,16 @@ def _list_light(context: click.Context, _: click.Parameter, asked: bool) -> None
     callback=_list_light,
     help="Print the light encoders with their size, cost and latency here, and exit.",
 )
-@click.option("--vl", default="bundled", show_default=True, metavar="ID_OR_PATH", help="The frozen VL model.")
+@click.option(
+    "--model",
+    metavar="MODEL",
+    help="A model without a light side: train one for it, and keep its galleries.",
+)
+@click.option(
+    "--vl",
+    metavar="ID_OR_PATH",
+    help="The frozen VL model; with --model its torch weights. Default: bundled, or those known for MODEL.",
+)
 @click.option("--revision", metavar="REV", help="The VL model's revision on the Hub.")
 @click.option("--light", metavar="NAME", help="The light visual encoder. Default: the preset's, else tiny.")
 @click.option(
@@ -66,7 +75,8 @@ def _list_light(context: click.Context, _: click.Parameter, asked: bool) -> None
 @click.option("--other-vl", is_flag=True, help="The start may have been trained for another VL model.")
 def train(
     pictures: Path,
-    vl: str,
+    model: str | None,
+    vl: str | None,
     revision: str | None,
     light: str | None,
     out: Path,
@@ -91,7 +101,7 @@ def train(
     settings = run.read_settings(config, dict(_setting(change) for change in changes), named)
     chosen = light or ("tiny" if named is None else named.light)
     request = run.TrainRequest(
-        pictures, vl, chosen, out, settings, revision, phrases, modifiers, start, other_vl
+        pictures, vl, chosen, out, settings, revision, phrases, modifiers, start, other_vl, model
     )
     processes = Processes()
     record = run.train(request, processes)

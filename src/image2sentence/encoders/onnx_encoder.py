@@ -235,6 +235,8 @@ class OnnxEncoder:
 
     def without_sentences(self) -> OnnxEncoder:
         """The same model with gallery vectors of the VL model alone: the space that all its query sides share."""
+        if not self.config.sentence_share:
+            return self
         config = replace(
             self.config, sentence_share=0.0, fingerprint=self.config.vl.fingerprint, space_settings=""
         )

@@ -18,6 +18,7 @@ class KnownModel:
         repository: On the Hub; "" for the model of the package.
         folder: Where in the repository its files lie.
         text_repository: Where its text graph lies, if in a repository of its own.
+        weights: Its torch weights in the format of transformers, for training; "" where none are known.
         knows: What it was trained on, in a few words.
         languages: That it reads.
         license: As its authors state it; what the repository says is shown before anything is fetched.
@@ -32,6 +33,7 @@ class KnownModel:
     megabytes: int
     folder: str = ""
     text_repository: str = ""
+    weights: str = ""
 
 
 _PHOTOGRAPHS = "photographs of anything"
@@ -46,9 +48,33 @@ MODELS = (
         610,
         folder="ViT-B-32-256-datacomp_s34b_b86k",
     ),
-    KnownModel("clip-b32", "Xenova/clip-vit-base-patch32", _PHOTOGRAPHS, "English", "not stated", 420),
-    KnownModel("clip-b16", "Xenova/clip-vit-base-patch16", _PHOTOGRAPHS, "English", "not stated", 410),
-    KnownModel("clip-l14", "Xenova/clip-vit-large-patch14", _PHOTOGRAPHS, "English", "not stated", 1340),
+    KnownModel(
+        "clip-b32",
+        "Xenova/clip-vit-base-patch32",
+        _PHOTOGRAPHS,
+        "English",
+        "not stated",
+        420,
+        weights="openai/clip-vit-base-patch32",
+    ),
+    KnownModel(
+        "clip-b16",
+        "Xenova/clip-vit-base-patch16",
+        _PHOTOGRAPHS,
+        "English",
+        "not stated",
+        410,
+        weights="openai/clip-vit-base-patch16",
+    ),
+    KnownModel(
+        "clip-l14",
+        "Xenova/clip-vit-large-patch14",
+        _PHOTOGRAPHS,
+        "English",
+        "not stated",
+        1340,
+        weights="openai/clip-vit-large-patch14",
+    ),
     KnownModel(
         "clip-b32-qdrant",
         "Qdrant/clip-ViT-B-32-vision",
@@ -57,8 +83,17 @@ MODELS = (
         "MIT",
         610,
         text_repository="Qdrant/clip-ViT-B-32-text",
+        weights="openai/clip-vit-base-patch32",
     ),
-    KnownModel("siglip-b16", "Xenova/siglip-base-patch16-224", _PHOTOGRAPHS, "English", "Apache-2.0", 490),
+    KnownModel(
+        "siglip-b16",
+        "Xenova/siglip-base-patch16-224",
+        _PHOTOGRAPHS,
+        "English",
+        "Apache-2.0",
+        490,
+        weights="google/siglip-base-patch16-224",
+    ),
     KnownModel(
         "siglip2-b16",
         "onnx-community/siglip2-base-patch16-224-ONNX",
@@ -66,6 +101,7 @@ MODELS = (
         "many",
         "Apache-2.0",
         690,
+        weights="google/siglip2-base-patch16-224",
     ),
     KnownModel("fashion-siglip", "Marqo/marqo-fashionSigLIP", "fashion", "English", "Apache-2.0", 490),
     KnownModel(

@@ -21,8 +21,9 @@ from tqdm import tqdm
 
 from image2sentence.encoders.config import Preprocessing
 from image2sentence.encoders.preprocess import fit, normalise, to_pixels
+from image2sentence.encoders.protocols import Encoder
 from image2sentence.errors import DataError, ImageError
-from image2sentence.images import display_path, load_image
+from image2sentence.images import MIN_DECODE_SIDE, display_path, load_image
 from image2sentence.indexing.walk import FoundFile, walk
 from image2sentence.training import checkpoint as state
 from image2sentence.training.distributed import Processes
@@ -60,9 +61,16 @@ def find_pictures(folder: Path) -> list[FoundFile]:
 
 
 def collect(
-    folder: Path, vl: VisionLanguageModel, kept: Path, batch: int = 64, processes: Processes | None = None
+    folder: Path,
+    vl: VisionLanguageModel,
+    kept: Path,
+    batch: int = 64,
+    processes: Processes | None = None,
+    encoder: Encoder | None = None,
 ) -> Collection:
     """The folder's pictures with their gallery vectors, computed once and kept in the file `kept` for the next run.
+
+    They are `vl`'s, or those of an `encoder` of the same vector space.
 
     What is kept is used again only for the very same files (path, size, time) and the very same VL model. Several
     processes share the work, and an interruption costs each at most the last `PART` pictures. Raises DataError where
@@ -71,10 +79,10 @@ def collect(
     processes = processes or Processes()
     files = find_pictures(folder)
     paths = [folder / file.path for file in files]
-    fingerprint = _fingerprint(files, vl.record.fingerprint)
+    fingerprint = _fingerprint(files, vl.record.fingerprint if encoder is None else encoder.fingerprint)
     found = _read(kept, fingerprint)
     if found is None:
-        _encode_all(paths, vl, kept, fingerprint, batch, processes)
+        _encode_all(paths, vl if encoder is None else encoder, kept, fingerprint, batch, processes)
         found = _read(kept, fingerprint)
     assert found is not None
     tensors, unreadable = found
@@ -103,7 +111,7 @@ def _write(file: Path, part: _Part, fingerprint: str) -> None:
 
 def _encode_all(
     paths: Sequence[Path],
-    vl: VisionLanguageModel,
+    vl: VisionLanguageModel | Encoder,
     kept: Path,
     fingerprint: str,
     batch: int,
@@ -128,13 +136,13 @@ def _encode_all(
 
 
 def _encode(
-    paths: Sequence[Path], block: range, vl: VisionLanguageModel, batch: int, bar: tqdm[Any]
+    paths: Sequence[Path], block: range, vl: VisionLanguageModel | Encoder, batch: int, bar: tqdm[Any]
 ) -> _Part:
-    device = next(vl.parameters()).device
+    at_least = vl.preprocessing.size if isinstance(vl, VisionLanguageModel) else MIN_DECODE_SIDE
     vectors, readable, unreadable = [torch.empty(0, vl.width)], [], []
     for start in range(block.start, block.stop, batch):
         rows = range(start, min(start + batch, block.stop))
-        outcomes = [_try_load(paths[i], vl.preprocessing.size) for i in rows]
+        outcomes = [_try_load(paths[i], at_least) for i in rows]
         unreadable += [
             (display_path(paths[i]), reason)
             for i, reason in zip(rows, outcomes, strict=True)
@@ -142,12 +150,19 @@ def _encode(
         ]
         images = {i: image for i, image in zip(rows, outcomes, strict=True) if not isinstance(image, str)}
         if images:
-            pixels = torch.from_numpy(to_pixels(list(images.values()), vl.preprocessing)).to(device)
-            with torch.no_grad():
-                vectors.append(vl.encode_images(pixels).vectors.float().cpu())
+            vectors.append(_gallery_vectors(vl, list(images.values())))
         readable += list(images)
         bar.update(len(rows))
     return {"vectors": torch.cat(vectors), "readable": torch.tensor(readable, dtype=torch.long)}, unreadable
+
+
+@torch.no_grad()
+def _gallery_vectors(encoder: VisionLanguageModel | Encoder, images: Sequence[Image.Image]) -> Tensor:
+    """(n, d) float32 unit rows on the processor."""
+    if not isinstance(encoder, VisionLanguageModel):
+        return torch.from_numpy(encoder.encode_images(images))
+    pixels = torch.from_numpy(to_pixels(images, encoder.preprocessing))
+    return encoder.encode_images(pixels.to(next(encoder.parameters()).device)).vectors.float().cpu()
 
 
 def _merge(parts: Sequence[_Part | None]) -> _Part:

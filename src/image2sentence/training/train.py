@@ -12,10 +12,12 @@ import torch
 
 from image2sentence.encoders.guide_files import read_lines
 from image2sentence.encoders.model_folder import WEIGHTS, bundled, check_replaceable
+from image2sentence.encoders.onnx_encoder import load_encoder
 from image2sentence.errors import ConfigError, ModelError
 from image2sentence.hub.find import find_model
 from image2sentence.strict_json import from_dict, read_json, to_dict
 from image2sentence.training import phrase_bank as phrases
+from image2sentence.training.adapted import open_adapted, require_same_model, take_over, weights_of
 from image2sentence.training.dataset import Collection, collect
 from image2sentence.training.distributed import Processes
 from image2sentence.training.models.light_encoders import without_side
@@ -36,6 +38,8 @@ from image2sentence.training.vl.base import VisionLanguageModel
 from image2sentence.training.vl.load import load_vl
 
 T = TypeVar("T")
+_COMPARED = 16
+"""Pictures that the graphs of an adapted model and its weights are compared on."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,13 @@ class TrainRequest:
 
     `phrases` and `modifiers` are text files, one a line; each phrase bank has modifiers of its own, or one file serves
     all. `start` is a model folder whose query side training starts from, in place of fresh weights. With `other_vl` it
-    may have been trained for another VL model of the same widths.
+    may have been trained for another VL model of the same widths. `model` is an adapted model (a name, as `--model`
+    takes it) whose gallery side the result keeps; `vl` are torch weights of that model then, or None for those that
+    are known for it.
     """
 
     pictures: Path
-    vl: str
+    vl: str | None
     light: str
     out: Path
     settings: TrainSettings
@@ -57,6 +63,7 @@ class TrainRequest:
     modifiers: tuple[Path, ...] = ()
     start: Path | None = None
     other_vl: bool = False
+    model: str | None = None
 
 
 def read_settings(
@@ -90,18 +97,30 @@ def train(request: TrainRequest, processes: Processes | None = None) -> dict[str
     """
     processes = processes or Processes()
     check_replaceable(request.out / "model")
-    vl = load_vl(_vl_path(request.vl), request.revision).to(processes.device)
+    adapted = None if request.model is None else open_adapted(request.model)
+    vl_name = request.vl or (BUNDLED_VL if request.model is None else weights_of(request.model))
+    vl = load_vl(_vl_path(vl_name), request.revision).to(processes.device)
+    encoder = None
+    if adapted is not None:
+        take_over(vl, adapted)
+        encoder = load_encoder(adapted.path)
     _require_matching(request.settings, vl)
     settings, bank = _with_bank(request, vl)
     model = _first_model(request, settings, vl)
-    collection = collect(request.pictures, vl, request.out / "targets.safetensors", processes=processes)
+    targets = request.out / "targets.safetensors"
+    collection = collect(request.pictures, vl, targets, processes=processes, encoder=encoder)
+    if encoder is not None:
+        some = collection.paths[:_COMPARED]
+        require_same_model(vl, encoder, _load(some), collection.vectors[: len(some)].numpy())
     trainer = Trainer(vl, model, collection, settings, request.out, bank, processes, _begun(request))
     record = trainer.run() | {"vl": dataclasses.asdict(vl.record), "light": request.light}
     if processes.main:
         _list_unreadable(collection, request.out / "unreadable.txt")
         shown = _load([collection.paths[i] for i in trainer.held[:PARITY_PICTURES]])
         out = request.out / "model"
-        record["parity"] = write_model(vl, model, request.light, settings, record, out, shown, request.vl)
+        record["parity"] = write_model(
+            vl, model, request.light, settings, record, out, shown, vl_name, adapted
+        )
     return record
 
 
@@ -152,10 +171,13 @@ def _with_bank(
     settings = request.settings
     if not (settings.modifier_weight or settings.caption_weight):
         return settings, None
-    own = bundled() / "vl" if request.vl == BUNDLED_VL else Path()
-    banks = request.phrases or (own / "phrases.txt",)
-    asked = request.modifiers or (own / "modifiers.txt",)
-    if not all(path.is_file() for path in (*banks, *asked)):
+    own = bundled() / "vl" if request.model is None and request.vl in (None, BUNDLED_VL) else None
+    banks = request.phrases or (() if own is None else (own / "phrases.txt",))
+    asked = request.modifiers or (() if own is None else (own / "modifiers.txt",))
+    missing = [path for path in (*banks, *asked) if not path.is_file()]
+    if missing:
+        raise ConfigError(f"cannot read {missing[0]}: expected a text file, one text a line")
+    if not banks or not asked:
         raise ConfigError(
             "modifier-aware distillation needs words: give --phrases FILE (texts such as titles, one a line) and "
             "--modifiers FILE (such as 'in red'), or train without it: --set modifier_weight=0"

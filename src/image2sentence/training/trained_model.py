@@ -17,6 +17,7 @@ from image2sentence.hub.find import find_model
 from image2sentence.images import MIN_DECODE_SIDE, load_image
 from image2sentence.strict_json import from_dict
 from image2sentence.training import checkpoint as state
+from image2sentence.training.adapted import take_over
 from image2sentence.training.dataset import find_pictures
 from image2sentence.training.export.model_folder import ExportOptions, export
 from image2sentence.training.export.parity import DriftError
@@ -62,6 +63,8 @@ class Trained:
         folder.require_light_side("an export")
         record = folder.config.vl
         vl = load_vl(_vl_path(record.name), None if record.revision == "local" else record.revision)
+        if folder.config.origin is not None:
+            take_over(vl, folder)
         settings = from_dict(
             TrainSettings, folder.config.training.get("settings", {}), f"{model / CONFIG}: training.settings"
         )
@@ -95,6 +98,7 @@ class Trained:
             options,
             config.vl.name,
             text,
+            self.folder if config.origin is not None else None,
         )
         hand_on_guide(self.folder, ModelFolder.open(out))
         return parity
@@ -173,15 +177,29 @@ def write_model(
     out: Path,
     pictures: Sequence[Image.Image],
     vl_name: str,
+    gallery: ModelFolder | None = None,
 ) -> dict[str, Any]:
     """`export` with int8 text, and with float text where int8 would drift too far."""
-    try:
+
+    def written(options: ExportOptions) -> dict[str, Any]:
         return export(
-            vl, model, light, settings, record, out, pictures, PARITY_TEXTS, ExportOptions(), vl_name
+            vl,
+            model,
+            light,
+            settings,
+            record,
+            out,
+            pictures,
+            PARITY_TEXTS,
+            options,
+            vl_name,
+            gallery=gallery,
         )
+
+    try:
+        return written(ExportOptions())
     except DriftError:
-        options = ExportOptions(int8_text=False)
-        return export(vl, model, light, settings, record, out, pictures, PARITY_TEXTS, options, vl_name)
+        return written(ExportOptions(int8_text=False))
 
 
 def _vl_path(name: str) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from image2sentence.encoders.template import Template
 from image2sentence.errors import ModelError
 from image2sentence.strict_json import to_dict
 from image2sentence.training import checkpoint as state
+from image2sentence.training.adapted import LEAST_COSINE
 from image2sentence.training.export import quantize as quantise
 from image2sentence.training.export.fixed_shape import (
     FIXED_IMAGE,
@@ -115,11 +117,13 @@ def export(
     options: ExportOptions | None = None,
     vl_name: str | None = None,
     text: LightText | None = None,
+    gallery: ModelFolder | None = None,
 ) -> dict[str, Any]:
     """Writes the model folder `out` whole or not at all, and returns its parity report.
 
     `text` is a light text encoder that the query graph has in place of the VL model's own; the report then says how
-    far it is from that one too.
+    far it is from that one too. `gallery` is a folder whose gallery side the new one keeps, to the byte, and with it
+    the identity of the vector space, so that its galleries can be asked: that of an adapted model.
 
     `pictures` and `texts` are what the graphs are compared on. Raises ModelError where a graph drifts from torch, or
     the folder cannot be written; an older folder at `out` then stays as it was.
@@ -128,6 +132,10 @@ def export(
     share = options.sentence_share or 0.0
     if options.matching and not vl.has_matching:
         raise ModelError(f"{vl.record.name} ({vl.record.kind}) has no matching encoder: export without it")
+    if gallery is not None and (share or options.matching):
+        raise ModelError(
+            "an adapted model keeps its own gallery side: export without sentence share and matching"
+        )
     names.check_replaceable(out)
     vl.cpu().eval().float()
     model.cpu().eval().half().float()  # rounded first: graphs, stored weights and parity speak of the same numbers
@@ -139,6 +147,8 @@ def export(
             draft = Path(name, out.name)
             tower = text.fold() if text is not None else vl.text_tower()
             _write_graphs(vl, model, tower, settings, draft, options)
+            if gallery is not None:
+                shutil.copyfile(gallery.checked_path(names.GALLERY_IMAGE), draft / names.GALLERY_IMAGE)
             (draft / names.TOKENIZER).write_text(vl.tokenizer.to_str(), encoding="utf-8")
             weights = {key: v.half() if v.is_floating_point() else v for key, v in model.state_dict().items()}
             state.save_tensors(draft / names.WEIGHTS, weights, {"light": light})
@@ -148,11 +158,13 @@ def export(
                 )
             files = [path.relative_to(draft).as_posix() for path in draft.rglob("*") if path.is_file()]
             config = _config(vl, model, light, settings, record, vl_name, share)
+            if gallery is not None:
+                config = replace(config, fingerprint=gallery.config.fingerprint, origin=gallery.config.origin)
             config = names.listed(config, draft, files)
             names.write_config(draft, config)
             exported = OnnxEncoder(ModelFolder.open(draft))
             reference = TorchEncoder(vl, model, settings.template, text, share, config.fingerprint)
-            parity = _parity(reference, exported, pictures, texts, options)
+            parity = _parity(reference, exported, pictures, texts, options, gallery is not None)
             if text is not None:
                 full = TorchEncoder(vl, model, settings.template, None, share, config.fingerprint)
                 parity["full_text"] = _measured(full, exported, pictures, texts, options)
@@ -172,10 +184,13 @@ def _parity(
     pictures: Sequence[Image.Image],
     texts: Sequence[str],
     options: ExportOptions,
+    adapted: bool,
 ) -> dict[str, Any]:
-    """The parity report. Raises DriftError where it is below a floor."""
+    """The parity report. Raises DriftError where it is below a floor; a gallery side that is kept has a low one."""
     folder = exported.folder.path
     floors = Floors.of(options.int8_text, bool(options.calibration), bool(options.sentence_share))
+    if adapted:
+        floors = replace(floors, gallery_image=(LEAST_COSINE, LEAST_COSINE))
     parity = _measured(reference, exported, pictures, texts, options)
     check_parity(parity, floors)
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in _graphs(folder)}
