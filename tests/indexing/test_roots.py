@@ -276,6 +276,10 @@ def test_folders_within_others_of_a_run_are_indexed_once(tmp_path: Path) -> None
     assert outermost(urls) == ["s3://bucket/a", "s3://bucket/ab"]
     (tmp_path / "p" / "out").symlink_to(tmp_path / "q")
     assert outermost([tmp_path / "p" / "out", tmp_path / "p"]) == [tmp_path / "p"]
+    (tmp_path / "p" / "up").symlink_to(tmp_path / "p")
+    assert outermost([tmp_path / "p" / "up"]) == [tmp_path / "p" / "up"]
+    assert outermost([tmp_path / "p" / "a", tmp_path / "p" / "up"]) == [tmp_path / "p" / "up"]
+    assert outermost([tmp_path / "no", tmp_path / "no" / "where"]) == [tmp_path / "no"]
 
 
 def test_many_copies_are_indexed_in_a_time_that_grows_with_their_number(

@@ -37,7 +37,9 @@ def outermost(places: Sequence[Place]) -> list[Place]:
     for place, own in named.items():
         first.setdefault(own or place, place)
     distinct = set(first.values())
-    return [place for place in named if place in distinct and not (first.keys() & _above(place))]
+    # A link to a folder above lies in that folder and is the same one.
+    within = {place for place in distinct if any(first.get(above, place) != place for above in _above(place))}
+    return [place for place in named if place in distinct and place not in within]
 
 
 def _above(place: Place) -> set[Place | Identity]:
