@@ -409,7 +409,14 @@ def mistakes(walk: Walk, address: str, photo: Path) -> None:
     walk.type("zzxqy qqwvx")
     expect(page.locator("#empty")).to_contain_text("knows none of these words")
     expect(page.locator("#note")).to_contain_text("“zzxqy” is not a word this model knows")
-    walk.shot("page-nonsense")
+    page.locator("#device").click()
+    expect(page.locator("#device-note")).to_contain_text("Encoded here", timeout=60_000)
+    walk.settled()
+    expect(page.locator("#empty")).to_contain_text("knows none of these words")
+    page.locator("#text").fill("a red zzxqy")
+    walk.settled()
+    expect(page.locator("#results .open")).not_to_have_count(0)
+    page.locator("#device").click()
 
 
 def opened(browser: Browser, address: str, **options: Any) -> Page:

@@ -8,6 +8,11 @@ class NothingAsked extends Error {
   message = "every pseudo-word is switched off and there are no words: nothing is asked";
 }
 
+// As the server has them: words that say nothing by themselves.
+const FUNCTION_WORDS = new Set(
+  "a an and as at but by for from in is it its my no not of on one or some than that the this to with without".split(" "),
+);
+
 let loading = null;
 const sentences = new WeakMap();
 
@@ -37,6 +42,13 @@ export async function encodeStep(encoder, one, content, made) {
   const fields = { vector: base64(await queryVector(encoder, sentence, one.text.trim(), one.balance)) };
   if (one.file && one.text.trim()) fields.exclude_content = await digest(one);
   return fields;
+}
+
+// Whether any word that says something is known; `unknown` are those that are not.
+export function isUnderstood(text, unknown) {
+  const words = (some) => some.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
+  const strange = new Set(unknown.flatMap(({ word }) => words(word)));
+  return !strange.size || words(text).some((word) => !strange.has(word) && !FUNCTION_WORDS.has(word));
 }
 
 // A sentence's maps in the shape that the server gives them; what they add is known to the server only.

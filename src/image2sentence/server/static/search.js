@@ -2,7 +2,7 @@
 
 import { Refused, fetchPicture, get, post } from "./api.js";
 import { bytes } from "./dom.js";
-import { covered, deviceEncoder, encodeStep, pseudoWords } from "./ondevice.js";
+import { covered, deviceEncoder, encodeStep, isUnderstood, pseudoWords } from "./ondevice.js";
 import { endWaiting, waitForResults } from "./results.js";
 import { chosen, step, wanted } from "./state.js";
 import { PAGE, asks, hasReference } from "./steps.js";
@@ -94,10 +94,14 @@ async function rankThere(one, common, signal) {
 }
 
 async function rankHere(encoder, one, common, signal) {
+  const unknown = one.text.trim() ? await encoder.notUnderstood(one.text) : [];
+  if (!hasReference(one) && !isUnderstood(one.text, unknown)) {
+    view.showNote(unknown);
+    return { answer: { results: [], more: false, understood: false }, sent: 0 };
+  }
   const show = (sentence) => signal.aborted || explainHere(encoder, one, sentence);
   const fields = await encodeStep(encoder, one, hasReference(one) ? () => content(one) : null, show);
   const exclude = one.item !== undefined && one.text.trim() ? [one.item] : [];
-  const unknown = one.text.trim() ? await encoder.notUnderstood(one.text) : [];
   signal.throwIfAborted();
   view.showNote(unknown);
   return post("v1/search", { ...fields, exclude, ...common }, signal);
