@@ -231,11 +231,21 @@ def slow_jpeg(scans: int, side: int) -> bytes:
 
 def slow_pictures(port: int, size: int) -> list[int]:
     """Progressive JPEGs of many empty scans."""
-    picture = slow_jpeg(90, 7_900)
+    return each(port, [_upload(slow_jpeg(90, 7_900))] * size)
+
+
+def large_pictures(port: int, size: int) -> list[int]:
+    """Small files of as many pixels as a picture that is sent may have, four bytes each."""
+    buffer = io.BytesIO()
+    Image.new("RGBA", (7_900, 7_900), (1, 2, 3, 4)).save(buffer, "PNG", compress_level=9)
+    return each(port, [_upload(buffer.getvalue())] * size)
+
+
+def _upload(picture: bytes) -> bytes:
     part = b'--x\r\nContent-Disposition: form-data; name="picture"; filename="a"\r\n\r\n'
     body = part + picture + b"\r\n--x--\r\n"
     head = f"POST /v1/search {HEAD}Content-Type: multipart/form-data; boundary=x\r\nContent-Length: {len(body)}\r\n\r\n"
-    return each(port, [head.encode() + body] * size)
+    return head.encode() + body
 
 
 def _search(header: str) -> bytes:
@@ -272,6 +282,7 @@ ATTACKS: tuple[Attack, ...] = (
     many_likes,
     listed_likes,
     slow_pictures,
+    large_pictures,
     other_sites,
     rebound_names,
     guessed_tokens,
@@ -307,8 +318,10 @@ def caption(rng: np.random.Generator, letters: int) -> str:
 
 
 @contextmanager
-def serving(gallery: Path, source: Path | None = None) -> Iterator[tuple[int, int]]:
-    """Port and process id of a server that is ready; `source`: the `src` folder to run."""
+def serving(
+    gallery: Path, source: Path | None = None, group: Path | None = None
+) -> Iterator[tuple[int, int]]:
+    """Port and process id of a server that is ready; `source`: the `src` folder to run, `group`: a control group."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     command = [
@@ -326,6 +339,8 @@ def serving(gallery: Path, source: Path | None = None) -> Iterator[tuple[int, in
         environment["PYTHONPATH"] = str(source)
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
+        if group is not None:
+            (group / "cgroup.procs").write_text(str(process.pid))
         end = time.monotonic() + PATIENCE
         while health(port) is None:
             assert time.monotonic() < end, "the server does not start"

@@ -30,6 +30,7 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (attacks.many_likes, 2, {200, 422}),
         (attacks.listed_likes, 2, {422}),
         (attacks.slow_pictures, 2, {200, 422, 429}),  # a fast machine decodes them in time
+        (attacks.large_pictures, 2, {200, 422, 429}),
         (attacks.other_sites, 2, {403}),
         (attacks.rebound_names, 2, {400}),
         (attacks.guessed_tokens, 20, {200, 401, 429}),  # the right one, where a place is free again
