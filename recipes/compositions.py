@@ -43,7 +43,7 @@ DIRECTIONS = (16, 32, 64, 128)
 PENALTIES = (0.0, 0.1)
 NEGATIVE = 0.2  # share of the modifiers' corpus in BASIC's contrastive covariance, as in the paper
 CONTEXTS = 32  # phrases that a modifier is put into
-QUERIES, TUNING = 1_000, 400
+QUERIES, TUNING = 600, 300
 _BATCH = 64
 
 
