@@ -12,7 +12,8 @@ from pathlib import Path
 import click
 
 from image2sentence.encoders import load_encoder
-from image2sentence.encoders.guide_files import add_guide
+from image2sentence.encoders.config import FallbackConfig
+from image2sentence.encoders.guide_files import add_fallback, add_guide, read_lines
 from image2sentence.encoders.model_folder import CARD, bundled, write_sealed
 from image2sentence.training import trained_model
 from image2sentence.training.export.model_folder import PARITY, ExportOptions
@@ -22,6 +23,7 @@ VL_FILES = ("config.json", "model.safetensors", "preprocessor_config.json", "tok
 LIMIT = 30_000_000
 SENTENCE_SHARE = 0.4  # of a gallery vector: docs/method.md, "Sentence share"
 COMPARED = 400  # drawn products on which the shipped graphs answer beside torch
+FALLBACK = FallbackConfig(0.4, 0.8, 0.3)  # chosen by recipes/fallback.py
 SHARES = {"phrases-emoji.txt": 4, "modifiers.txt": 4}  # every fourth of these ships, for size
 
 
@@ -43,6 +45,7 @@ def main(vl: Path, query: Path, material: Path) -> None:
     for name, parts in (lists | {"modifiers.txt": ("modifiers.txt",)}).items():
         lines = [line for part in parts for line in _shipped(material / part)]
         (target / "vl" / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    add_fallback(load_encoder(target), read_lines(target / "vl" / "modifiers.txt"), FALLBACK, target)
     config = json.loads((target / "config.json").read_text())
     for record in (config["vl"], config["training"]["vl"]):
         record["name"] = trained_model.BUNDLED_VL  # no path of the machine that trained it
