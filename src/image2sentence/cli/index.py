@@ -56,7 +56,7 @@ _COUNTS = ("found", "encoded", "unchanged", "moved", "duplicates", "deleted")
     "--metadata",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="CSV, JSONL or Parquet with a column `file` and values to filter by.",
+    help="CSV, Excel, JSONL or Parquet with a column `file` and values to filter by.",
 )
 @click.option("--shards", is_flag=True, help="Take the .tar files in PICTURES as shards of pictures.")
 @click.option(
@@ -273,13 +273,16 @@ def _first(endings: dict[str, int]) -> list[tuple[str, int]]:
 
 
 def _print_metadata(joined: MetadataReport) -> None:
-    from image2sentence.images import display_path
+    from image2sentence.images import display_path, printable
 
     columns = ", ".join(f"{display_path(name)} ({kind})" for name, kind in joined.columns.items())
     click.echo(f"metadata: {joined.matched:,} rows, {joined.changed:,} pictures changed; columns {columns}")
+    for name, cell in joined.text_because.items():
+        click.echo(f"  {display_path(name)} is text because of {printable(cell)}")
     for name in joined.kept_as_text:
         click.echo(
-            f"  {display_path(name)} stays text, as it was first given; give it another name to have it typed"
+            f"  {display_path(name)} stays text, as it was first given; to change it: "
+            f"image2sentence gallery columns --retype {display_path(name)}=number"
         )
     if joined.unmatched:
         shown = ", ".join(display_path(name) for name in joined.examples)

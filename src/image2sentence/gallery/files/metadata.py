@@ -7,36 +7,39 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import date, datetime, timezone
-from decimal import Decimal
-from pathlib import Path, PurePath
-from typing import Any, TypeAlias, TypeVar, cast
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from image2sentence.errors import DataError
 from image2sentence.gallery.base import GalleryStore
-from image2sentence.gallery.filters.language import ColumnType, Value, canonical_date
-from image2sentence.gallery.locations import Place, as_place, known_as
+from image2sentence.gallery.files.cells import from_native, from_text
+from image2sentence.gallery.files.names import Names
+from image2sentence.gallery.files.tables import (
+    FILE_COLUMN,
+    file_column,
+    open_text,
+    read_delimited,
+    read_sheet,
+)
+from image2sentence.gallery.filters.language import ColumnType, Value
+from image2sentence.gallery.locations import as_place
 from image2sentence.gallery.metadata import is_new_column, text_problem
 from image2sentence.images import display_path, printable
-
-FILE_COLUMN = "file"
-"""The column with the picture's path relative to the indexed folder, or its bare name."""
 
 MAX_PATH_BYTES = 4_096
 """Bytes of a path in a file of metadata or vectors; no system has longer ones."""
 
-ENDINGS = (".csv", ".jsonl", ".ndjson", ".parquet")
+ENDINGS = (".csv", ".tsv", ".xlsx", ".jsonl", ".ndjson", ".parquet")
+_TEXTUAL = (".csv", ".tsv", ".xlsx")
 
 _WIDEST: ColumnType = "text"
-_BOOLEANS = {"true": True, "false": False}
+_NARROW: tuple[ColumnType, ...] = ("number", "date", "boolean")
 _LISTED = 5
-
-_Given = TypeVar("_Given")
 
 Row: TypeAlias = tuple[int, dict[str, Any]]
 """A line (or row) number from 1, and its cells by column."""
@@ -52,6 +55,7 @@ class MetadataReport:
         changed: Pictures that have other values than before.
         unmatched: Rows whose picture is not there, and the first of their names in `examples`.
         examples: A few names of pictures that are not there.
+        text_because: Columns that are text although half of their cells have a narrower type: the first other cell.
         kept_as_text: Columns that the gallery keeps as text although every value in the file has a narrower type.
     """
 
@@ -61,13 +65,14 @@ class MetadataReport:
     unmatched: int
     examples: list[str] = field(default_factory=list)
     kept_as_text: list[str] = field(default_factory=list)
+    text_because: dict[str, str] = field(default_factory=dict)
 
 
 class MetadataFile:
     """A file of metadata whose columns and types are known and whose every row has been looked at.
 
     Args:
-        path: The file; its ending says the format: .csv (UTF-8), .jsonl or .ndjson, .parquet.
+        path: The file; its ending says the format: .csv, .tsv, .xlsx, .jsonl or .ndjson, .parquet.
         known: Columns that have a type already.
 
     Raises:
@@ -77,15 +82,19 @@ class MetadataFile:
 
     Attributes:
         columns: Columns of the file and their types.
+        text_because: Columns that are text although half of their cells have a narrower type: the first other cell.
         kept_as_text: Those that are text in `known` and of a narrower type in this file.
     """
 
     def __init__(self, path: str | os.PathLike[str], known: Mapping[str, ColumnType] | None = None) -> None:
         self.path = Path(path)
         self._rows = _reader(self.path)
-        self._textual = self.path.suffix.lower() == ".csv"
+        self._textual = self.path.suffix.lower() in _TEXTUAL
         guesses = self._guesses(known or {})
         self.columns = {column: guess.type for column, guess in guesses.items()}
+        self.text_because = {
+            column: guess.text_because for column, guess in guesses.items() if guess.text_because is not None
+        }
         self.kept_as_text = [column for column, guess in guesses.items() if guess.kept_as_text]
 
     def rows(self) -> Iterator[tuple[str, dict[str, Value | None]]]:
@@ -107,7 +116,7 @@ class MetadataFile:
                     if column not in guesses:
                         self._check_column(line, column, {**known, **dict.fromkeys(guesses, _WIDEST)})
                         guesses[column] = _Guess(self._textual, known.get(column))
-                    self._explain(line, column, cell, guesses[column].look)
+                    self._explain(line, column, cell, partial(guesses[column].look, line))
         return guesses
 
     def _check_column(self, line: int, column: str, known: Mapping[str, ColumnType]) -> None:
@@ -130,7 +139,7 @@ class MetadataFile:
         kind = self.columns.get(column)
         if kind is None:
             raise DataError(f"{display_path(self.path)}, line {line}: the file has changed while it was read")
-        read = _from_text if self._textual else _from_native
+        read = from_text if self._textual else from_native
         return self._explain(line, column, cell, lambda given: read(kind, given))
 
     def _explain(self, line: int, column: str, cell: Any, use: Callable[[Any], Value | None]) -> Value | None:
@@ -152,20 +161,33 @@ class MetadataFile:
 def apply_metadata(gallery: GalleryStore, root: str | os.PathLike[str], file: MetadataFile) -> MetadataReport:
     """Give the pictures below an indexed folder the values of a file.
 
-    A row names a picture by its path relative to the folder, or by its bare name where only one picture has it.
+    A row names a picture by its path relative to the folder, or by its bare name where only one picture has it; see
+    `Names` for other spellings.
     Pictures without a row, and columns that the file does not have, keep their values; an empty cell takes the
     value away.
 
     Raises:
-        DataError: a column has another type in the gallery, or a bare name means several pictures.
+        DataError: a column has another type in the gallery, a name means several pictures, or no row names one.
         GalleryError: the gallery cannot be written or is damaged.
     """
     gallery.add_columns(file.columns)
-    names = _Names(gallery, as_place(root))
+    names = Names(gallery, as_place(root))
     counts = _Counts()
     changed = gallery.set_metadata(_joined(file, names, counts))
+    if counts.unmatched and not counts.matched:
+        raise DataError(
+            f"{display_path(file.path)}: none of its {counts.unmatched:,} rows names a picture below "
+            f"{display_path(as_place(root))}: it has names such as {printable(counts.examples[0])!r}, the gallery "
+            f"{f'has {printable(names.example)!r}' if names.example else 'has no picture there'}"
+        )
     return MetadataReport(
-        dict(file.columns), counts.matched, changed, counts.unmatched, counts.examples, file.kept_as_text
+        dict(file.columns),
+        counts.matched,
+        changed,
+        counts.unmatched,
+        counts.examples,
+        file.kept_as_text,
+        file.text_because,
     )
 
 
@@ -177,7 +199,7 @@ class _Counts:
 
 
 def _joined(
-    file: MetadataFile, names: _Names, counts: _Counts
+    file: MetadataFile, names: Names, counts: _Counts
 ) -> Iterator[tuple[int, dict[str, Value | None]]]:
     for name, values in file.rows():
         picture_id = names.find(name)
@@ -190,33 +212,6 @@ def _joined(
             counts.examples.append(name)
 
 
-class _Names:
-    """The pictures below one root by relative path, and by bare name."""
-
-    def __init__(self, gallery: GalleryStore, folder: Place) -> None:
-        roots = gallery.roots()
-        name = known_as(folder, roots.values())
-        root = next((root_id for root_id, path in roots.items() if path == name), None)
-        known = gallery.known(root) if root is not None else {}
-        self._paths = {PurePath(path).as_posix(): entry.id for path, entry in known.items()}
-        self._bare: dict[str, list[str]] = {}
-        for path in self._paths:
-            self._bare.setdefault(path.rpartition("/")[2], []).append(path)
-
-    def find(self, name: str) -> int | None:
-        """The picture's id, None where there is none. Raises DataError on a bare name of several."""
-        path = PurePath(name).as_posix()
-        if path in self._paths:
-            return self._paths[path]
-        several = self._bare.get(path, [])
-        if len(several) > 1:
-            shown = ", ".join(display_path(one) for one in several[:_LISTED])
-            raise DataError(
-                f"the name {printable(name)!r} means several pictures ({shown}): give their paths"
-            )
-        return self._paths[several[0]] if several else None
-
-
 class _Guess:
     """The narrowest type that all cells of a column have had."""
 
@@ -225,6 +220,8 @@ class _Guess:
         self._known = known
         self._possible: list[ColumnType] = ["boolean", "number", "date", _WIDEST]
         self._has_values = False
+        self._narrow = self._count = 0
+        self._first_text: tuple[int, Any] | None = None
         self._if_empty: ColumnType = _WIDEST
 
     @property
@@ -239,12 +236,20 @@ class _Guess:
         """Whether the column is known as text, but would be something else by its cells."""
         return self._known == _WIDEST and self._has_values and self._possible[0] != _WIDEST
 
-    def look(self, cell: Any) -> None:
+    @property
+    def text_because(self) -> str | None:
+        """The first cell, with its line, by which a column is text although half of them have a narrower type."""
+        if self.type != _WIDEST or self._first_text is None or 2 * self._narrow < self._count:
+            return None
+        line, cell = self._first_text
+        return f"line {line}: {str(cell)[:80]!r}"
+
+    def look(self, line: int, cell: Any) -> None:
         """Take one cell. Raises ValueError where no type is left."""
         problem = text_problem(cell) if isinstance(cell, str) else None
         if problem is not None:
             raise ValueError(problem)
-        read = _from_text if self._textual else _from_native
+        read = from_text if self._textual else from_native
         left = [kind for kind in self._possible if _fits(read, kind, cell)]
         wanted = self._possible if self._known is None else [self._known]
         fitting = [kind for kind in wanted if kind in left]
@@ -252,8 +257,17 @@ class _Guess:
             raise ValueError(f"expected the type {' or '.join(wanted)}, got {cell!r:.80}")
         if read(fitting[0], cell) is not None:
             self._has_values, self._possible = True, left
+            self._note(line, cell, read)
         elif isinstance(cell, float):
             self._if_empty = "number"
+
+    def _note(self, line: int, cell: Any, read: Callable[[ColumnType, Any], Value | None]) -> None:
+        """Count cells of a type narrower than text, and keep the first of none."""
+        self._count += 1
+        narrow = any(_fits(read, kind, cell) for kind in _NARROW)
+        self._narrow += narrow
+        if not narrow and self._first_text is None:
+            self._first_text = (line, cell)
 
 
 def _fits(read: Callable[[ColumnType, Any], Value | None], kind: ColumnType, cell: Any) -> bool:
@@ -264,87 +278,17 @@ def _fits(read: Callable[[ColumnType, Any], Value | None], kind: ColumnType, cel
     return True
 
 
-def _from_text(kind: ColumnType, cell: Any) -> Value | None:
-    """A cell of a CSV file. Raises ValueError."""
-    text = str(cell).strip()
-    if not text or kind == "text":
-        return text or None
-    if kind == "boolean":
-        return _expect(_BOOLEANS.get(text.lower()), "true or false", text)
-    if kind == "date":
-        return _expect(canonical_date(text), "a date such as 2026-11-21", text)
-    return _expect(_number(text), "a number", text)
-
-
-def _number(text: str) -> int | float | None:
-    digits = text.lstrip("+-")
-    if (digits[:1] == "0" and digits[1:2].isdigit()) or "_" in text:
-        return None  # 00123 is a name made of digits
-    for kind in (int, float):
-        try:
-            number = kind(text)
-        except ValueError:
-            continue
-        return number if abs(number) < 2**63 else None
-    return None
-
-
-def _from_native(kind: ColumnType, cell: Any) -> Value | None:
-    """A value of JSON or Parquet. Raises ValueError."""
-    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
-        return None
-    if isinstance(cell, datetime | date):
-        cell = _as_iso(cell)
-    if isinstance(cell, Decimal):
-        cell = float(cell)
-    if kind == "date" and isinstance(cell, str):
-        return _expect(canonical_date(cell), "a date such as 2026-11-21", cell)
-    fits: dict[ColumnType, bool] = {
-        "boolean": isinstance(cell, bool),
-        "date": False,
-        "text": isinstance(cell, str),
-    }
-    number = isinstance(cell, int | float) and not isinstance(cell, bool) and abs(cell) < 2**63
-    value: Any = cell if fits.get(kind, number) else None
-    return cast("Value", _expect(value, f"the type {kind}", cell))
-
-
-def _as_iso(moment: datetime | date) -> str:
-    if not isinstance(moment, datetime):
-        return f"{moment.isoformat()}T00:00:00"
-    if moment.tzinfo is not None:
-        moment = moment.astimezone(timezone.utc).replace(tzinfo=None)
-    return moment.isoformat(timespec="seconds")
-
-
-def _expect(value: _Given | None, what: str, came: Any) -> _Given:
-    if value is None:
-        raise ValueError(f"expected {what}, got {came!r:.80}")
-    return value
-
-
 def _reader(path: Path) -> Callable[[Path], Iterator[Row]]:
     ending = path.suffix.lower()
     if ending not in ENDINGS:
         raise DataError(f"{display_path(path)}: expected a file that ends in {', '.join(ENDINGS)}")
-    return {".csv": _csv_rows, ".parquet": _parquet_rows}.get(ending, _json_rows)
-
-
-def _csv_rows(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, strict=True)
-        header = next(reader, [])
-        _check_header(path, header)
-        for cells in filter(None, reader):
-            if len(cells) != len(header):
-                raise DataError(
-                    f"{display_path(path)}, line {reader.line_num}: expected {len(header)} cells, got {len(cells)}"
-                )
-            yield reader.line_num, dict(zip(header, cells, strict=True))
+    readers = {".csv": read_delimited, ".tsv": read_delimited, ".xlsx": read_sheet, ".parquet": _parquet_rows}
+    return readers.get(ending, _json_rows)
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig") as file:
+    chosen: dict[tuple[str, ...], str] = {}
+    with open_text(path) as file:
         for line, text in enumerate(file, 1):
             if text.strip():
                 row = parse_line(path, line, text)
@@ -352,7 +296,19 @@ def _json_rows(path: Path) -> Iterator[Row]:
                     raise DataError(
                         f"{display_path(path)}, line {line}: expected an object, got {text[:60]!r}"
                     )
-                yield line, row
+                yield line, _with_file_column(path, row, chosen)
+
+
+def _with_file_column(path: Path, row: dict[str, Any], chosen: dict[tuple[str, ...], str]) -> dict[str, Any]:
+    """The row with the column of the pictures' names as `file`, where there is one."""
+    names = tuple(row)
+    if FILE_COLUMN in row or not names:
+        return row
+    if names not in chosen:
+        with suppress(DataError):
+            chosen[names] = file_column(path, list(names))
+    known = chosen.get(names)
+    return row if known is None else {FILE_COLUMN if name == known else name: row[name] for name in row}
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
@@ -361,12 +317,12 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 
     try:
         with parquet.ParquetFile(path) as file:
-            _check_header(path, file.schema_arrow.names)
+            chosen = _check_header(path, file.schema_arrow.names)
             line = 0
             for batch in file.iter_batches():
                 for row in batch_rows(path, batch, line):
                     line += 1
-                    yield line, row
+                    yield line, {FILE_COLUMN if name == chosen else name: row[name] for name in row}
     except pyarrow.ArrowException as error:
         raise DataError(f"{display_path(path)} is not a Parquet file that can be read: {error}") from error
 
@@ -424,12 +380,9 @@ def import_parquet(what: str) -> Any:
     return pyarrow.parquet
 
 
-def _check_header(path: Path, header: list[str]) -> None:
+def _check_header(path: Path, header: list[str]) -> str:
+    """The column with the names of the pictures. Raises DataError where there is none, or a column twice."""
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
         raise DataError(f"{display_path(path)}: the column {printable(repeated[0])!r} is there twice")
-    if FILE_COLUMN not in header:
-        raise DataError(
-            f"{display_path(path)}: expected a column `{FILE_COLUMN}` with the paths or names of the pictures; "
-            f"it has {', '.join(map(printable, header[:20])) or 'no columns'}"
-        )
+    return file_column(path, header)

@@ -1,0 +1,224 @@
+"""Tables in text and spreadsheets as people have them: encodings, separators, quotes, headers."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import re
+import zipfile
+from collections.abc import Iterator
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from image2sentence.errors import DataError
+from image2sentence.images import display_path, printable
+
+FILE_COLUMN = "file"
+"""The column with the picture's path relative to the indexed folder, or its bare name."""
+
+FILE_HEADERS = frozenset(
+    {
+        "file",
+        "filename",
+        "file_name",
+        "filepath",
+        "file_path",
+        "path",
+        "image",
+        "image_path",
+        "img",
+        "img_path",
+    }
+    | {"picture", "photo"}
+)
+"""What the column may be called too, in capitals or not, with spaces or hyphens for `_`, where no other is."""
+
+MAX_SHEET_BYTES = 1 << 30
+"""Bytes of a spreadsheet, unpacked."""
+
+_SEPARATORS = (",", ";", "\t", "|")
+_BLOCK = 1 << 20
+
+
+def read_delimited(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Lines of a text table as (number, cells by column), the first column of names called `file`.
+
+    The encoding is UTF-8, UTF-16, or else Windows-1252; cells are separated by what the header is separated by.
+
+    Raises:
+        DataError: what cannot be understood, with the line.
+        OSError, UnicodeError: it cannot be read.
+    """
+    with open_text(path) as file:
+        separator, skip = sniff_separator(path, file)
+        reader = csv.reader(file, delimiter=separator, strict=True, skipinitialspace=True)
+        header: list[str] | None = None
+        try:
+            for cells in reader:
+                if reader.line_num <= skip or not any(cell.strip() for cell in cells):
+                    continue
+                if header is None:
+                    header = _header(path, cells)
+                    continue
+                yield (
+                    reader.line_num,
+                    dict(
+                        zip(
+                            header, _fitted(path, reader.line_num, cells, len(header), separator), strict=True
+                        )
+                    ),
+                )
+        except csv.Error as error:
+            raise DataError(
+                f"{display_path(path)}, line {reader.line_num} cannot be read: {error}; a cell that holds quotes is "
+                'put into double quotes, with "" for each of them'
+            ) from error
+        if header is None:
+            _header(path, [])
+
+
+def open_text(path: Path) -> TextIO:
+    """A text file of any of the encodings, opened. Raises DataError, with the line; OSError."""
+    return path.open(encoding=find_encoding(path), newline="")
+
+
+def find_encoding(path: Path) -> str:
+    """By its byte order mark, else UTF-8, else Windows-1252. Raises DataError where it is none."""
+    with path.open("rb") as file:
+        start = file.read(4)
+        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return "utf-16"
+        file.seek(0)
+        head = file.read(1_000)
+        if b"\0" in head:
+            return "utf-16-le" if head[1::2].count(0) >= head[::2].count(0) else "utf-16-be"
+        file.seek(0)
+        for encoding in ("utf-8-sig", "cp1252"):
+            decoder = codecs.getincrementaldecoder(encoding)()
+            file.seek(0)
+            line = 1
+            try:
+                while block := file.read(_BLOCK):
+                    line += decoder.decode(block).count("\n")
+                decoder.decode(b"", final=True)
+                return encoding
+            except UnicodeDecodeError as error:
+                line += error.object[: error.start].count(b"\n")
+    raise DataError(
+        f"{display_path(path)} cannot be read: line {line} is text neither in UTF-8, UTF-16 nor Windows-1252; save it "
+        "as UTF-8"
+    )
+
+
+def sniff_separator(path: Path, file: TextIO) -> tuple[str, int]:
+    """What separates the header's cells, and how many lines come before it; the file is at its start again."""
+    first, skip = file.readline(), 0
+    while first and not first.strip():
+        first, skip = file.readline(), skip + 1
+    if (told := re.fullmatch(r"\ufeff?sep=(.)\s*", first, re.IGNORECASE)) is not None:
+        file.seek(0)
+        return told[1], skip + 1
+    file.seek(0)
+    counts = {}
+    for separator in _SEPARATORS:
+        try:
+            cells = next(csv.reader([first], delimiter=separator, skipinitialspace=True), [])
+        except csv.Error:
+            continue
+        if any(is_file_header(cell) for cell in cells):
+            counts[separator] = len(cells)
+    return (max(counts, key=lambda one: counts[one]) if counts else ","), skip
+
+
+def is_file_header(name: str) -> bool:
+    """Whether a column may hold the names of the pictures."""
+    return re.sub(r"[\s-]+", "_", name.strip().strip("\ufeff").lower()) in FILE_HEADERS
+
+
+def file_column(path: Path, names: list[str]) -> str:
+    """The column with the names of the pictures. Raises DataError where there is none, or more than one."""
+    for exact in (FILE_COLUMN, "File", "FILE"):
+        if exact in names:
+            return exact
+    found = [name for name in names if is_file_header(name)]
+    if len(found) == 1:
+        return found[0]
+    several = f"; it has {' and '.join(map(repr, map(printable, found)))}: call the right one `file`"
+    shown = f"; it has {', '.join(map(printable, names[:20])) or 'no columns'}"
+    raise DataError(
+        f"{display_path(path)}: expected a column `{FILE_COLUMN}` with the paths or names of the pictures"
+        + (several if found else shown)
+    )
+
+
+def read_sheet(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Rows of a workbook's first sheet, as `read_delimited`, each cell as text.
+
+    Raises:
+        DataError: openpyxl is missing, or it is no workbook; with the row.
+    """
+    try:
+        import openpyxl
+    except ModuleNotFoundError as error:
+        raise DataError(
+            f"{display_path(path)}: a workbook needs openpyxl: pip install 'image2sentence[xlsx]', or save it as CSV"
+        ) from error
+    try:
+        with zipfile.ZipFile(path) as parts:
+            size = sum(part.file_size for part in parts.infolist())
+        if size > MAX_SHEET_BYTES:
+            raise DataError(
+                f"{display_path(path)} has {size:,} bytes unpacked, {MAX_SHEET_BYTES:,} at most: save it as CSV"
+            )
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    except (zipfile.BadZipFile, KeyError, ValueError, SyntaxError) as error:
+        raise DataError(f"{display_path(path)} is no workbook (.xlsx) that can be read: {error}") from error
+    try:
+        header: list[str] | None = None
+        for number, row in enumerate(book.worksheets[0].iter_rows(values_only=True), 1):
+            cells = [_cell_text(cell) for cell in row]
+            if not any(cells):
+                continue
+            if header is None:
+                header = _header(path, cells)
+                continue
+            yield number, dict(zip(header, _fitted(path, number, cells, len(header), "|"), strict=True))
+        if header is None:
+            _header(path, [])
+    finally:
+        book.close()
+
+
+def _cell_text(cell: Any) -> str:
+    if cell is None:
+        return ""
+    if isinstance(cell, bool):
+        return str(cell).lower()
+    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 1e15:
+        return str(int(cell))
+    if isinstance(cell, datetime):
+        return cell.isoformat(sep=" ", timespec="seconds").removesuffix(" 00:00:00")
+    return cell.isoformat() if isinstance(cell, date) else str(cell)
+
+
+def _header(path: Path, cells: list[str]) -> list[str]:
+    """The names of the columns, without those that are empty at its end. Raises DataError."""
+    names = [cell.strip().strip("\ufeff") for cell in cells]
+    while names and not names[-1]:
+        names.pop()
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise DataError(f"{display_path(path)}: the column {printable(repeated[0])!r} is there twice")
+    chosen = file_column(path, names)
+    return [FILE_COLUMN if name == chosen else name for name in names]
+
+
+def _fitted(path: Path, line: int, cells: list[str], count: int, separator: str) -> list[str]:
+    """The cells of a line without empty ones behind the last column. Raises DataError where their number is wrong."""
+    while len(cells) > count and not cells[-1].strip():
+        cells = cells[:-1]
+    if len(cells) == count:
+        return cells
+    many = f'; a cell that holds "{separator}" is put into double quotes' if len(cells) > count else ""
+    raise DataError(f"{display_path(path)}, line {line}: expected {count} cells, got {len(cells)}{many}")
