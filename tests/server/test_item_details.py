@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,18 @@ def test_near_duplicates_are_told_from_what_is_only_similar(shop: Shop) -> None:
         assert answer["similar"][0]["metadata"]["name"] == names["similar"][0]
         assert client.get("/v1/items/999/similar").status_code == 404
         assert client.get(f"/v1/items/{shop.ids['red']}/similar", params={"k": 999}).status_code == 422
+
+
+def test_a_full_server_looks_for_nothing_similar(shop: Shop) -> None:
+    with client_of(shop, False) as client:
+        admission = client.app.state.serving.admission  # type: ignore[attr-defined]
+        path = f"/v1/items/{shop.ids['red']}/similar"
+        with ExitStack() as taken:
+            for _ in range(33):
+                taken.enter_context(admission.place())
+            refused = client.get(path)
+        assert (refused.status_code, "retry-after" in refused.headers) == (429, True)
+        assert client.get(path).status_code == 200
 
 
 @pytest.mark.parametrize(

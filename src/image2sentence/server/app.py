@@ -285,7 +285,9 @@ async def item(picture_id: PictureId, request: Request) -> Item:
 @routes.get("/items/{number}/similar", dependencies=ASKS)
 async def similar(picture_id: PictureId, request: Request, k: SimilarWanted = 12) -> Similar:
     """Pictures that are like one of the gallery, its near-duplicates first."""
-    return await _serving(request).similar(picture_id, k, _shows_paths(request))
+    serving = _serving(request)
+    with serving.admission.place():
+        return await serving.similar(picture_id, k, _shows_paths(request))
 
 
 @routes.get("/items/{number}/original", response_class=Response, responses=FILE, dependencies=LOOKS)

@@ -51,7 +51,7 @@ function look(pictures, at) {
   $("detail-copy").textContent = one.path ? "Copy path" : "Copy file name";
   $("detail-download").textContent = originals ? "Download original" : "Download";
   $("detail-facts").replaceChildren(...facts(one).flatMap(([name, value]) => [element("dt", { textContent: name }), element("dd", { textContent: value })]));
-  $("detail-plate").parentElement.scrollTo(0, 0);
+  for (const one of [dialog, dialog.querySelector(".about")]) one.scrollTo(0, 0);
   showLarge(one);
   showSimilar(one);
 }
