@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +188,28 @@ def shades(engine: QueryEngine, folder: Path, count: int) -> None:
 def test_impossible_queries_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(QueryError, match=message):
         Query(**values)
+
+
+def test_a_query_can_be_made_with_every_attribute_from_bare_pictures() -> None:
+    made = inspect.signature(Query.of).parameters
+    attributes = {field.name: field.default for field in fields(Query)}
+    assert {name: one.default for name, one in made.items() if name != "pictures"} == {
+        name: default for name, default in attributes.items() if name != "references"
+    }
+    query = Query.of(["a.jpg"], "red", not_references=[b"..."], not_words=["striped"], exclude=[3], k=2)
+    assert [one.picture for one in (*query.references, *query.not_references)] == ["a.jpg", b"..."]
+    assert (query.not_words, query.exclude, query.k) == (("striped",), (3,), 2)
+    same = {name: getattr(query, name) for name in attributes if name not in ("references", "not_references")}
+    again = Query.of(query.references, not_references=query.not_references, **same)
+    assert all(getattr(again, name) == getattr(query, name) for name in attributes)
+
+
+@pytest.mark.parametrize(
+    "asked", [{"pictures": "a.jpg"}, {"pictures": plain("red")}, {"words": "red", "not_words": "striped"}]
+)
+def test_one_picture_or_text_in_place_of_a_list_is_refused(asked: dict[str, Any]) -> None:
+    with pytest.raises(QueryError, match="is a list: put the one in brackets"):
+        Query.of(**asked)
 
 
 def test_impossible_references_are_refused() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -134,9 +135,54 @@ class Query:
             )
 
     @classmethod
-    def of(cls, pictures: Sequence[Asked] = (), words: str = "", **more: Any) -> Query:
-        """A query with bare pictures or references; `more` are further attributes."""
-        return cls(references=tuple(Reference.of(picture) for picture in pictures), words=words, **more)
+    def of(
+        cls,
+        pictures: Sequence[Asked] = (),
+        words: str = "",
+        *,
+        not_references: Sequence[Asked] = (),
+        not_words: Sequence[str] = (),
+        balance: float = NEUTRAL,
+        vector: Vectors | None = None,
+        k: int = 10,
+        offset: int = 0,
+        where: str | Filter | None = None,
+        exclude: Sequence[int] = (),
+        keep_references: bool | None = None,
+        min_fit: float | None = None,
+        near_duplicates: float | None = None,
+        diversity: float = 0.0,
+        rerank: int = 0,
+    ) -> Query:
+        """A query with bare pictures as references and negatives; the rest are its attributes.
+
+        Raises:
+            QueryError: as `Query`, and where one picture or text is given in place of a list of them.
+        """
+        for name, value in (
+            ("pictures", pictures),
+            ("not_references", not_references),
+            ("not_words", not_words),
+        ):
+            if isinstance(value, str | bytes | os.PathLike | Image.Image | Reference):
+                raise QueryError(f"{name} is a list: put the one in brackets, [...]")
+        return cls(
+            references=tuple(map(Reference.of, pictures)),
+            words=words,
+            not_references=tuple(map(Reference.of, not_references)),
+            not_words=tuple(not_words),
+            balance=balance,
+            vector=vector,
+            k=k,
+            offset=offset,
+            where=where,
+            exclude=tuple(exclude),
+            keep_references=keep_references,
+            min_fit=min_fit,
+            near_duplicates=near_duplicates,
+            diversity=diversity,
+            rerank=rerank,
+        )
 
     @property
     def leaves_references_out(self) -> bool:
