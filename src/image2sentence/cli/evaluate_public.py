@@ -181,9 +181,10 @@ def _run(
     if submission is not None:
         _submit(submission, submission_row, loaded, root, encoder, composers, open_image, kept)
     if not hidden:
-        evaluations = [
-            evaluate_kept(one, encoder, open_image, kept.vectors, composers) for one in loaded.parts
-        ]
+        evaluations = []
+        for one in loaded.parts:
+            click.echo(f"{one.name} {one.split}: {len(one.queries):,} queries", err=True)
+            evaluations.append(evaluate_kept(one, encoder, open_image, kept.vectors, composers))
         _report(evaluations, describe_model(encoder, others), json_file)
 
 
