@@ -424,6 +424,14 @@ def test_what_weights_are_chosen_by_is_the_reported_metric(protocol, metric):
     assert value == pytest.approx(score_vectors(benchmark, features.searcher, mixed).values[metric].mean())
 
 
+def test_queries_of_one_reference_have_no_other_half_and_the_report_says_so():
+    benchmark, vectors = tiny_benchmark(PROTOCOL)
+    benchmark = replace(benchmark, queries=benchmark.queries[:1])
+    evaluation = evaluate_kept(benchmark, Model(), lambda name: photo(0), vectors, {})
+    assert evaluation.notes["weights tuned on"].startswith("nothing")
+    assert "0.50" in evaluation.notes["text weight of the sum"]
+
+
 def test_scores_rank_as_vectors_do_where_they_are_dot_products():
     benchmark, vectors = tiny_benchmark(PROTOCOL)
     features = Features(benchmark, Model(), lambda name: photo(0), kept=vectors)
@@ -506,7 +514,7 @@ def test_given_vectors_give_the_public_figures(shared_data, monkeypatch):
     monkeypatch.setattr(
         public_benchmarks, "_tuned_row", lambda name, features, compose: (image_row(features), "")
     )
-    monkeypatch.setattr(public_benchmarks, "_basic_row", lambda features, encoder: image_row(features))
+    monkeypatch.setattr(public_benchmarks, "_basic_row", image_row)
     monkeypatch.setattr(public_benchmarks, "_row", only_given(public_benchmarks._row))
     annotations = shared_data / "annotations"
     spec = importlib.util.spec_from_file_location("fake_features", annotations / "fake_features.py")

@@ -96,12 +96,12 @@ class Features:
     @cached_property
     def texts(self) -> Vectors:
         """(q, d): the modifier of every query."""
-        return mean_of_phrasings([self._encode_texts(texts) for texts in self._phrasings()])
+        return mean_of_phrasings([self.encode_texts(texts) for texts in self._phrasings()])
 
     @cached_property
     def full_texts(self) -> Vectors:
         """(q, d): the caption of every query."""
-        return self._encode_texts([query.caption for query in self.benchmark.queries])
+        return self.encode_texts([query.caption for query in self.benchmark.queries])
 
     def composed(self, encoder: Encoder, texts: Sequence[str] | None = None) -> Vectors:
         """(q, d): sentence of the reference + modifier, by `encoder`; `texts`: other modifiers, one for each query."""
@@ -128,7 +128,8 @@ class Features:
 
         return in_batches(range(len(texts)), encode)
 
-    def _encode_texts(self, texts: Sequence[str]) -> Vectors:
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        """(n, d): any texts, each different one encoded once."""
         different = list(dict.fromkeys(texts))
         vectors = in_batches(different, lambda some: self._encoder.encode_queries(None, list(some)))
         at = {text: row for row, text in enumerate(different)}
