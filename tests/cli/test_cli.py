@@ -301,6 +301,15 @@ def test_copies_are_hidden_and_counted(indexed: Run, photos: Path) -> None:
     assert len(lines) == 4
 
 
+def test_negation_in_words_points_to_not(indexed: Run) -> None:
+    shown = indexed("search", "a shirt without red in it")
+    assert "hint: 'without red' does not keep 'red' away" in shown.stderr
+    assert "--not 'red'" in shown.stderr
+    (hint,) = json.loads(indexed("search", "a shirt, not red", "--json").stdout)["hints"]
+    assert (hint["kind"], hint["not"]) == ("negation", "red")
+    assert json.loads(indexed("search", "a red shirt", "--json").stdout)["hints"] == []
+
+
 def test_nothing_fits(run: Run) -> None:
     run("catalogue", "shop", "--count", "12", "--seed", "1", "--size", "48")
     run("index", "shop/images")

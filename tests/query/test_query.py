@@ -375,8 +375,20 @@ def test_fit_is_the_score_in_spreads_above_what_two_pictures_share(
     vectors = engine.gallery.vectors()[1]
     pairs = (vectors @ vectors.T)[np.triu_indices(len(vectors), 1)]
     spread = 1.4826 * np.median(np.abs(pairs - np.median(pairs)))
-    for result in engine.rank(Query(words="red", k=100)).results:
+    (reference,) = engine.gallery.vectors()[0][:1].tolist()
+    for result in engine.rank(Query(references=(Reference(item=reference),), k=100)).results:
         assert result.fit == pytest.approx((result.score - np.median(pairs)) / spread, abs=1e-4)
+
+
+def test_fit_with_words_alone_is_on_the_scale_of_what_pictures_score_with_them(
+    engine: QueryEngine, tmp_path: Path
+) -> None:
+    shades(engine, tmp_path, 40)
+    results = engine.rank(Query(words="red", k=100)).results
+    scores = np.array([result.score for result in results])
+    spread = 1.4826 * np.median(np.abs(scores - np.median(scores)))
+    for result in results:
+        assert result.fit == pytest.approx((result.score - np.median(scores)) / spread, abs=1e-3)
 
 
 def test_a_cut_off_says_that_nothing_fits(engine: QueryEngine, tmp_path: Path) -> None:

@@ -134,6 +134,7 @@ def as_document(
         "results": [result._asdict() | {"missing": result.missing} for result in answer.results],
         "understood": answer.understood,
         "not_understood": [unknown._asdict() for unknown in answer.not_understood],
+        "hints": _hints(answer.words),
         "timing": {stage: round(spent, 1) for stage, spent in milliseconds.items()},
     }
 
@@ -159,12 +160,32 @@ _WHAT_TO_DO = (
 )
 
 
+def _hints(words: str) -> list[dict[str, str]]:
+    """What could be asked otherwise: negations, with the words for --not."""
+    from image2sentence.query.hints import negation_hints
+
+    return [
+        {
+            "kind": "negation",
+            "phrase": hint.phrase,
+            "not": hint.unwanted,
+            "message": f"{hint.phrase!r} does not keep {hint.unwanted!r} away: leave it out of the words, and say "
+            f"--not {hint.unwanted!r}",
+        }
+        for hint in negation_hints(words)
+    ]
+
+
 def _print_notes(answer: Answer, size: int, milliseconds: dict[str, float]) -> None:
+    from image2sentence.images import printable
+
     for unknown in answer.not_understood:
         hint = f" (near: {', '.join(unknown.near)})" if unknown.near else ""
         click.echo(f"not understood: {unknown.word!r}{hint}", err=True)
     if any(result.missing for result in answer.results):
         click.echo(_WHAT_TO_DO, err=True)
+    for negation in _hints(answer.words):
+        click.echo(f"hint: {printable(negation['message'])}", err=True)
     if not answer.results:
         click.echo(f"no results: {_why_nothing(answer, size)}", err=True)
     if milliseconds:

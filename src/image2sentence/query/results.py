@@ -30,7 +30,8 @@ class Result(NamedTuple):
         height: Pixels down.
         metadata: The values of its metadata columns, by column; empty where there are none.
         fit: The score on the gallery's own scale: 0 is what two of its pictures have in common at random, and 1 is a
-            spread more (see `ScoreStatistics.pair_scale`). None in galleries too small to tell.
+            spread more (see `ScoreStatistics.pair_scale`). For words alone, which score lower, 0 is what a picture of
+            the gallery scores with them, and 1 a spread more. None in galleries too small to tell.
         alike: Ids of near-duplicates hidden behind it.
         match: Probability that picture and query belong together, by the matching encoder; None where it was not
             asked.

@@ -280,7 +280,7 @@ def postprocess(context: Context, queries: Sequence[RetrievedQuery]) -> list[Ans
     answers = []
     for one, ranking, page in zip(queries, rankings, pages, strict=True):
         if all(int(ranked.hit.id) in pictures for ranked in page):
-            results = _results(context, page, one.query.offset + 1, pictures, metadata)
+            results = _results(context, one.encoded, page, one.query.offset + 1, pictures, metadata)
             answers.append(_answer(context, one, ranking, results))
         else:  # an indexing run has deleted some since the vectors were read: again, without them
             again = RetrievedQuery(one.encoded, _candidates(context, one.encoded))
@@ -289,7 +289,7 @@ def postprocess(context: Context, queries: Sequence[RetrievedQuery]) -> list[Ans
 
 
 def _rank(context: Context, one: RetrievedQuery) -> _Ranking:
-    query, scale = one.query, context.statistics.pair_scale
+    query, scale = one.query, _scale(context, one.encoded)
     min_score = _min_score(query, scale)
     if not _is_understood(context, query):
         return _Ranking(None, [], 0.0)
@@ -314,6 +314,14 @@ def _rank(context: Context, one: RetrievedQuery) -> _Ranking:
     if query.diversity:
         ranked = _diversify(context, ranked, query)
     return _Ranking(_fit(hits[0], scale) if hits else None, ranked, rerank_ms)
+
+
+def _scale(context: Context, encoded: EncodedQuery) -> RobustScale | None:
+    """The scale of `Result.fit`: the pictures' own scores for words alone, else those of pairs of pictures."""
+    statistics = context.statistics
+    if encoded.loaded.query.references or encoded.loaded.query.vector is not None:
+        return statistics.pair_scale
+    return statistics.scale_of(encoded.vector) if len(statistics.vectors) >= MIN_PICTURES else None
 
 
 def _is_understood(context: Context, query: Query) -> bool:
@@ -385,12 +393,13 @@ def _answer(
 
 def _results(
     context: Context,
+    encoded: EncodedQuery,
     page: Sequence[RankedHit],
     first_rank: int,
     pictures: Mapping[int, Picture],
     metadata: Mapping[int, dict[str, Value]],
 ) -> tuple[Result, ...]:
-    scale = context.statistics.pair_scale
+    scale = _scale(context, encoded)
     ids = [int(ranked.hit.id) for ranked in page]
     return tuple(
         _result(rank, ranked, pictures[picture_id], metadata[picture_id], scale)
