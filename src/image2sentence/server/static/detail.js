@@ -47,7 +47,6 @@ function look(pictures, at) {
   $("detail-before").disabled = place === 0;
   $("detail-after").disabled = place === list.length - 1;
   $("detail-before").hidden = $("detail-after").hidden = list.length === 1;
-  $("detail-unlike").hidden = !actions.mayUnlike();
   $("detail-copy").textContent = one.path ? "Copy path" : "Copy file name";
   $("detail-download").textContent = originals ? "Download original" : "Download";
   $("detail-facts").replaceChildren(...facts(one).flatMap(([name, value]) => [element("dt", { textContent: name }), element("dd", { textContent: value })]));
@@ -60,14 +59,21 @@ function showLarge(one) {
   const img = $("detail-picture");
   img.alt = nameOf(one);
   img.hidden = false;
-  $("detail-gone").hidden = true;
+  setGone(false);
   img.removeAttribute("src"); // not the last picture under this one's name
   showPicture(img, `v1/items/${one.id}/image`).catch(showGone);
 }
 
 function showGone() {
   $("detail-picture").hidden = true;
-  $("detail-gone").hidden = false;
+  setGone(true);
+  if (document.activeElement === document.body || document.activeElement?.hidden) $("detail-title").focus({ preventScroll: true });
+}
+
+// A picture whose file is gone can be neither asked with nor saved.
+function setGone(gone) {
+  $("detail-gone").hidden = !gone;
+  for (const id of ["detail-use", "detail-unlike", "detail-download"]) $(id).hidden = gone || (id === "detail-unlike" && !actions.mayUnlike());
 }
 $("detail-picture").addEventListener("error", showGone);
 
