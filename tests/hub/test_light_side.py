@@ -119,8 +119,8 @@ def test_the_light_side_searches_the_gallery_that_is_there(kind: str, pictures: 
     assert np.array_equal(after.encode_images([picture]), before.encode_images([picture]))
     read = [encoder.encode_queries(None, WORDS) for encoder in (before, after)]
     assert np.sum(read[0] * read[1], axis=1).min() > 0.98
-    told = run("search", pictures / "07.png", "in blue", "--model", "run/model", "--json").stdout
-    assert json.loads(told)["results"]
+    output = run("search", pictures / "07.png", "in blue", "--model", "run/model", "--json").stdout
+    assert json.loads(output)["results"]
     assert json.loads(run("index", pictures, "--model", "run/model", "--json").stdout)["encoded"] == 0
 
 
@@ -142,9 +142,9 @@ def test_weights_of_another_model_are_refused(pictures: Path, place: Path) -> No
     model = publish(tiny("clip", text_length=40), place / "clip")
     assert "name them with --vl" in trained(pictures, model, "run", code=1).output
     other = publish_with_weights("clip", place / "other", seed=1)
-    told = trained(pictures, model, "run", "--vl", other, code=1).output
-    assert "are not those of the graphs" in told
-    assert "mean cosine of pictures" in told
+    output = trained(pictures, model, "run", "--vl", other, code=1).output
+    assert "are not those of the graphs" in output
+    assert "mean cosine of pictures" in output
     siglip = publish_with_weights("siglip", place / "siglip")
     assert "are not those of the graphs" in trained(pictures, model, "run", "--vl", siglip, code=1).output
     assert not (place / "run" / "model").exists()

@@ -1,4 +1,7 @@
-"""A light side for an adapted model: its graphs make the gallery vectors, torch weights of the same model the rest."""
+"""Light side for an adapted model.
+
+Its graphs make the gallery vectors, torch weights of the same model the rest.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from image2sentence.hub.table import known_model
 from image2sentence.strict_json import read_json
 from image2sentence.training.vl.base import VisionLanguageModel
 
-LEAST_COSINE = 0.95
+MIN_COSINE = 0.95
 """Between vectors of graphs and weights, whatever precision the graphs are in; of two models it is about 0."""
 _WEIGHTS = (
     "model.safetensors",
@@ -108,10 +111,10 @@ def require_same_model(
         ("words", read, encoder.encode_queries(None, _TEXTS)),
     ):
         cosine = float(np.mean(np.sum(ours * theirs, axis=1)))
-        if not cosine >= LEAST_COSINE:
+        if not cosine >= MIN_COSINE:
             raise ModelError(
                 f"the weights {vl.record.name} are not those of the graphs in {encoder.folder.path}: mean cosine of "
-                f"{what} {cosine:.2f}, expected at least {LEAST_COSINE}; name the same model's with --vl"
+                f"{what} {cosine:.2f}, expected at least {MIN_COSINE}; name the same model's with --vl"
             )
 
 

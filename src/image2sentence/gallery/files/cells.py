@@ -1,4 +1,4 @@
-"""Values of table cells: numbers, dates and truth values as people and programs write them."""
+"""Values of table cells: numbers, dates and truth values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables in text and spreadsheets as people have them: encodings, separators, quotes, headers."""
+"""Tables in text and spreadsheets: encodings, separators, quotes, headers."""
 
 from __future__ import annotations
 
@@ -116,9 +116,9 @@ def sniff_separator(path: Path, file: TextIO) -> tuple[str, int]:
     first, skip = file.readline(), 0
     while first and not first.strip():
         first, skip = file.readline(), skip + 1
-    if (told := re.fullmatch(r"\ufeff?sep=(.)\s*", first, re.IGNORECASE)) is not None:
+    if (declared := re.fullmatch(r"\ufeff?sep=(.)\s*", first, re.IGNORECASE)) is not None:
         file.seek(0)
-        return told[1], skip + 1
+        return declared[1], skip + 1
     file.seek(0)
     counts = {}
     for separator in _SEPARATORS:

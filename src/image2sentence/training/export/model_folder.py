@@ -31,7 +31,7 @@ from image2sentence.encoders.template import Template
 from image2sentence.errors import ModelError
 from image2sentence.strict_json import to_dict
 from image2sentence.training import checkpoint as state
-from image2sentence.training.adapted import LEAST_COSINE
+from image2sentence.training.adapted import MIN_COSINE
 from image2sentence.training.export import quantize as quantise
 from image2sentence.training.export.fixed_shape import (
     FIXED_IMAGE,
@@ -190,7 +190,7 @@ def _parity(
     folder = exported.folder.path
     floors = Floors.of(options.int8_text, bool(options.calibration), bool(options.sentence_share))
     if adapted:
-        floors = replace(floors, gallery_image=(LEAST_COSINE, LEAST_COSINE))
+        floors = replace(floors, gallery_image=(MIN_COSINE, MIN_COSINE))
     parity = _measured(reference, exported, pictures, texts, options)
     check_parity(parity, floors)
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in _graphs(folder)}
