@@ -1,0 +1,1 @@
+"""Recipes that make models and figures from data and seeds."""

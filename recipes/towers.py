@@ -112,6 +112,7 @@ class Learner(torch.nn.Module):
         self.log_scale = torch.nn.Parameter(torch.tensor(math.log(1 / temperature)))
 
     def forward(self, pixels: Tensor, ids: Tensor, mask: Tensor, verdicts: Tensor, *extras: Tensor) -> Tensor:
+        """The loss, a scalar, of pixels (B, 3, S, S), ids and mask (captions, T), verdicts (B, captions)."""
         patches = self.model.vision_model(pixel_values=pixels).last_hidden_state
         words = self._read(ids, mask)
         pictures = functional.normalize(self.model.vision_proj(patches[:, 0]).float(), dim=-1)

@@ -367,7 +367,7 @@ def facts(records: Sequence[Record], subjects: Mapping[str, int]) -> Facts:
 
 
 def judge(pictures: Facts, captions: Sequence[Caption], subjects: Mapping[str, int]) -> NDArray[np.int8]:
-    """(pictures, captions) int8: 1 the caption is true of the picture, 0 it is not, -1 cannot be told.
+    """(pictures, captions) int8: 1 the caption is true of the picture, 0 it is not, -1 unknown.
 
     Drawn products and photographs name their types differently, so across the two only the other attributes decide,
     and only against.

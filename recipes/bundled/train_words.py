@@ -95,7 +95,7 @@ class Discriminants:
     def __call__(self, captions: Sequence[language.Caption]) -> tuple[Tensor, Tensor]:
         """Unit vectors (captions, d), and (captions,) of how many photographs each caption is true.
 
-        Photographs of which it cannot be told are left out; a caption true of none or of all has a vector of zeros.
+        Photographs of which it is not known are left out; a caption true of none or of all has a vector of zeros.
         """
         verdicts = torch.from_numpy(language.judge(self.facts, captions, {})).T
         true, judged = (verdicts == 1).float(), (verdicts >= 0).float()

@@ -65,8 +65,8 @@ def test_both_numbers_are_read_alike_and_all_else_as_before(tmp_path: Path) -> N
     torch.testing.assert_close(
         more.encode_words(more.words(texts)), before, atol=2e-3, rtol=0
     )  # stored as float16
-    told = more.words(["a red shirts with stripes", "mugs", "something unknown"])
-    assert torch.equal(more.encode_words(told), more.encode_words(more.words(texts)))
+    words = more.words(["a red shirts with stripes", "mugs", "something unknown"])
+    assert torch.equal(more.encode_words(words), more.encode_words(more.words(texts)))
     assert more.tokenizer.encode("mugs and stripe").tokens[1:-1] == ["mugs", "and", "[UNK]"]
 
 
