@@ -6,15 +6,18 @@ import errno
 import hashlib
 import json
 import logging
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from image2sentence.errors import GalleryError, ImageError
-from image2sentence.gallery.locations import joined, read_picture, stored_place
+from image2sentence.gallery import locations
+from image2sentence.gallery.locations import is_share_or_device, joined, read_picture, stored_place
 from image2sentence.gallery.records import Content, FileEntry, Picture
 from image2sentence.gallery.search.faiss_index import AnnSettings
 from image2sentence.gallery.sqlite import lock, schema
@@ -44,6 +47,42 @@ def change(folder: Path, statement: str, *values: object) -> None:
 @pytest.mark.parametrize("name", ["/pictures", "C:\\pictures", "\\\\host\\pictures", "s3://bucket/a%20b"])
 def test_roots_of_any_system_and_store_come_back(name: str) -> None:
     assert str(stored_place(name)) == name
+
+
+SHARES = (
+    "\\\\host\\share",
+    "//host/share",
+    "\\\\?\\C:\\x",
+    "\\\\.\\pipe\\x",
+    "/\\host/x",
+    "\\/host",
+    "\\??\\C:\\x",
+)
+
+
+@pytest.mark.parametrize("name", SHARES)
+def test_shares_and_devices_of_windows_are_known(name: str) -> None:
+    assert is_share_or_device(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["/pictures", "C:\\pictures", "C:/pictures", "pictures", "/a//b", "\\pictures"]
+)
+def test_folders_are_no_shares(name: str) -> None:
+    assert not is_share_or_device(name)
+
+
+@pytest.mark.parametrize("name", SHARES)
+def test_a_stored_share_is_refused_on_windows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locations, "os", SimpleNamespace(name="nt", environ={}, fspath=os.fspath))
+    with pytest.raises(GalleryError, match="names a network share or device"):
+        stored_place(name)
+
+
+def test_shares_may_be_allowed_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed = {"IMAGE2SENTENCE_PROTOCOLS": "unc"}
+    monkeypatch.setattr(locations, "os", SimpleNamespace(name="nt", environ=allowed, fspath=os.fspath))
+    assert str(stored_place("\\\\host\\share")) == "\\\\host\\share"
 
 
 def test_objects_below_a_slash_keep_their_names() -> None:

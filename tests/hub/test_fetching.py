@@ -18,7 +18,7 @@ pytest.importorskip("onnx")
 from image2sentence.cli.main import cli
 from image2sentence.encoders import load_encoder
 from image2sentence.errors import ModelError
-from image2sentence.hub import download
+from image2sentence.hub import download, find
 from tests.hub.endpoint import COMMIT, Endpoint, endpoint
 from tests.hub.exports import publish, tiny
 
@@ -258,3 +258,20 @@ def test_models_are_listed_with_what_is_here(hub: Endpoint) -> None:
 def test_an_unknown_short_name_is_told(hub: Endpoint) -> None:
     with pytest.raises(ModelError, match="image2sentence models"):
         load_encoder("clip-b33")
+
+
+def test_a_name_that_is_no_folder_is_said_to_go_to_the_hub_before_it_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("IMAGE2SENTENCE_CACHE", str(tmp_path))
+    said: list[str] = []
+
+    def asked(repository: str, revision: str | None) -> None:
+        said.append(caplog.text)
+        raise ModelError("the Hub was asked")
+
+    monkeypatch.setattr(find, "list_repository", asked)
+    with caplog.at_level(logging.WARNING), pytest.raises(ModelError, match="the Hub was asked"):
+        load_encoder("models/shop")
+    (before,) = said
+    assert "there is no folder models/shop here: asking the Hub" in before

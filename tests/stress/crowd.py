@@ -2,9 +2,9 @@
 
     python -m tests.stress.crowd [--seconds 60] [--memory 1024]
 
-the peak is compared with the limit instead. Prints what honest clients got, quiet and under attack, and ends with 1
-the peak is compared with the limit instead. Prints what the honest clients got, quiet and under attack, and ends with 1
-where the server ended or restarted, where one of them got a 5xx or no answer, or where the limit was passed.
+Needs Linux and, for the limit, a control group that may be written (in a container, as root); without one it says so,
+and the peak is compared with the limit. Prints what honest clients got, quiet and under attack, and ends with 1 where
+the server ended or restarted, where one of them got a 5xx or no answer, or where the limit was passed.
 """
 
 from __future__ import annotations

@@ -107,11 +107,24 @@ def check_url(url: str) -> None:
     if password is not None:
         raise GalleryError("the URL holds a password, which a gallery would keep: configure fsspec instead")
     protocol = url.partition("://")[0].lower()
-    if protocol not in PROTOCOLS and protocol not in os.environ.get(PROTOCOLS_VARIABLE, "").lower().split():
+    if protocol not in PROTOCOLS and protocol not in _more_protocols():
         raise GalleryError(
             f"{printable(url)}: {protocol}:// is not among the protocols that are read; to allow it, for this and "
             f"every gallery that is opened: {PROTOCOLS_VARIABLE}={protocol}"
         )
+
+
+def _more_protocols() -> list[str]:
+    return os.environ.get(PROTOCOLS_VARIABLE, "").lower().split()
+
+
+def is_share_or_device(name: str) -> bool:
+    """Whether Windows would take a name for a network share or a device, such as `//host/x` or one with `?`.
+
+    Opening such a name sends this computer's credentials to a host that somebody else chose.
+    """
+    plain = name.replace("\\", "/")
+    return plain.startswith(("//", "/??/"))
 
 
 def stored_place(name: str) -> Place:
@@ -120,6 +133,11 @@ def stored_place(name: str) -> Place:
     Raises:
         GalleryError: what `as_place` would not have given.
     """
+    if os.name == "nt" and is_share_or_device(name) and "unc" not in _more_protocols():
+        raise GalleryError(
+            f"the gallery names a network share or device, {printable(name)[:200]!r}: give the share a drive letter "
+            f"and index that, or allow shares for every gallery that is opened: {PROTOCOLS_VARIABLE}=unc"
+        )
     place = as_place(name) if is_url(name) else Path(name)
     # A gallery that was made on another system names its folders by the rules there.
     absolute = any(rules.isabs(name) and rules.normpath(name) == name for rules in (posixpath, ntpath))

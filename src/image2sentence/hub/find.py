@@ -55,6 +55,8 @@ def find_model(name: str, revision: str | None = None, precision: Precision = "a
     row = known_model(base)
     if row is None and is_hub_id(base):
         row = KnownModel(base, base, "", "", "", 0)
+        if pinned(row, revision or named, precision) is None:
+            _log.warning("there is no folder %s here: asking the Hub for a model of this name", base)
     if row is None:
         return ModelFolder.open(path)
     if row.name == STARTER:

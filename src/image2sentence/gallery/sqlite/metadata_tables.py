@@ -15,6 +15,12 @@ from image2sentence.gallery.metadata import checked_value, is_new_column
 from image2sentence.gallery.sqlite.schema import Field, checksum, read_version
 
 _ID_BATCH = 10_000
+_STORED_TYPES: dict[ColumnType, tuple[type, ...]] = {
+    "number": (int, float),
+    "text": (str,),
+    "boolean": (int,),
+    "date": (str,),
+}
 
 
 @dataclass(frozen=True)
@@ -147,6 +153,10 @@ def _stored(value: Value) -> Field:
 
 
 def column_values(connection: sqlite3.Connection, column: Column) -> Iterator[tuple[int, Any]]:
-    """(picture id, value) of the values that are there, by ascending id."""
+    """(picture id, value) of the values that are there, by ascending id. Raises DamagedRow on one of another type."""
     query = f"SELECT picture_id, {column.place} FROM metadata WHERE {column.place} IS NOT NULL ORDER BY 1"
-    yield from connection.execute(query)
+    types = _STORED_TYPES[column.type]
+    for picture_id, value in connection.execute(query):
+        if not isinstance(value, types):
+            raise DamagedRow("metadata of picture", picture_id)
+        yield picture_id, value
