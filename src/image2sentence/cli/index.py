@@ -23,10 +23,12 @@ from image2sentence.cli.options import (
     optional_extra,
     print_json,
     progress_bar,
+    tell_model,
 )
 from image2sentence.errors import ConfigError, StorageAwayError
 
 if TYPE_CHECKING:
+    from image2sentence.encoders import Encoder
     from image2sentence.gallery.base import GalleryStore
     from image2sentence.gallery.files.metadata import MetadataReport
     from image2sentence.gallery.locations import Place
@@ -172,9 +174,36 @@ def index(
         _print_all(done, shown, size)
         if joined is not None:
             _print_metadata(joined)
+        about_model(encoder, [one.report for one in done if one.report is not None])
     away = [one.away for one in done if one.away is not None]
     if away:
         raise StorageAwayError("\n".join(map(str, away)))
+
+
+def about_model(encoder: Encoder, reports: Sequence[IndexReport]) -> None:
+    """Say which model encoded, what it knows, and whether most pictures lie outside of that."""
+    import numpy as np
+
+    from image2sentence.encoders.model_folder import ModelFolder
+    from image2sentence.encoders.scope import read_scope
+    from image2sentence.hub.table import GENERAL
+
+    tell_model(encoder, err=False)
+    folder = getattr(encoder, "folder", None)
+    if not isinstance(folder, ModelFolder):  # an encoder of one's own
+        return
+    samples = [report.sample for report in reports if len(report.sample)]
+    scope = read_scope(folder)
+    if scope is None or not samples:
+        return
+    rows = np.concatenate(samples)
+    if scope.mostly_outside(rows):
+        click.echo(
+            f"{100 * scope.share_outside(rows):.0f} % of these pictures look like none of that: words will "
+            "hardly find them. For a general model, in a gallery of its own:\n"
+            f"  image2sentence index PICTURES --model {GENERAL} --gallery general",
+            err=True,
+        )
 
 
 def _distinct(pictures: Sequence[Path | str], waits: bool) -> list[Place]:

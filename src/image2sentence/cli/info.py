@@ -62,15 +62,19 @@ def _versions() -> dict[str, str]:
 
 def _model(model: Path | None) -> dict[str, Any]:
     from image2sentence.encoders import load_encoder
+    from image2sentence.encoders.model_folder import ModelFolder
+    from image2sentence.encoders.scope import what_it_knows
 
     try:
         encoder = load_encoder(model)
     except ModelError as error:
         return {PROBLEM: str(error)}
     config = encoder.config
+    knows = what_it_knows(encoder.folder) if isinstance(encoder.folder, ModelFolder) else ""
     return {
         "folder": encoder.folder.path,
         "vl": f"{config.vl.name} ({config.vl.kind})",
+        **({"knows": knows} if knows else {}),
         "light": config.light,
         "tokens": config.learner.tokens,
         "width": config.width,

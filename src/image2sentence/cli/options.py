@@ -16,6 +16,7 @@ from image2sentence.cli.output import json_ready
 from image2sentence.errors import GalleryError
 
 if TYPE_CHECKING:
+    from image2sentence.encoders import Encoder
     from image2sentence.gallery.base import GalleryStore
     from image2sentence.gallery.locations import Place
 
@@ -127,6 +128,22 @@ def optional_extra(name: str, packages: Collection[str]) -> Iterator[None]:
 def training_extra() -> AbstractContextManager[None]:
     """Around imports of `image2sentence.training`."""
     return optional_extra("train", TRAINING_PACKAGES)
+
+
+def tell_model(encoder: Encoder, *, err: bool) -> None:
+    """Say in one line which model answers and what it knows; nothing of an encoder that is no model folder."""
+    from image2sentence.encoders.model_folder import ModelFolder, bundled
+    from image2sentence.encoders.scope import what_it_knows
+    from image2sentence.images import printable
+
+    folder = getattr(encoder, "folder", None)
+    if not isinstance(folder, ModelFolder):
+        return
+    name = "starter" if folder.path == bundled() else folder.path.name
+    if folder.config.origin is not None:
+        name = folder.config.vl.name
+    knows = what_it_knows(folder)
+    click.echo(printable(f"model {name}" + (f", which knows {knows}" if knows else "")), err=err)
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:

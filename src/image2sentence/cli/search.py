@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterable
@@ -20,6 +21,7 @@ from image2sentence.cli.options import (
     model_option,
     print_json,
     require_gallery,
+    tell_model,
 )
 from image2sentence.cli.output import asks_for_paths, paths_options, write_paths
 from image2sentence.cli.query_options import QueryOptions, query_options
@@ -93,6 +95,8 @@ def search(
             _print_answer(answer)
         remember(opened, answer)
         size = len(opened)
+    if sys.stderr.isatty():
+        tell_model(engine.encoder, err=True)
     _print_notes(answer, size, milliseconds if timing else {})
 
 

@@ -9,6 +9,7 @@ onnx/match           sentence + modifier ids + patch features -> match logit (op
 onnx/fixed/          both query graphs for fixed shapes (optional, for phones)
 guide/               guiding phrases and their vectors (optional; see `image2sentence.encoders.phrase_guide`)
 fallback/            vectors of training's modifiers (optional; see `image2sentence.encoders.sum_fallback`)
+scope.json           what the model knows (optional; see `image2sentence.encoders.scope`)
 text.safetensors     light text encoder (optional; for training and export)
 model.safetensors    light encoder + token learner (for training and export; the runtime does not read it)
 README.md            the model card
@@ -42,7 +43,8 @@ FIXED = ("onnx/fixed/query_image.onnx", "onnx/fixed/query_text.onnx")
 GUIDE = ("guide/phrases.txt", "guide/vectors.npy")
 FALLBACK = "fallback/vectors.npy"
 TEXT_WEIGHTS = "text.safetensors"
-FILES = (TOKENIZER, *GRAPHS, MATCH, *FIXED, *GUIDE, FALLBACK, WEIGHTS, TEXT_WEIGHTS)
+SCOPE = "scope.json"
+FILES = (TOKENIZER, *GRAPHS, MATCH, *FIXED, *GUIDE, FALLBACK, SCOPE, WEIGHTS, TEXT_WEIGHTS)
 """All files that a config.json may list."""
 CARD = "README.md"
 _BLOCK = 2**20

@@ -3,9 +3,38 @@
 from __future__ import annotations
 
 import os
+import random
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
+from image2sentence.encoders.protocols import Vectors
 from image2sentence.gallery.locations import Place
+
+SAMPLE = 256
+"""Vectors that a report keeps of those encoded."""
+
+
+class VectorSample:
+    """Up to `SAMPLE` of the rows that come, each as likely as any other (Vitter's algorithm R)."""
+
+    def __init__(self) -> None:
+        self._rows: list[NDArray[np.float32]] = []
+        self._seen = 0
+        self._draw = random.Random(0)
+
+    def add(self, row: NDArray[np.float32]) -> None:
+        """One more vector (d,)."""
+        self._seen += 1
+        if len(self._rows) < SAMPLE:
+            self._rows.append(row)
+        elif (place := self._draw.randrange(self._seen)) < SAMPLE:
+            self._rows[place] = row
+
+    def rows(self) -> Vectors:
+        """(n, d) float32."""
+        return np.stack(self._rows) if self._rows else np.empty((0, 0), np.float32)
 
 
 @dataclass(frozen=True)
@@ -31,6 +60,7 @@ class IndexReport:
         kept: Pictures without a file that are kept, since their disk may be away.
         away: The folders that these lie in, with how many and the reason.
         elsewhere: Folders passed over because another indexed folder of the gallery holds them.
+        sample: (n, d) float32 gallery vectors of up to `SAMPLE` pictures of those encoded, drawn evenly.
     """
 
     found: int
@@ -51,6 +81,7 @@ class IndexReport:
     kept: int = 0
     away: list[tuple[Place, str]] = field(default_factory=list)
     elsewhere: list[Place] = field(default_factory=list)
+    sample: Vectors = field(default_factory=lambda: np.empty((0, 0), np.float32), repr=False, compare=False)
 
     @property
     def rate(self) -> float:
@@ -58,7 +89,7 @@ class IndexReport:
         return self.encoded / self.seconds if self.seconds > 0 else 0.0
 
     def as_dict(self) -> dict[str, object]:
-        """All fields and the rate, ready for JSON; paths exactly (odd bytes of names as lone surrogates)."""
+        """All fields but the sample, and the rate, ready for JSON; paths exactly (odd bytes as lone surrogates)."""
         shown = {
             "failed": _exact(self.failed),
             "unreadable_folders": _exact(self.unreadable_folders),
@@ -66,7 +97,7 @@ class IndexReport:
             "elsewhere": [os.fspath(place) for place in self.elsewhere],
             "rate": self.rate,
         }
-        return {**vars(self), **shown}
+        return {name: value for name, value in vars(self).items() if name != "sample"} | shown
 
 
 def _exact(reasons: list[tuple[Place, str]]) -> list[list[str]]:

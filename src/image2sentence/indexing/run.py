@@ -24,7 +24,7 @@ from image2sentence.indexing.absence import (
 from image2sentence.indexing.forgotten import Forgotten, remember
 from image2sentence.indexing.pipeline import EncodeAndWrite
 from image2sentence.indexing.reader import BATCH_BYTES, Decoded, Input, Inputs, Outcome, ShardEnd
-from image2sentence.indexing.report import IndexReport
+from image2sentence.indexing.report import IndexReport, VectorSample
 from image2sentence.indexing.sources import shard_path
 from image2sentence.indexing.walk import UNSEEN, FoundFile, Walk
 
@@ -137,6 +137,7 @@ class Run:
         self._under_way: deque[set[bytes]] = deque(maxlen=inputs.parallel + 2)
         self._dates = DateColumn(gallery)
         self._forgotten = Forgotten(gallery)
+        self._sample = VectorSample()
         self._counts: Counter[str] = Counter()
         self._failed: list[tuple[Place, str]] = []
         self._relinked = False
@@ -273,6 +274,7 @@ class Run:
             kept=len(self._kept),
             away=kept_reasons(self._place, self._kept.values()),
             elsewhere=[joined(self._place, path) for path in self._found.elsewhere],
+            sample=self._sample.rows(),
         )
 
     def _passed_over(self) -> dict[str, int]:
@@ -396,6 +398,8 @@ class Run:
             for sha256, given in batch.contents.items()
         ]
         self._gallery.commit(self._root, contents, batch.entries)
+        for content in contents:
+            self._sample.add(content.vector)
 
 
 def _is_below(place: Place, root: Place) -> bool:
