@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from image2sentence.cli.columns import columns
 from image2sentence.cli.groups import OrderedGroup
 from image2sentence.cli.list_pictures import list_pictures
 from image2sentence.cli.options import (
@@ -46,6 +47,7 @@ def gallery() -> None:
 
 
 gallery.add_command(list_pictures)
+gallery.add_command(columns)
 
 
 @gallery.command()

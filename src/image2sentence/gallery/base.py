@@ -211,6 +211,12 @@ class GalleryStore(Protocol):
         """Make the metadata columns that are not there yet. Raises DataError."""
         ...
 
+    def change_column(
+        self, name: str, kind: ColumnType | None, values: Iterable[tuple[int, Value | None]]
+    ) -> None:
+        """Give a column another type (None: take it away), and pictures these values of it. Raises DataError."""
+        ...
+
     def set_metadata(self, rows: Iterable[tuple[int, Mapping[str, Value | None]]]) -> int:
         """Set metadata of pictures (None takes a value away); gives how many changed. Raises DataError."""
         ...

@@ -33,6 +33,15 @@ def from_text(kind: ColumnType, cell: Any) -> Value | None:
     return _expect(_number(text), "a number", text)
 
 
+def convert(kind: ColumnType, value: Value) -> Value:
+    """A value of one type as one of another. Raises ValueError where it is none."""
+    if kind == "boolean" and not isinstance(value, bool | str):
+        return bool(_expect(value if value in (0, 1) else None, "0 or 1", value))
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    found: Value | None = text if kind == "text" else from_text(kind, text)
+    return cast("Value", _expect(found, f"the type {kind}", value))
+
+
 def _number(text: str) -> int | float | None:
     if _DECIMAL_COMMA.fullmatch(text) or _GROUPED.fullmatch(text):
         text = text.replace(".", "").replace(",", ".")

@@ -92,13 +92,22 @@ class Ledger:
 
     def add_columns(self, columns: Mapping[str, ColumnType]) -> None:
         """Write new columns behind those that are there."""
-        first = len(self.columns()) + 1
+        numbers = [int(row["key"].partition(":")[2]) for row in self._rows("column")]
+        first = max(numbers, default=0) + 1
         self._write(
             [
                 _row(f"column:{number}", "column", 0, {"name": name, "type": kind})
                 for number, (name, kind) in enumerate(columns.items(), first)
             ]
         )
+
+    def set_column(self, name: str, kind: ColumnType | None) -> None:
+        """Write a column's other type; None forgets the column."""
+        key = next(str(row["key"]) for row in self._rows("column") if row["value"]["name"] == name)
+        if kind is None:
+            self._database.delete(self._collection, [key])
+        else:
+            self._write([_row(key, "column", 0, {"name": name, "type": kind})])
 
     def failed(self, root: int | None = None) -> list[Failed]:
         """The files that failed, by id; those below one root."""

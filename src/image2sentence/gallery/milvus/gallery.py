@@ -372,6 +372,17 @@ class MilvusGallery(BaseGallery):
             with self._writing(0):
                 self._ledger.add_columns(new)
 
+    def change_column(
+        self, name: str, kind: ColumnType | None, values: Iterable[tuple[int, Value | None]]
+    ) -> None:
+        """Give a column another type (None: take it away), and pictures these values of it."""
+        with self._writing(0):
+            if kind is not None:
+                self._ledger.set_column(name, kind)
+            self.set_metadata((number, {name: value}) for number, value in values)
+            if kind is None:
+                self._ledger.set_column(name, None)
+
     def set_metadata(self, rows: Iterable[tuple[int, Mapping[str, Value | None]]]) -> int:
         """Set metadata of pictures: (id, values by column; None takes a value away).
 

@@ -31,6 +31,7 @@ from image2sentence.gallery.sqlite.index_file import NAME as INDEX
 from image2sentence.gallery.sqlite.lock import WriterLock
 from image2sentence.gallery.sqlite.metadata_tables import (
     add_columns,
+    change_column,
     check_metadata,
     read_columns,
     read_metadata,
@@ -392,6 +393,13 @@ class Gallery(BaseGallery):
         if any(known.get(name) != kind for name, kind in columns.items()):
             with self._database.transaction() as connection:
                 add_columns(connection, columns)
+
+    def change_column(
+        self, name: str, kind: ColumnType | None, values: Iterable[tuple[int, Value | None]]
+    ) -> None:
+        """Give a column another type (None: take it away), and pictures these values of it, in one transaction."""
+        with self._database.transaction() as connection:
+            change_column(connection, name, kind, values)
 
     def set_metadata(self, rows: Iterable[tuple[int, Mapping[str, Value | None]]]) -> int:
         """Set metadata of pictures: (id, values by column; None takes a value away), in many transactions.

@@ -73,6 +73,23 @@ def add_columns(connection: sqlite3.Connection, wanted: Mapping[str, ColumnType]
         connection.execute(f"ALTER TABLE metadata ADD COLUMN {known[name].place}")
 
 
+def change_column(
+    connection: sqlite3.Connection,
+    name: str,
+    kind: ColumnType | None,
+    values: Iterable[tuple[int, Value | None]],
+) -> None:
+    """Give a column another type (None: take it away), and pictures these values of it. Raises DataError."""
+    column = read_columns(connection)[name]
+    if kind is not None:
+        connection.execute(
+            "UPDATE columns SET type = ?, checksum = ? WHERE id = ?", (kind, checksum(name, kind), column.id)
+        )
+    write_metadata(connection, ((number, {name: value}) for number, value in values))
+    if kind is None:
+        connection.execute("DELETE FROM columns WHERE id = ?", (column.id,))
+
+
 def write_metadata(
     connection: sqlite3.Connection, rows: Iterable[tuple[int, Mapping[str, Value | None]]]
 ) -> int:
