@@ -10,7 +10,7 @@ CHECKED := src tests recipes examples benchmarks js hatch_build.py
 # not with training and its recipes: torch's own bounds are in constraints.txt
 LOWEST_TESTS ?= --ignore tests/training --ignore tests/recipes
 
-.PHONY: demo test test-js test-lowest docs check audit format clean
+.PHONY: demo test test-js test-lowest optional docs check audit format clean
 
 # draw a catalogue, index it, ask six composed queries, check the answers (installs no torch)
 demo: $(VENV)/runtime
@@ -28,6 +28,13 @@ test-js: $(VENV)/development js/node_modules
 # the tests of the runtime with the lowest versions that pyproject.toml allows
 test-lowest: $(LOWEST)/installed
 	$(LOWEST)/bin/python -m pytest $(LOWEST_TESTS)
+
+# what tests use where it is there: Ray, MTEB, and the browser's module in Chromium; says what is not, and why
+optional: $(VENV)/development
+	@$(BIN)/pip install --quiet --constraint constraints.txt 'ray>=2.40' 'mteb>=2.0' \
+	  || echo "optional: Ray or MTEB has no release for this Python or machine: their tests are skipped" >&2
+	@if command -v npm >/dev/null && command -v chromium >/dev/null; then $(MAKE) --no-print-directory js/node_modules; \
+	  else echo "optional: npm or chromium is not installed: the browser's module is not tested in Chromium" >&2; fi
 
 # the site of docs/, in build/site; a warning is an error
 docs: $(VENV)/development
