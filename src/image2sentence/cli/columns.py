@@ -34,7 +34,7 @@ def columns(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """List metadata columns with their types and how many pictures have a value, after changing them as told."""
+    """List metadata columns with their types and how many pictures have a value, after the changes asked for."""
     from image2sentence.gallery.columns import drop_column, list_columns, retype_column
     from image2sentence.gallery.opening import open_gallery
     from image2sentence.images import display_path, printable

@@ -87,7 +87,7 @@ _OPTIONS = (
         "--min-fit",
         type=float,
         metavar="F",
-        help="Show nothing that fits less. Begin with 1.6 with pictures, with 3.5 for words alone.",
+        help="Show nothing that fits less. Begin with 1.6 with pictures, with 4 for words alone.",
     ),
     click.option(
         "--near-duplicates",
