@@ -168,14 +168,11 @@ def _tokenizer(source: Source) -> tuple[Tokenizer, _Reading]:
     tokenizer = tokenizers.from_json(path.read_text(encoding="utf-8"), str(path))
     open_clip = _open_clip(model).get("text_cfg", {})
     kind = _kind(model, open_clip)
-    gemma = str(own.get("tokenizer_class", "")).startswith(("Gemma", "Siglip2"))
-    lowers = "Lowercase" in json.dumps(json.loads(tokenizer.to_str()).get("normalizer"))
-    tokenizers.completed(
-        tokenizer,
-        own if gemma else {},
-        lower=kind == "siglip" and gemma and not lowers,
-        clean=str((open_clip.get("tokenizer_kwargs") or {}).get("clean", "")) if open_clip else "",
-    )
+    clean = str((open_clip.get("tokenizer_kwargs") or {}).get("clean", "")) if open_clip else ""
+    if kind == "siglip":
+        tokenizers.complete_siglip(tokenizer, own, clean)
+    else:
+        tokenizers.completed(tokenizer, {}, lower=False, clean=clean)
     if own.get("padding_side") == "left":
         raise ModelError(f"{path}: texts are filled up on the left, which is not supported")
     text = model.get("text_config") or {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -96,6 +97,16 @@ def completed(
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
+
+
+def complete_siglip(tokenizer: Tokenizer, settings: Mapping[str, Any], clean: str = "") -> Tokenizer:
+    """`completed` for SigLIP and SigLIP 2: the latter has Gemma's tokenizer, and was trained on lower-cased words.
+
+    `settings` are those of `tokenizer_config.json`, {} where there are none.
+    """
+    gemma = str(settings.get("tokenizer_class", "")).startswith(("Gemma", "Siglip2"))
+    lowers = "Lowercase" in json.dumps(json.loads(tokenizer.to_str()).get("normalizer"))
+    return completed(tokenizer, settings if gemma else {}, lower=gemma and not lowers, clean=clean)
 
 
 def token(settings: Mapping[str, Any], name: str) -> str | None:

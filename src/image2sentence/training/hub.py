@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from huggingface_hub import constants
@@ -42,8 +43,25 @@ def reading(what: str, name: str) -> Iterator[None]:
 
 
 def load_pretrained(cls: Any, name: str, **options: Any) -> Any:
-    """`cls.from_pretrained(name)`, strictly. Raises ModelError if weights the model needs are missing."""
-    model, report = cls.from_pretrained(name, output_loading_info=True, use_safetensors=True, **options)
+    """`cls.from_pretrained(name)`, strictly. Raises ModelError if weights the model needs are missing.
+
+    Repositories with `pytorch_model.bin` alone are read as weights only: nothing else in the pickle is made.
+    """
+    names = ("model.safetensors", "model.safetensors.index.json")
+    safe = any(find_file(name, one, options.get("revision")) is not None for one in names)
+    bins = any(
+        find_file(name, one, options.get("revision")) is not None
+        for one in ("pytorch_model.bin", "pytorch_model.bin.index.json")
+    )
+    try:
+        model, report = cls.from_pretrained(
+            name, output_loading_info=True, use_safetensors=safe or not bins, weights_only=True, **options
+        )
+    except UnpicklingError as error:
+        raise ModelError(
+            f"the weights of {name} in pytorch_model.bin are damaged, or hold something else than weights, which is "
+            "never loaded: find the model as safetensors"
+        ) from error
     if missing := sorted(report["missing_keys"]):
         raise ModelError(
             f"{name} lacks {len(missing)} weights of {cls.__name__}, the first {missing[0]!r}: it is another "

@@ -18,6 +18,8 @@ from transformers import (
 
 from image2sentence.encoders.config import Preprocessing
 from image2sentence.errors import ModelError
+from image2sentence.hub.preprocessing import of_processor
+from image2sentence.hub.tokenizers import complete_siglip
 from image2sentence.training.hub import commit_of, find_file, load_pretrained, read_json, reading
 from image2sentence.training.vl import conv_blip, mobile_blip
 from image2sentence.training.vl.base import VisionLanguageModel
@@ -31,7 +33,6 @@ _OWN_BLIPS: dict[str, Any] = {
     conv_blip.ARCHITECTURE: ConvBlipForImageTextRetrieval,
     mobile_blip.ARCHITECTURE: MobileBlipForImageTextRetrieval,
 }
-_RESAMPLE = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def load_vl(name: str, revision: str | None = None) -> VisionLanguageModel:
     damaged.
     """
     with reading("vision-language model", name):
-        config = AutoConfig.from_pretrained(name, **_pinned(revision))
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False, **_pinned(revision))
         if config.model_type not in _KINDS:
             known = ", ".join(sorted(_KINDS))
             raise ModelError(
@@ -76,7 +77,7 @@ def load_tokenizer(name: str, revision: str | None) -> Tokenizer:
     if path is not None:
         tokenizer = _tokenizer_from(path.read_text(encoding="utf-8"), name)
     else:
-        slow_or_fast = AutoTokenizer.from_pretrained(name, **_pinned(revision))
+        slow_or_fast = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **_pinned(revision))
         if not hasattr(slow_or_fast, "backend_tokenizer"):
             raise ModelError(
                 f"{name} has no tokenizer.json: convert its tokenizer to the fast format and save it there"
@@ -92,19 +93,15 @@ def load_tokenizer(name: str, revision: str | None) -> Tokenizer:
 
 def load_preprocessing(name: str, revision: str | None) -> Preprocessing:
     """What the model's image processor says, in this package's terms."""
-    processor: Any = AutoImageProcessor.from_pretrained(name, backend="pil", **_pinned(revision))
-    size = processor.size
-    crops = bool(getattr(processor, "do_center_crop", False))
-    side = size.get("height") or size.get("shortest_edge")
-    if not side or size.get("width", side) != side or int(processor.resample) not in _RESAMPLE:
-        raise ModelError(f"{name} prepares pictures in a way that is not supported: {processor}")
-    return Preprocessing(
-        size=int(side),
-        fit="crop" if crops else "squash",
-        resample=_RESAMPLE[int(processor.resample)],
-        mean=tuple(processor.image_mean),
-        std=tuple(processor.image_std),
+    processor: Any = AutoImageProcessor.from_pretrained(
+        name, backend="pil", trust_remote_code=False, **_pinned(revision)
     )
+    settings = {key: value for key, value in processor.to_dict().items() if value is not None}
+    for key in ("size", "crop_size"):
+        if key in settings:
+            settings[key] = {side: value for side, value in dict(settings[key]).items() if value is not None}
+    settings["resample"] = int(settings["resample"])
+    return of_processor(settings, f"{name}: preprocessor_config.json")
 
 
 def _blip(source: _Source) -> BlipVL:
@@ -118,6 +115,8 @@ def _clip(source: _Source) -> ClipVL:
 
 def _siglip(source: _Source) -> SiglipVL:
     parts = source.load(SiglipModel)
+    path = find_file(source.name, "tokenizer_config.json", source.revision)
+    complete_siglip(parts[1], read_json(path) if path else {})
     return SiglipVL(*parts, pad_token=_pad_token(source, parts[1]))
 
 
