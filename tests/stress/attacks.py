@@ -80,7 +80,7 @@ def connect(port: int, source: str = ATTACKER) -> socket.socket:
 def status_of(connection: socket.socket) -> int:
     """The status of the first answer; 0 where the connection ends or stays silent."""
     with connection:
-        connection.settimeout(GRACE)
+        connection.settimeout(2 * GRACE)
         try:
             line = connection.recv(64)
         except OSError:
@@ -367,7 +367,8 @@ def resident(process: int) -> float:
     """Resident memory of a process and its children in MiB; 0 where the system does not tell."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
-        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+        tasks = Path(f"/proc/{process}/task").glob("*/children")
+        children = [child for task in tasks for child in task.read_text().split()]
     except OSError:
         return 0.0
     own = sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
