@@ -23,7 +23,7 @@ VL_FILES = ("config.json", "model.safetensors", "preprocessor_config.json", "tok
 LIMIT = 30_000_000
 SENTENCE_SHARE = 0.4  # of a gallery vector: docs/method.md, "Sentence share"
 COMPARED = 400  # drawn products on which the shipped graphs answer beside torch
-FALLBACK = FallbackConfig(0.4, 0.8, 0.3)  # chosen by recipes/fallback.py
+FALLBACK = FallbackConfig(0.6, 0.7, 0.4)  # chosen by recipes/fallback.py
 SHARES = {"phrases-emoji.txt": 4, "modifiers.txt": 4}  # every fourth of these ships, for size
 
 
