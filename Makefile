@@ -33,7 +33,8 @@ test-lowest: $(LOWEST)/installed
 optional: $(VENV)/development
 	@$(BIN)/pip install --quiet --constraint constraints.txt 'ray>=2.40' 'mteb>=2.0' \
 	  || echo "optional: Ray or MTEB has no release for this Python or machine: their tests are skipped" >&2
-	@if command -v npm >/dev/null && command -v chromium >/dev/null; then $(MAKE) --no-print-directory js/node_modules; \
+	@if command -v npm >/dev/null && command -v chromium >/dev/null; then $(MAKE) --no-print-directory js/node_modules \
+	    || echo "optional: npm cannot fetch the browser module's packages: it is not tested in Chromium" >&2; \
 	  else echo "optional: npm or chromium is not installed: the browser's module is not tested in Chromium" >&2; fi
 
 # the site of docs/, in build/site; a warning is an error

@@ -120,9 +120,9 @@ def test_watching_needs_a_folder_and_no_metadata(run: Run, photos: Path) -> None
 
 def test_a_column_that_was_text_once_stays_text_and_index_says_so(run: Run, photos: Path) -> None:
     table = photos.parent / "prices.csv"
-    table.write_text("file,price,taken\n0.png,n/a,long ago\n")
+    table.write_text("file,price,taken\nred.png,n/a,long ago\n")
     run("index", str(photos), "--metadata", str(table))
-    table.write_text("file,price,taken\n0.png,12,long ago\n")
+    table.write_text("file,price,taken\nred.png,12,long ago\n")
     output = run("index", str(photos), "--metadata", str(table)).output
     assert "price stays text, as it was first given" in output
     assert "taken stays text" not in output
