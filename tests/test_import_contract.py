@@ -24,6 +24,8 @@ LAYERS = (
 )
 """Packages import at their top what stands above them in this list; those of one line do not import each other."""
 
+MAX_LINES = 480
+
 MAY_TRAIN = {"training", "cli"}
 """Who may import training; the command line within its commands only."""
 
@@ -153,3 +155,12 @@ def test_imports_for_types_only_are_no_imports(package: Path) -> None:
     text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from p.high.c import late\n"
     (package / "p" / "low" / "a.py").write_text(text)
     assert circles(imports(package, "p", inner=True)) == ["p.high.b -> p.high.c -> p.high.b"]
+
+
+def test_no_file_is_longer_than_a_reader_bears() -> None:
+    lines = {
+        path.relative_to(SOURCE): len(path.read_text(encoding="utf-8").splitlines())
+        for ending in ("py", "js", "css")
+        for path in (SOURCE / PACKAGE).rglob(f"*.{ending}")
+    }
+    assert {path: count for path, count in lines.items() if count > MAX_LINES} == {}
