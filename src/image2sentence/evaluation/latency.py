@@ -21,8 +21,8 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from image2sentence.encoders import OnnxEncoder, load_encoder
 from image2sentence.encoders.model_folder import GRAPHS, QUERY_IMAGE
+from image2sentence.encoders.onnx_encoder import OnnxEncoder, load_encoder
 from image2sentence.encoders.preprocess import to_pixels
 from image2sentence.errors import ConfigError, ModelError
 from image2sentence.gallery.search.searcher import Searcher
