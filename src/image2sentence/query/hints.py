@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import NamedTuple
 
 _NEGATION = re.compile(
@@ -25,6 +26,4 @@ class NegationHint(NamedTuple):
 def negation_hints(words: str) -> tuple[NegationHint, ...]:
     """The negations in some words, in their order; models put what is named into the query, wanted or not."""
     found = _NEGATION.finditer(words[:10_000])
-    return tuple(
-        NegationHint(match[0], match["unwanted"]) for match, _ in zip(found, range(MAX_HINTS), strict=False)
-    )
+    return tuple(NegationHint(match[0], match["unwanted"]) for match in islice(found, MAX_HINTS))

@@ -152,22 +152,23 @@ class VisionLanguageModel(nn.Module, ABC):
         return next(self.parameters()).device
 
 
-class TextTower(nn.Module):
+class TextTower(nn.Module, ABC):
     """A text encoder as the exported graph has it: words in, unit rows (B, d) out.
 
     `forward` takes `masked=False` where every bias is known to be zero.
     """
 
+    @abstractmethod
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids (B, T) -> word rows (B, T, v), v being the tower's own width of words."""
-        raise NotImplementedError
 
     def enter(self, sentences: Tensor) -> Tensor:
         """Pseudo-words (B, L, w) of the VL model's word-embedding space -> word rows (B, L, v)."""
         return sentences
 
+    @abstractmethod
     def forward(self, words: Words, masked: bool = True) -> Tensor:
-        raise NotImplementedError
+        """Words -> unit rows (B, d)."""
 
 
 class WholeTextTower(TextTower):
