@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +18,16 @@ from fakes import FakeEncoder, model_config, photo
 from image2sentence import encoders
 from image2sentence.cli.main import cli
 from image2sentence.encoders.composition import TrainingFreeEncoder
+from image2sentence.encoders.config import Preprocessing
+from image2sentence.encoders.model_folder import QUERY_IMAGE
 from image2sentence.errors import DataError, ModelError
-from image2sentence.evaluation import public_benchmarks
+from image2sentence.evaluation import kept_sentences, public_benchmarks
 from image2sentence.evaluation.basic import Basic
 from image2sentence.evaluation.datasets.genecis import dilated_crop
 from image2sentence.evaluation.evaluate import Row
 from image2sentence.evaluation.features import Features
 from image2sentence.evaluation.kept_gallery import keep_vectors, picture_files
+from image2sentence.evaluation.kept_sentences import KeptSentences, sentence_fingerprint
 from image2sentence.evaluation.metrics import Scores, mean_of_means
 from image2sentence.evaluation.protocol import Benchmark, Protocol, Query
 from image2sentence.evaluation.public_benchmarks import evaluate_kept, halves, load_benchmarks, tuning_value
@@ -36,17 +40,26 @@ COLOURS = ("red", "green", "blue", "white", "black", "purple", "orange", "yellow
 class Model(FakeEncoder):
     """The fake encoder with a config, and a count of the pictures that the light side saw."""
 
-    config = model_config()
-
-    def __init__(self, fingerprint: str = "fake-colour-grid") -> None:
+    def __init__(self, fingerprint: str = "fake-colour-grid", light: str = "light graph") -> None:
         super().__init__()
         self.fingerprint = fingerprint
+        self.config = model_config(files={QUERY_IMAGE: light})
+        self.seen = 0
+
+    def encode_sentences(self, images):
+        self.seen += len(images)
+        return super().encode_sentences(images)
 
 
 @pytest.fixture
 def models(monkeypatch: pytest.MonkeyPatch) -> dict[str, Model]:
     """The models that commands load, by the name given to --model or --also."""
-    known = {"None": Model(), "symmetric": Model(), "foreign": Model("another-space")}
+    known = {
+        "None": Model(),
+        "symmetric": Model(light="another graph"),
+        "same": Model(),
+        "foreign": Model("another-space"),
+    }
     monkeypatch.setattr(encoders, "load_encoder", lambda folder=None, **_: known[str(folder)])
     return known
 
@@ -211,6 +224,15 @@ def test_one_command_makes_the_table_and_a_second_run_encodes_nothing(
     assert models["None"].encoded == pictures
     assert models["symmetric"].encoded == 0
     assert "\nsymmetric" in second.stdout
+    references = models["None"].seen
+    assert references > 0
+    assert f"encoded {references} sentences of references" in first.stderr
+    assert models["symmetric"].seen == references, "the second run's new row has its own sentences"
+    third = run(*arguments, "--also", "symmetric=symmetric", "--also", "copy=same")
+    assert "encoded 0 pictures" in third.stderr
+    assert "encoded 0 sentences of references" in third.stderr
+    assert (models["None"].seen, models["symmetric"].seen, models["same"].seen) == (references,) * 2 + (0,)
+    assert second.stdout.split("\n\n")[1].splitlines()[:7] == third.stdout.split("\n\n")[1].splitlines()[:7]
     plain = [line for line in first.stdout.splitlines() if line.startswith("image only")]
     assert (
         plain[0].split()
@@ -242,7 +264,10 @@ def test_a_model_of_another_space_keeps_its_own_vectors_and_shares_no_table(run,
     kept = tmp_path / "kept"
     run("evaluate", "cirr", "--root", root, "--gallery", kept)
     run("evaluate", "cirr", "--root", root, "--gallery", kept, "--model", "foreign")
-    assert sorted(folder.name for folder in kept.iterdir()) == ["another-space", "fake-colour-grid"]
+    assert sorted(folder.name for folder in kept.iterdir() if folder.is_dir()) == [
+        "another-space",
+        "fake-colour-grid",
+    ]
     assert models["foreign"].encoded == 60
     refused = run("evaluate", "cirr", "--root", root, "--gallery", kept, "--also", "other=foreign", code=1)
     assert "rows of one table need the same gallery model" in refused.output
@@ -302,6 +327,57 @@ def test_a_changed_picture_is_encoded_again_and_a_copy_is_not(tmp_path):
     assert after.encoded == 1
     assert not np.allclose(before.vectors["dev-5-0-img1"], after.vectors["dev-5-0-img1"])
     np.testing.assert_array_equal(after.vectors["dev-6-0-img0"], after.vectors["dev-7-0-img1"])
+
+
+def test_an_interrupted_run_keeps_the_sentences_it_has(run, models, tmp_path, monkeypatch):
+    monkeypatch.setattr(kept_sentences, "BATCH", 4)
+    root = make_cirr(tmp_path)
+    whole = Model.encode_sentences
+
+    def interrupted(self, images):
+        if self.seen >= 8:
+            raise KeyboardInterrupt
+        return whole(self, images)
+
+    monkeypatch.setattr(Model, "encode_sentences", interrupted)
+    run("evaluate", "cirr", "--root", root, code=130)
+    monkeypatch.setattr(Model, "encode_sentences", whole)
+    assert "encoded 4 sentences of references" in run("evaluate", "cirr", "--root", root).stderr
+    assert models["None"].seen == 12
+
+
+def test_sentences_go_by_content_and_preprocessing_and_a_changed_reference_is_seen_again(tmp_path):
+    images = {name: photo(number) for number, name in enumerate("abc")}
+    contents = {"a": b"1" * 32, "b": b"2" * 32, "c": b"1" * 32}
+    model = Model()
+    first = KeptSentences(tmp_path, contents).of(model, "abc", images.__getitem__)
+    assert (first.shape, first.dtype, model.seen) == ((3, 1, Model.width), np.float32, 2)
+    again = KeptSentences(tmp_path, contents).of(model, "cba", images.__getitem__)
+    np.testing.assert_array_equal(again, first[::-1])
+    assert model.seen == 2
+    KeptSentences(tmp_path, contents | {"b": b"3" * 32}).of(model, "ab", images.__getitem__)
+    assert model.seen == 3
+    model.config = replace(model.config, query_preprocessing=Preprocessing(64))
+    KeptSentences(tmp_path, contents).of(model, "a", images.__getitem__)
+    assert model.seen == 4
+    assert sentence_fingerprint(FakeEncoder()) is None
+
+
+def test_a_damaged_or_newer_file_of_sentences_is_named(tmp_path):
+    contents, file = {"a": b"1" * 32}, tmp_path / "sentences.sqlite"
+    kept = KeptSentences(tmp_path, contents)
+    kept.of(Model(), "a", lambda name: photo(0))
+    with sqlite3.connect(file) as connection:
+        connection.execute("UPDATE sentences SET sentence = x'010203'")
+    with pytest.raises(DataError, match=r"sentences\.sqlite is damaged: delete it"):
+        kept.of(Model(), "a", lambda name: photo(0))
+    with sqlite3.connect(file) as connection:
+        connection.execute("PRAGMA user_version = 7")
+    with pytest.raises(DataError, match="of format 7, expected 1"):
+        kept.of(Model(), "a", lambda name: photo(0))
+    file.write_bytes(b"no database at all, but long enough to be read as one" * 40)
+    with pytest.raises(DataError, match=r"sentences\.sqlite: .*delete"):
+        kept.of(Model(), "a", lambda name: photo(0))
 
 
 def test_hidden_splits_ask_for_a_submission_and_others_have_none(run, models, tmp_path):

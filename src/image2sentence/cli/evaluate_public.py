@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from image2sentence.evaluation.evaluate import Evaluation
     from image2sentence.evaluation.features import Opener
     from image2sentence.evaluation.kept_gallery import KeptVectors
+    from image2sentence.evaluation.kept_sentences import KeptSentences
     from image2sentence.evaluation.public_benchmarks import LoadedBenchmarks
     from image2sentence.evaluation.report import ModelDescription
 
@@ -45,7 +46,8 @@ _COMMON = (
         "--gallery",
         type=click.Path(file_okay=False, path_type=Path),
         metavar="KEPT",
-        help="Keep the pictures' vectors below this folder. Default: .image2sentence-kept in --root.",
+        help="Keep pictures' vectors and references' sentences below this folder. Default: .image2sentence-kept "
+        "in --root.",
     ),
     click.option(
         "--json",
@@ -158,6 +160,7 @@ def _run(
     from image2sentence.encoders import load_encoder
     from image2sentence.evaluation.evaluate import default_composers
     from image2sentence.evaluation.kept_gallery import DEFAULT_FOLDER, keep_vectors
+    from image2sentence.evaluation.kept_sentences import KeptSentences
     from image2sentence.evaluation.public_benchmarks import evaluate_kept, load_benchmarks
 
     root = root.absolute()
@@ -171,20 +174,24 @@ def _run(
     encoder = load_encoder(model, device=device)
     others = {row: load_encoder(folder, device=device) for row, folder in other_models(also).items()}
     composers = default_composers(encoder) | others
+    place = gallery or root / DEFAULT_FOLDER
     with progress_bar("gallery") as progress:
-        kept = keep_vectors(loaded.files, root, encoder, gallery or root / DEFAULT_FOLDER, progress)
+        kept = keep_vectors(loaded.files, root, encoder, place, progress)
     _say_kept(loaded, kept)
 
     def open_image(image: str) -> Any:
         return loaded.files[image].open(root)
 
-    if submission is not None:
-        _submit(submission, submission_row, loaded, root, encoder, composers, open_image, kept)
-    if not hidden:
-        evaluations = []
-        for one in loaded.parts:
+    evaluations = []
+    with progress_bar("sentences of references") as progress:
+        sentences = KeptSentences(place, kept.contents, progress)
+        if submission is not None:
+            _submit(submission, submission_row, loaded, root, encoder, composers, open_image, kept, sentences)
+        for one in () if hidden else loaded.parts:
             click.echo(f"{one.name} {one.split}: {len(one.queries):,} queries", err=True)
-            evaluations.append(evaluate_kept(one, encoder, open_image, kept.vectors, composers))
+            evaluations.append(evaluate_kept(one, encoder, open_image, kept.vectors, composers, sentences))
+    click.echo(f"encoded {sentences.encoded:,} sentences of references", err=True)
+    if evaluations:
         _report(evaluations, describe_model(encoder, others), json_file)
 
 
@@ -208,12 +215,13 @@ def _submit(
     composers: Mapping[str, Encoder],
     open_image: Opener,
     kept: KeptVectors,
+    sentences: KeptSentences,
 ) -> None:
     from image2sentence.evaluation.public_benchmarks import query_vectors
     from image2sentence.evaluation.submissions import write_circo_submission, write_cirr_submission
 
     (benchmark,) = loaded.parts
-    vectors = query_vectors(benchmark, encoder, open_image, kept.vectors, composers, row)
+    vectors = query_vectors(benchmark, encoder, open_image, kept.vectors, composers, row, sentences)
     ids = benchmark.needed_ids()
     queries = [query.id for query in benchmark.queries]
     features = (ids, kept.of(ids), queries, vectors)

@@ -12,6 +12,7 @@ from PIL import Image
 from image2sentence.encoders.composition import TrainingFreeEncoder
 from image2sentence.encoders.protocols import Encoder, Vectors
 from image2sentence.errors import DataError
+from image2sentence.evaluation.kept_sentences import KeptSentences
 from image2sentence.evaluation.protocol import Benchmark
 from image2sentence.gallery.search.searcher import Searcher
 
@@ -34,6 +35,7 @@ class Features:
         distort: Changes every reference; the gallery stays as it is.
         kept: Gallery-side vectors (d,) by picture id, of the gallery and of references outside it; these pictures
             are not encoded again.
+        sentences: The same for the references' sentences.
     """
 
     def __init__(
@@ -43,10 +45,12 @@ class Features:
         open_image: Opener,
         distort: Distortion | None = None,
         kept: Mapping[str, Vectors] | None = None,
+        sentences: KeptSentences | None = None,
     ) -> None:
         self.benchmark = benchmark
         self.gallery = benchmark.needed_ids()
         self._kept = kept
+        self._kept_sentences = sentences
         self._last: tuple[Encoder, Vectors] | None = None
         self._encoder = encoder
         self._open = open_image
@@ -58,7 +62,7 @@ class Features:
 
     def for_queries_of(self, benchmark: Benchmark) -> Features:
         """The same for other queries; a gallery of the same pictures is not encoded again."""
-        made = Features(benchmark, self._encoder, self._open, self._distort, self._kept)
+        made = Features(benchmark, self._encoder, self._open, self._distort, self._kept, self._kept_sentences)
         if made.gallery == self.gallery:
             made._gallery_vectors = self._gallery_vectors
         return made
@@ -118,6 +122,8 @@ class Features:
     def _encode_sentences(self, encoder: Encoder) -> Vectors:
         if isinstance(encoder, TrainingFreeEncoder):  # there, a sentence is the picture's own vector
             return self._reference_vectors[:, None, :]
+        if self._kept_sentences is not None and self._distort is None:
+            return self._kept_sentences.of(encoder, self._references, self._open)
         return in_batches(
             self._references, lambda ids: np.asarray(encoder.encode_sentences(self._opened(ids)))
         )

@@ -53,9 +53,13 @@ class PictureFile:
 
 @dataclass(frozen=True)
 class KeptVectors:
-    """Vectors (d,) by picture id, how many pictures had to be encoded for them, and the gallery's folder."""
+    """Vectors (d,) and SHA-256 of the content (32 bytes) by picture id, and the gallery's folder.
+
+    `encoded` is how many pictures had to be encoded for them.
+    """
 
     vectors: Mapping[str, Vectors]
+    contents: Mapping[str, bytes]
     encoded: int
     folder: Path
 
@@ -117,8 +121,11 @@ def keep_vectors(
         encoded = _Keeping(gallery, root_id, root, Inputs(encoder)).run(unique, progress)
         known = gallery.known(root_id)
         ids, rows = gallery.vectors()
+        hashes = gallery.hashes_of(ids.tolist())
     at = {int(one): row for row, one in enumerate(ids)}
-    return KeptVectors({name: rows[at[known[file.key].id]] for name, file in files.items()}, encoded, place)
+    places = {name: at[known[file.key].id] for name, file in files.items()}
+    contents = {name: sha256 for name, row in places.items() if (sha256 := hashes[row]) is not None}
+    return KeptVectors({name: rows[row] for name, row in places.items()}, contents, encoded, place)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from image2sentence.evaluation.evaluate import (
 )
 from image2sentence.evaluation.features import Features, Opener
 from image2sentence.evaluation.kept_gallery import PictureFile, picture_files
+from image2sentence.evaluation.kept_sentences import KeptSentences
 from image2sentence.evaluation.metrics import Interval, mean_of_means
 from image2sentence.evaluation.protocol import Benchmark, Protocol
 from image2sentence.evaluation.ranking import (
@@ -95,8 +96,11 @@ def evaluate_kept(
     open_image: Opener,
     kept: Mapping[str, Vectors],
     composers: Mapping[str, Encoder],
+    sentences: KeptSentences | None = None,
 ) -> Evaluation:
     """Every row of `ROWS`, the composed one once for each of `composers`, on kept gallery-side vectors.
+
+    `sentences` keeps those of the references, too; None: they are encoded anew.
 
     The weights of the sum and of Slerp are chosen for each half of the queries on the other half, so that every
     query is reported and none chose its own weight. Raises DataError for hidden answers, ModelError for a composer
@@ -104,7 +108,7 @@ def evaluate_kept(
     """
     require_answers(benchmark)
     require_one_space(encoder, composers)
-    features = Features(benchmark, encoder, open_image, kept=kept)
+    features = Features(benchmark, encoder, open_image, kept=kept, sentences=sentences)
     sum_row, sum_weights = _tuned_row(SUM, features, weighted_sum)
     slerp_row, slerp_weights = _tuned_row(SLERP, features, slerp)
     rows = [
@@ -138,10 +142,11 @@ def query_vectors(
     kept: Mapping[str, Vectors],
     composers: Mapping[str, Encoder],
     row: str,
+    sentences: KeptSentences | None = None,
 ) -> Vectors:
     """(q, d) query vectors of one row that needs no weight, for a submission. Raises ConfigError for others."""
     require_one_space(encoder, composers)
-    features = Features(benchmark, encoder, open_image, kept=kept)
+    features = Features(benchmark, encoder, open_image, kept=kept, sentences=sentences)
     if row in composers:
         return features.composed(composers[row])
     if row == IMAGE_ONLY:
