@@ -229,6 +229,6 @@ def _check_pair(photo: str, words: str) -> None:
 
 
 def _has_picture_ending(argument: str) -> bool:
-    from image2sentence.images import EXTENSIONS
+    from image2sentence.images import EXTENSIONS, ending_of
 
-    return os.path.splitext(argument)[1].lower() in EXTENSIONS
+    return ending_of(argument) in EXTENSIONS

@@ -18,7 +18,7 @@ from image2sentence.images.files import (
     printable,
     read_regular,
 )
-from image2sentence.images.formats import EXTENSIONS, FORMATS
+from image2sentence.images.formats import EXTENSIONS, FORMATS, ending_of
 from image2sentence.images.pool import (
     DecodePool,
     DecodersBusyError,
@@ -43,6 +43,7 @@ __all__ = [
     "date_taken",
     "decode_image",
     "display_path",
+    "ending_of",
     "load_image",
     "open_regular",
     "own_pool",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -74,6 +75,11 @@ _OTHERS = (
     (b"<!DOCTYPE", "a web page"),
     (b"<html", "a web page"),
 )
+
+
+def ending_of(path: str) -> str:
+    """The ending of a file's name in lower case, such as ".jpg"; white space behind it does not count."""
+    return os.path.splitext(path)[1].rstrip().lower()
 
 
 def take_apart(data: bytes) -> Container:

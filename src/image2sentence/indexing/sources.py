@@ -27,7 +27,7 @@ from image2sentence.gallery.locations import (
     open_place,
     read_url,
 )
-from image2sentence.images import EXTENSIONS, display_path, printable, read_regular
+from image2sentence.images import EXTENSIONS, display_path, ending_of, printable, read_regular
 from image2sentence.indexing.exclusions import Exclusions
 from image2sentence.indexing.walk import UNSEEN, FoundFile, Passed, Walk, walk
 
@@ -164,7 +164,7 @@ def _members(tar: tarfile.TarFile, file: BinaryIO) -> Iterator[Member]:
         name = info.name.removeprefix("./")
         if info.isdir() or name.rpartition("/")[2].startswith("."):
             continue
-        if os.path.splitext(name)[1].lower() in EXTENSIONS:
+        if ending_of(name) in EXTENSIONS:
             reason = _refusal(info, name) or (f"{printable(name)} came before" if name in seen else None)
             seen.add(name)
             yield _member(info, name, file, reason)
@@ -203,7 +203,7 @@ def _walk_url(url: str, exclusions: Exclusions) -> Walk:
     """The objects below a URL, by path; hidden ones are passed over."""
     found = Walk()
     for path, info in sorted(_listing(url).items()):
-        ending = os.path.splitext(path)[1].lower()
+        ending = ending_of(path)
         if any(part.startswith(".") for part in path.split("/")):
             continue
         if (pattern := exclusions.pattern_for_object(path)) is not None:

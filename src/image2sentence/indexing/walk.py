@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from image2sentence.gallery.locations import SHARD, Identity
-from image2sentence.images import EXTENSIONS
+from image2sentence.images import EXTENSIONS, ending_of
 from image2sentence.indexing.exclusions import Exclusions
 
 UNSEEN = -1
@@ -130,7 +130,7 @@ def _list_folder(folder: Path, relative: str, found: Walk, exclusions: Exclusion
         _fill(found.bare, relative)
         if entry.is_symlink() and not os.path.exists(entry.path):
             found.dangling.append(path)
-        if (ending := os.path.splitext(entry.name)[1].lower()) in EXTENSIONS:
+        if (ending := ending_of(entry.name)) in EXTENSIONS:
             found.files.append(_found_file(path, entry))
         elif ending == SHARD:
             found.shards.append(_found_file(path, entry))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from image2sentence.errors import ConfigError
 from image2sentence.gallery.locations import SHARD, Identity, Place, identity
-from image2sentence.images import EXTENSIONS
+from image2sentence.images import EXTENSIONS, ending_of
 from image2sentence.indexing.several import Indexed
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class _Relevant:
         if below != "." and any(part.startswith(".") for part in Path(below).parts):
             return False
         # A folder may have any name, and is reported when it comes or goes.
-        return change.name != "modified" or os.path.splitext(path)[1].lower() in (*EXTENSIONS, SHARD)
+        return change.name != "modified" or ending_of(path) in (*EXTENSIONS, SHARD)
 
 
 def _lies_in(path: str, folder: str) -> bool:
