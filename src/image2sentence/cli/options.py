@@ -132,18 +132,15 @@ def training_extra() -> AbstractContextManager[None]:
 
 def tell_model(encoder: Encoder, *, err: bool) -> None:
     """Say in one line which model answers and what it knows; nothing of an encoder that is no model folder."""
-    from image2sentence.encoders.model_folder import ModelFolder, bundled
-    from image2sentence.encoders.scope import what_it_knows
+    from image2sentence.encoders.model_folder import ModelFolder
+    from image2sentence.encoders.scope import name_of, what_it_knows
     from image2sentence.images import printable
 
     folder = getattr(encoder, "folder", None)
     if not isinstance(folder, ModelFolder):
         return
-    name = "starter" if folder.path == bundled() else folder.path.name
-    if folder.config.origin is not None:
-        name = folder.config.vl.name
     knows = what_it_knows(folder)
-    click.echo(printable(f"model {name}" + (f", which knows {knows}" if knows else "")), err=err)
+    click.echo(printable(f"model {name_of(folder)}" + (f", which knows {knows}" if knows else "")), err=err)
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:

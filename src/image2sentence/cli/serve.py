@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -26,12 +26,18 @@ from image2sentence.cli.addresses import (
     web_origin,
 )
 from image2sentence.cli.options import (
+    GALLERY_NAME,
     device_option,
+    find_gallery,
     gallery_option,
     model_option,
     optional_extra,
     require_gallery,
 )
+
+if TYPE_CHECKING:
+    from image2sentence.encoders import Encoder
+    from image2sentence.gallery.base import GalleryStore
 
 TOKEN_VARIABLE = "IMAGE2SENTENCE_TOKEN"
 PROXIES_VARIABLE = "FORWARDED_ALLOW_IPS"
@@ -95,6 +101,12 @@ _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
     default=None,
     help="Whether visitors see where pictures lie, and may have the original files. Default: those on this computer "
     "only, where neither a proxy nor another device is provided for.",
+)
+@click.option(
+    "--read-only",
+    is_flag=True,
+    help="Let nobody index folders or open files from the page. Else those on this computer may, where neither a proxy "
+    "nor another device is provided for.",
 )
 @click.option(
     "--access-log",
@@ -174,6 +186,7 @@ def serve(
     root_path: str,
     origins: frozenset[str],
     show_paths: bool | None,
+    read_only: bool,
     access_log: Literal["text", "json"] | None,
     proxies: list[IPv4Network | IPv6Network] | None,
     token: str | None,
@@ -195,7 +208,6 @@ def serve(
         raise click.BadParameter(
             "'*' lets any web page read the pictures: give --token, too", param_hint="--allow-origin"
         )
-    name = require_gallery(gallery)
     _share_cores()
     _return_memory()
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a line for each damaged form otherwise
@@ -205,19 +217,25 @@ def serve(
         from image2sentence.server.app import RUNTIME_FILES, Deployment, create_app
         from image2sentence.server.connections import EndingServer, bounded_protocol
         from image2sentence.server.forms import UploadLimits
+        from image2sentence.server.local.routes import Local
         from image2sentence.server.requests import Load
         from image2sentence.server.security import LOOPBACK, AllowedHosts
         from image2sentence.server.service import UPLOADS, SearchService
     from image2sentence.encoders import load_encoder
-    from image2sentence.gallery.opening import open_gallery
 
-    with taken(host, port) as sockets, open_gallery(name) as opened:
+    own_only = host in LOOPBACK
+    alone = own_only and not (allowed or root_path or origins)
+    is_local = alone and not read_only and show_paths is not False
+    name = (find_gallery(gallery) or Path.cwd() / GALLERY_NAME) if is_local else require_gallery(gallery)
+    with ExitStack() as opening:
+        sockets = opening.enter_context(taken(host, port))
+        encoder = load_encoder(model, threads, device=device)
+        opened = opening.enter_context(_opened(name, encoder))
         uploads = UPLOADS if max_upload_pixels is None else replace(UPLOADS, max_pixels=max_upload_pixels)
-        service = SearchService(load_encoder(model, threads, device=device), opened, uploads)
+        service = SearchService(encoder, opened, uploads)
         service.prepare()
         _require_runtime(browser_runtime, RUNTIME_FILES)
-        own_only = host in LOOPBACK
-        if show_paths is None and (allowed or root_path or origins or not own_only):
+        if show_paths is None and not alone:
             show_paths = False
         per_second = rate if rate is not None else 0.0 if own_only else RATE
         app = create_app(
@@ -228,6 +246,7 @@ def serve(
             load=Load(waiting=waiting, batch=batch, rate=per_second),
             runtime=browser_runtime,
             deployment=Deployment(root_path, origins, access_log, show_paths),
+            local=Local(service, name, model, device) if is_local and isinstance(name, Path) else None,
         )
         if not own_only and not token:
             click.echo(
@@ -237,6 +256,8 @@ def serve(
             for one in sockets:
                 one.listen()
         _say_where(len(service), host, port, root_path)
+        if not len(service) and is_local:
+            click.echo("No pictures yet: the page leads through indexing a folder.")
         if access_log is not None:
             _write_access_log()
         config = uvicorn.Config(
@@ -250,6 +271,16 @@ def serve(
         )
         with suppress(KeyboardInterrupt):  # the server has ended by then
             EndingServer(config).run(sockets)
+
+
+def _opened(name: Path | str, encoder: Encoder) -> AbstractContextManager[GalleryStore]:
+    """The gallery; an empty one that stands for the default one where that is not there yet."""
+    from image2sentence.gallery.opening import open_gallery
+    from image2sentence.server.local.awaited import awaited_gallery
+
+    if name == Path.cwd() / GALLERY_NAME and not name.exists():
+        return awaited_gallery(name, encoder)
+    return open_gallery(name)
 
 
 def _say_where(pictures: int, host: str, port: int, prefix: str) -> None:

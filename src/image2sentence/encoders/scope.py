@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from image2sentence.encoders.model_folder import (
     SCOPE,
     ModelFolder,
+    bundled,
     check_replaceable,
     listed,
     replace_folder,
@@ -73,6 +74,13 @@ def read_scope(folder: ModelFolder) -> Scope | None:
     if len(scope.weights) != folder.config.width:
         raise ModelError(f"{folder.path / SCOPE} is of another model: calibrate it anew, or restore it")
     return scope
+
+
+def name_of(folder: ModelFolder) -> str:
+    """What a model is called: "starter", its name on the Hub, or its folder's."""
+    if folder.config.origin is not None:
+        return folder.config.vl.name
+    return "starter" if folder.path == bundled() else folder.path.name
 
 
 def what_it_knows(folder: ModelFolder) -> str:

@@ -23,6 +23,7 @@ from image2sentence.errors import GalleryError, Image2SentenceError, ImageError,
 from image2sentence.gallery.filters.language import MAX_FILTER_LENGTH
 from image2sentence.server.admission import Busy, Gone, Rates, client_of, unless_gone
 from image2sentence.server.forms import JSON, UploadLimits, first_problem, read_form
+from image2sentence.server.local.routes import Local, is_local, local_routes
 from image2sentence.server.metrics import CONTENT_TYPE, Measured
 from image2sentence.server.middleware import REQUEST_ID, HeadRequests, LogFormat, PathPrefix, RequestIds
 from image2sentence.server.openapi import BINARY, FILE, JPEG, describe, describe_form, operation_id
@@ -99,6 +100,7 @@ def create_app(
     load: Load | None = None,
     runtime: Path | None = None,
     deployment: Deployment | None = None,
+    local: Local | None = None,
 ) -> FastAPI:
     """The server as an ASGI application.
 
@@ -110,6 +112,7 @@ def create_app(
         load: How much at once, and how fast.
         runtime: onnxruntime-web's `dist` folder, so that browsers may encode queries themselves; None if not.
         deployment: Path prefix, origins and access log; by default none of them.
+        local: What the page may do for those on this computer; None for nothing.
     """
     deployed = deployment or Deployment()
     app = FastAPI(
@@ -124,11 +127,12 @@ def create_app(
     app.openapi = lambda: describe(app, deployed.prefix, ("/v1/", "/metrics"), token is not None)  # type: ignore[method-assign]
     app.state.token = token
     app.state.show_paths = deployed.show_paths
+    app.state.local = local
     app.state.wrong_tokens = Rates(WRONG_TOKENS)
     app.state.serving = Serving(service, limits or UploadLimits(), load or Load(), runtime)
     app.state.files = PageFiles(deployed.prefix)
     app.state.runtime_files = {}
-    for router in (open_routes, guarded_routes, routes):
+    for router in (open_routes, guarded_routes, routes, local_routes):
         app.include_router(router)
     app.add_exception_handler(Image2SentenceError, _on_own_error)
     app.add_exception_handler(AnyHTTPException, _on_http_error)
@@ -156,6 +160,8 @@ def create_app(
 async def _running(app: FastAPI) -> AsyncIterator[None]:
     app.state.serving.start()
     yield
+    if app.state.local is not None:
+        app.state.local.close()
     app.state.serving.close()
 
 
@@ -267,7 +273,7 @@ async def sentence(request: Request) -> SentenceAnswer:
 @routes.get("/gallery", dependencies=LOOKS)
 async def gallery(request: Request) -> About:
     """How many pictures there are, what is known of them, and what can be asked."""
-    return await _serving(request).about(_shows_paths(request))
+    return await _serving(request).about(_shows_paths(request), is_local(request))
 
 
 @routes.get("/items", dependencies=LOOKS)

@@ -163,9 +163,9 @@ class Serving:
         """Name and content of a picture's file. Raises NotThere."""
         return await self.pictures.run(self.service.original, picture_id)
 
-    async def about(self, with_originals: bool = False) -> About:
+    async def about(self, with_originals: bool = False, local: bool = False) -> About:
         """The gallery, and what can be asked of it."""
-        return await self.pictures.run(self._about, with_originals)
+        return await self.pictures.run(self._about, with_originals, local)
 
     async def jpeg(self, picture_id: int, side: int) -> bytes:
         """A picture to look at. Raises NotThere."""
@@ -207,14 +207,16 @@ class Serving:
     def _item(self, picture_id: int, with_paths: bool) -> Item:
         return _item(self.service.item(picture_id), self.service.metadata([picture_id])[0], with_paths)
 
-    def _about(self, with_originals: bool) -> About:
+    def _about(self, with_originals: bool, local: bool) -> About:
         columns = [
             Column(name=name, type=one.type, least=one.least, greatest=one.greatest, values=list(one.values))
             for name, one in self.service.facets().items()
         ]
         on_device = self.runtime is not None and self.service.has_light_side
         pictures = len(self.service)
-        return About(pictures=pictures, columns=columns, device=on_device, originals=with_originals)
+        return About(
+            pictures=pictures, columns=columns, device=on_device, originals=with_originals, local=local
+        )
 
 
 def _near(words: Sequence[NearWord]) -> list[Near]:

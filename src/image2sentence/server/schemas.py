@@ -257,10 +257,11 @@ class About(BaseModel):
     """The gallery and what the server can do.
 
     `device` says whether a browser may encode queries itself, `originals` whether paths are shown and original files
-    given out.
+    given out, `local` whether this client may index folders and open files of the server's computer (`/v1/local`).
     """
 
     pictures: int
     columns: list[Column]
     device: bool
     originals: bool = False
+    local: bool = False

@@ -25,7 +25,7 @@ from image2sentence.errors import GalleryError, Image2SentenceError, ImageError,
 from image2sentence.gallery.base import GalleryStore
 from image2sentence.gallery.facts import facts_asked
 from image2sentence.gallery.filters.language import ColumnType, Value
-from image2sentence.gallery.locations import place_name, read_picture
+from image2sentence.gallery.locations import Place, place_name, read_picture
 from image2sentence.gallery.opening import open_gallery
 from image2sentence.gallery.records import Picture
 from image2sentence.images import MIN_DECODE_SIDE, DecodeLimits, DecodersBusyError, own_pool, untrusted_pool
@@ -115,6 +115,15 @@ class SearchService:
         """What ranks the gallery that is in use now."""
         return self._session.engine
 
+    @property
+    def encoder(self) -> Encoder:
+        """The model."""
+        return self._encoder
+
+    def roots(self) -> list[Place]:
+        """The places that were indexed."""
+        return list(self._session.gallery.roots().values())
+
     def prepare(self) -> None:
         """Load the query side of the model, by asking something small. Raises ModelError."""
         self.engine.prepare()
@@ -135,7 +144,7 @@ class SearchService:
 
         Raises QueryError where the condition cannot be used.
         """
-        self._follow()
+        self._look()
         session = self._session
         searcher = session.engine.searcher
         ids = searcher.ids if where is None else searcher.select(where).tolist()
@@ -161,7 +170,7 @@ class SearchService:
 
     def facets(self) -> dict[str, Facet]:
         """The gallery's columns, and what values they have; looked up once for each state of the gallery."""
-        self._follow()
+        self._look()
         session = self._session
         known = session.facets
         if known is None:
@@ -293,6 +302,14 @@ class SearchService:
         made = buffer.getvalue()
         session.jpegs.put((picture_id, side), made)
         return made
+
+    def _look(self) -> None:
+        """Notice changes, where no query that runs will."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._look_for_changes()
+            finally:
+                self._lock.release()
 
     def _look_for_changes(self) -> None:
         if time.monotonic() - self._looked < LOOKS_FOR_CHANGES:
