@@ -305,6 +305,7 @@ class SearchService:
 
     def _look(self) -> None:
         """Notice changes, where no query that runs will."""
+        self._follow()
         if self._lock.acquire(blocking=False):
             try:
                 self._look_for_changes()
