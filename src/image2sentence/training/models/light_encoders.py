@@ -35,6 +35,7 @@ from image2sentence.encoders.config import Preprocessing
 from image2sentence.encoders.model_folder import WEIGHTS, ModelFolder, bundled
 from image2sentence.errors import ConfigError, ModelError
 from image2sentence.training import checkpoint as state
+from image2sentence.training.depthwise import strided_in_float32
 from image2sentence.training.hub import load_pretrained, reading
 from image2sentence.training.models.timm_encoder import timm_backbone
 from image2sentence.training.vl.mobilenet import STAGES, TwoDepths
@@ -49,6 +50,7 @@ class LightEncoder(nn.Module):
 
     def __init__(self, body: nn.Module, width: int, preprocessing: Preprocessing) -> None:
         super().__init__()
+        strided_in_float32(body)
         self.body, self.width, self.preprocessing = body, width, preprocessing
 
     def forward(self, pixels: Tensor) -> Tensor:

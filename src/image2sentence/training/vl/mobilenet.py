@@ -41,7 +41,8 @@ class SameConv(nn.Module):
         active: bool = True,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(width_in, width, kernel, stride, groups=groups)
+        around = kernel // 2 if stride == 1 else 0  # as much on each side, whatever the picture's size
+        self.conv = nn.Conv2d(width_in, width, kernel, stride, around, groups=groups)
         self.kernel, self.stride, self.active = kernel, stride, active
         with (
             torch.no_grad()
@@ -52,11 +53,11 @@ class SameConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         side = int(x.shape[-1])
         total = max((-(-side // self.stride) - 1) * self.stride + self.kernel - side, 0)
-        if total:
+        if total and self.stride > 1:
             before, after = total // 2, total - total // 2
             x = functional.pad(x, (before, after, before, after))
         y: Tensor = self.conv(x)
-        return y.clamp(0, 6) if self.active else y
+        return functional.relu6(y) if self.active else y
 
 
 class Block(nn.Module):
