@@ -15,8 +15,8 @@ import pytest
 
 from image2sentence.errors import GalleryError, QueryError
 from image2sentence.gallery.records import Content, FileEntry
+from image2sentence.gallery.sqlite import creation, picture_tables, schema
 from image2sentence.gallery.sqlite import gallery as store
-from image2sentence.gallery.sqlite import picture_tables, schema
 from image2sentence.gallery.sqlite.gallery import Gallery
 
 WIDTH = 6
@@ -157,7 +157,7 @@ def test_another_model_is_refused_by_name(tmp_path: Path) -> None:
 def test_other_formats_are_refused(tmp_path: Path) -> None:
     file = filled(tmp_path)
     change(file, f"PRAGMA user_version = {schema.FORMAT_VERSION + 1}")
-    with pytest.raises(GalleryError, match=r"has gallery format 3, this version .* reads formats up to 2"):
+    with pytest.raises(GalleryError, match=r"has gallery format 4, this version .* reads formats up to 3"):
         Gallery.open(tmp_path)
     change(file, "PRAGMA application_id = 7")
     with pytest.raises(GalleryError, match="is not a gallery of image2sentence"):
@@ -167,9 +167,19 @@ def test_other_formats_are_refused(tmp_path: Path) -> None:
         Gallery.open(tmp_path)
 
 
+def filled_in_format_2(folder: Path) -> Path:
+    """What versions wrote that had no ids under checksums."""
+    file = filled(folder)
+    for table in ("roots", "columns", "pictures"):
+        change(file, f"ALTER TABLE {table} DROP COLUMN id_checksum")
+    change(file, "DROP TABLE totals")
+    change(file, "PRAGMA user_version = 2")
+    return file
+
+
 def filled_in_format_1(folder: Path) -> Path:
     """What the first version of this package wrote."""
-    file = filled(folder)
+    file = filled_in_format_2(folder)
     for table in ("state", "columns", "metadata", "derived"):
         change(file, f"DROP TABLE {table}")
     change(file, "ALTER TABLE pictures DROP COLUMN data_offset")
@@ -203,6 +213,41 @@ def test_a_gallery_of_format_1_is_read_as_it_is_and_migrated_by_a_writer(tmp_pat
         assert gallery.select("price = 3").tolist() == [1]
 
 
+def test_a_gallery_of_format_2_gets_its_ids_under_checksums(tmp_path: Path) -> None:
+    file = filled_in_format_2(tmp_path)
+    with Gallery.open(tmp_path) as reader:
+        expected = snapshot(reader)
+        reader.verify()
+        Gallery.open(tmp_path, readonly=False).close()
+        assert snapshot(reader) == expected  # a server goes on while `index` brings the file up to date
+    with Gallery.open(tmp_path) as gallery:
+        assert snapshot(gallery) == expected
+        gallery.verify()
+    change(file, "UPDATE pictures SET id = 77 WHERE id = 2")
+    with (
+        Gallery.open(tmp_path) as gallery,
+        pytest.raises(GalleryError, match="picture 77 has a wrong checksum"),
+    ):
+        gallery.searcher()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE pictures SET size = size + 1 WHERE id = 2",
+        "UPDATE roots SET path = x'2f61'",
+        "DELETE FROM contents",
+    ],
+)
+def test_a_migration_does_not_vouch_for_damage(tmp_path: Path, statement: str) -> None:
+    file = filled_in_format_2(tmp_path)
+    change(file, statement)
+    with pytest.raises(GalleryError, match=r"is damaged \((root 1|picture [12]) has a wrong checksum"):
+        Gallery.open(tmp_path, readonly=False)
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+
+
 def test_a_migration_that_is_interrupted_leaves_the_old_format(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,7 +257,7 @@ def test_a_migration_that_is_interrupted_leaves_the_old_format(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "write_generation", fail)
+        patch.setattr(creation, "count_totals", fail)
         with pytest.raises(KeyboardInterrupt):
             Gallery.open(tmp_path, readonly=False)
     with closing(sqlite3.connect(file)) as connection:

@@ -10,24 +10,25 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from image2sentence.errors import GalleryError
+from image2sentence.gallery.sqlite.creation import migrate
 from image2sentence.gallery.sqlite.lock import Mark, WriterLock, read_mark
-from image2sentence.gallery.sqlite.metadata_tables import DamagedRow
 from image2sentence.gallery.sqlite.schema import (
+    DamagedRow,
     Field,
     checksum,
     connect,
-    migrate,
+    damage_error,
     read_generation,
     read_meta,
     read_version,
     sqlite_errors,
     write_generation,
 )
+from image2sentence.gallery.sqlite.totals import SUMMED, check_total, follow_changes, write_totals
 from image2sentence.images import display_path
 
 DATABASE = "gallery.sqlite"
 LOCK = "writer.lock"
-RESTORE = "restore the file from a copy, or delete the gallery folder and index again"
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -65,11 +66,19 @@ class Database:
                 migrate(connection, folder / DATABASE)
             database = cls(folder, connection, writer_lock)
             if writer_lock is not None:
+                database._begin_writing()
                 writer_lock.record(Mark(database.generation(), database.id))
             return database
         except GalleryError:
             connection.close()
             raise
+
+    def _begin_writing(self) -> None:
+        """See that all rows are there, whose totals are carried on from here."""
+        with self.reading() as connection:
+            for table in SUMMED:
+                check_total(connection, table)
+            follow_changes(connection)
 
     def close(self) -> None:
         """Close the file and let another writer in; calling again does nothing."""
@@ -90,12 +99,9 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """The connection, for this thread alone. Raises GalleryError for what SQLite and damaged rows raise."""
+        """The connection, for this thread alone. Raises GalleryError for what SQLite raises, and for damage."""
         with self._lock, sqlite_errors(self.file):
-            try:
-                yield self.connection
-            except DamagedRow as error:
-                raise self.damage(error.kind, error.number) from error
+            yield self.connection
 
     @contextmanager
     def transaction(self, *, changes: bool = True) -> Iterator[sqlite3.Connection]:
@@ -113,6 +119,7 @@ class Database:
                 generation = read_generation(self.connection, self.file) + int(changes)
                 if changes:
                     write_generation(self.connection, generation)
+                    write_totals(self.connection)
                 self.connection.execute("COMMIT")
             finally:
                 if self.connection.in_transaction:
@@ -161,9 +168,7 @@ class Database:
             return None
         rows = self.rows("SELECT token, checksum FROM derived WHERE name = ?", name)
         if rows and rows[0][1] != checksum(name, rows[0][0]):
-            raise GalleryError(
-                f"{display_path(self.file)} is damaged (derived {name} has a wrong checksum): {RESTORE}"
-            )
+            raise damage_error(self.file, DamagedRow("derived", name))
         return bytes(rows[0][0]) if rows else None
 
     def set_derived_token(self, name: str, token: bytes | None) -> None:
@@ -202,9 +207,3 @@ class Database:
     def for_reading_only(self) -> GalleryError:
         """The error of a writing call."""
         return GalleryError(f"the gallery in {display_path(self.folder)} was opened for reading only")
-
-    def damage(self, kind: str, number: int) -> GalleryError:
-        """The error of a row that is not the one that was written."""
-        return GalleryError(
-            f"{display_path(self.file)} is damaged ({kind} {number} has a wrong checksum): {RESTORE}"
-        )

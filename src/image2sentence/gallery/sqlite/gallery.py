@@ -25,7 +25,8 @@ from image2sentence.gallery.locations import Identity, Place
 from image2sentence.gallery.records import Content, FileEntry, KnownFile, Picture
 from image2sentence.gallery.search.searcher import Searcher
 from image2sentence.gallery.sqlite.conditions import matching_ids, values_of
-from image2sentence.gallery.sqlite.database import DATABASE, LOCK, RESTORE, Database
+from image2sentence.gallery.sqlite.creation import create_file
+from image2sentence.gallery.sqlite.database import DATABASE, LOCK, Database
 from image2sentence.gallery.sqlite.index import IndexState, index_state, open_searcher, refresh_index
 from image2sentence.gallery.sqlite.index_file import NAME as INDEX
 from image2sentence.gallery.sqlite.lock import WriterLock
@@ -39,7 +40,8 @@ from image2sentence.gallery.sqlite.metadata_tables import (
 )
 from image2sentence.gallery.sqlite.notes import check_notes, read_notes, write_notes
 from image2sentence.gallery.sqlite.picture_tables import PictureTables
-from image2sentence.gallery.sqlite.schema import create_file, read_generation
+from image2sentence.gallery.sqlite.schema import RESTORE, read_generation
+from image2sentence.gallery.sqlite.totals import check_total
 from image2sentence.images import display_path
 
 _METADATA_BATCH = 10_000
@@ -84,6 +86,7 @@ class Gallery(BaseGallery):
         self.created = database.meta["created"]
         self.id = database.id
         self._tables = PictureTables(database, self.width)
+        self._whole: int | None = None  # the generation whose metadata was found to be all there
 
     @classmethod
     def create(cls, folder: str | os.PathLike[str], fingerprint: str, width: int) -> Gallery:
@@ -227,12 +230,13 @@ class Gallery(BaseGallery):
 
     def columns(self) -> dict[str, ColumnType]:
         """The metadata columns and their types, in the order in which they came."""
-        with self._database.reading() as connection:
+        with self.snapshot() as connection:
             return {name: column.type for name, column in read_columns(connection).items()}
 
     def metadata(self, picture_ids: Sequence[int]) -> list[dict[str, Value]]:
         """For each picture's id, its metadata: the values that are there by column. Raises GalleryError."""
-        with self._database.reading() as connection:
+        with self.snapshot() as connection:
+            self._require_metadata(connection)
             return read_metadata(connection, picture_ids)
 
     def select(self, where: str | Filter) -> NDArray[np.int64]:
@@ -241,14 +245,23 @@ class Gallery(BaseGallery):
         Raises:
             QueryError: the filter is not one, does not fit the columns, or takes longer than MAX_SELECT_SECONDS.
         """
-        with self._database.reading() as connection, _deadline(connection):
+        with self.snapshot() as connection, _deadline(connection):
+            self._require_metadata(connection)
             return matching_ids(connection, self.roots(), as_filter(where))
 
     def column(self, name: str) -> tuple[NDArray[np.int64], list[Value]]:
         """Ascending ids of the pictures that have a value in a column or of a stored fact, and the values."""
-        with self._database.reading() as connection:
+        with self.snapshot() as connection:
+            self._require_metadata(connection)
             rows = list(values_of(connection, self.roots(), name))
         return np.fromiter((row[0] for row in rows), np.int64, len(rows)), [row[1] for row in rows]
+
+    def _require_metadata(self, connection: sqlite3.Connection) -> None:
+        """See once in each generation that all metadata is there, with the ids that it was written for."""
+        generation = read_generation(connection, self._database.file)
+        if self._database.version >= 3 and generation != self._whole:
+            check_total(connection, "metadata")
+            self._whole = generation
 
     def pairs(self) -> NDArray[np.int64]:
         """(n, 2) int64: ids of the ready pictures, ascending, and the ids of their contents."""

@@ -185,10 +185,10 @@ def open_searcher(gallery: IndexedGallery) -> Searcher:
         ids, vectors = gallery.vectors()
         return Searcher(ids, vectors, select=ColumnCache(gallery, ids).select)
     with gallery.snapshot():
-        if file.header.generation == gallery.generation():
-            pairs, newer = file.pairs, None
+        pairs = gallery.pairs()
+        if file.header.generation == gallery.generation() and np.array_equal(pairs, file.pairs):
+            newer = None
         else:
-            pairs = gallery.pairs()
             places, late = _places(file.pairs, pairs)
             newer = gallery.vectors(pairs[late, 0])[1]
     ids = np.ascontiguousarray(pairs[:, 0])

@@ -12,7 +12,8 @@ from typing import Any
 
 from image2sentence.gallery.filters.language import ColumnType, Value
 from image2sentence.gallery.metadata import checked_value, is_new_column
-from image2sentence.gallery.sqlite.schema import Field, checksum, read_version
+from image2sentence.gallery.sqlite.schema import DamagedRow, Field, checksum, read_version
+from image2sentence.gallery.sqlite.totals import check_total
 
 _ID_BATCH = 10_000
 _STORED_TYPES: dict[ColumnType, tuple[type, ...]] = {
@@ -37,26 +38,19 @@ class Column:
         return f"c{self.id}"
 
 
-class DamagedRow(Exception):
-    """A row of the metadata tables that is not the one that was written."""
-
-    def __init__(self, kind: str, number: int) -> None:
-        super().__init__(kind, number)
-        self.kind, self.number = kind, number
-
-
 def read_columns(connection: sqlite3.Connection) -> dict[str, Column]:
     """The columns by name, in the order in which they came. Raises DamagedRow."""
-    if read_version(connection) == 1:
+    version = read_version(connection)
+    if version == 1:
         return {}
-    columns = {}
-    for column_id, name, kind, stored in connection.execute(
-        "SELECT id, name, type, checksum FROM columns ORDER BY id"
-    ):
-        if stored != checksum(name, kind):
+    bound = "id_checksum" if version >= 3 else "NULL"
+    rows = connection.execute(f"SELECT id, name, type, checksum, {bound} FROM columns ORDER BY id").fetchall()
+    for column_id, name, kind, stored, of_id in rows:
+        if stored != checksum(name, kind) or (version >= 3 and of_id != checksum(column_id, stored)):
             raise DamagedRow("column", column_id)
-        columns[name] = Column(column_id, name, kind)
-    return columns
+    if version >= 3:
+        check_total(connection, "columns")
+    return {name: Column(column_id, name, kind) for column_id, name, kind, *_ in rows}
 
 
 def add_columns(connection: sqlite3.Connection, wanted: Mapping[str, ColumnType]) -> None:
@@ -69,8 +63,16 @@ def add_columns(connection: sqlite3.Connection, wanted: Mapping[str, ColumnType]
             "INSERT INTO columns (name, type, checksum) VALUES (?, ?, ?)", (name, kind, checksum(name, kind))
         )
         column_id = int(connection.execute("SELECT last_insert_rowid()").fetchone()[0])
+        _bind(connection, column_id)
         known[name] = Column(column_id, name, kind)
         connection.execute(f"ALTER TABLE metadata ADD COLUMN {known[name].place}")
+
+
+def _bind(connection: sqlite3.Connection, column_id: int) -> None:
+    """Put a column's id under a checksum."""
+    (stored,) = connection.execute("SELECT checksum FROM columns WHERE id = ?", (column_id,)).fetchone()
+    row = (checksum(column_id, stored), column_id)
+    connection.execute("UPDATE columns SET id_checksum = ? WHERE id = ?", row)
 
 
 def change_column(
@@ -85,6 +87,7 @@ def change_column(
         connection.execute(
             "UPDATE columns SET type = ?, checksum = ? WHERE id = ?", (kind, checksum(name, kind), column.id)
         )
+        _bind(connection, column.id)
     write_metadata(connection, ((number, {name: value}) for number, value in values))
     if kind is None:
         connection.execute("DELETE FROM columns WHERE id = ?", (column.id,))
@@ -128,11 +131,14 @@ def read_metadata(
 
 def check_metadata(connection: sqlite3.Connection) -> None:
     """Check every row. Raises DamagedRow."""
+    version = read_version(connection)
     columns = read_columns(connection)
     if columns:
         places = ", ".join(column.place for column in columns.values())
         for row in connection.execute(f"SELECT picture_id, checksum, {places} FROM metadata"):
             _read_row(columns, row)
+    if version >= 3:
+        check_total(connection, "metadata")
 
 
 def _read_row(columns: Mapping[str, Column], row: Sequence[Any]) -> dict[str, Value]:

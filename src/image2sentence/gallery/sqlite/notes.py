@@ -11,8 +11,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from image2sentence.gallery.sqlite.metadata_tables import DamagedRow
-from image2sentence.gallery.sqlite.schema import checksum
+from image2sentence.gallery.sqlite.schema import DamagedRow, checksum
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS notes (

@@ -16,12 +16,17 @@ from image2sentence.gallery.locations import Place, joined, may_exist, stored_pl
 from image2sentence.gallery.records import Content, FileEntry, KnownFile, Picture
 from image2sentence.gallery.sqlite.database import Database, Row
 from image2sentence.gallery.sqlite.metadata_tables import write_metadata
-from image2sentence.gallery.sqlite.schema import Field, checksum
+from image2sentence.gallery.sqlite.schema import DamagedRow, checksum, picture_checksum
+from image2sentence.gallery.sqlite.totals import check_total
 
 _ROW_BATCH = 4_096
 _PICTURES = (
     "SELECT pictures.id, root_id, path, size, mtime_ns, state, reason, content_id, {offset},"
-    " pictures.checksum, width, height FROM pictures LEFT JOIN contents ON contents.id = content_id"
+    " pictures.checksum, {of_id}, sha256, width, height FROM pictures LEFT JOIN contents ON contents.id = content_id"
+)
+_VECTORS = (
+    "SELECT pictures.id, sha256, pictures.checksum, {of_id}, contents.id, sha256, width, height, vector,"
+    " contents.checksum FROM pictures LEFT JOIN contents ON contents.id = content_id"
 )
 
 
@@ -32,7 +37,11 @@ class PictureTables:
         self._database = database
         self._width = width
         offset = "NULL" if database.version == 1 else "data_offset"
-        self._pictures_query = _PICTURES.format(offset=offset)
+        self._bound = database.version >= 3
+        of_id = "id_checksum" if self._bound else "NULL"
+        self._pictures_query = _PICTURES.format(offset=offset, of_id=of_id)
+        self._vectors_query = _VECTORS.format(of_id=of_id)
+        self._of_id = of_id
 
     def __len__(self) -> int:
         """Number of pictures that can be found."""
@@ -40,12 +49,15 @@ class PictureTables:
 
     def roots(self) -> dict[int, Place]:
         """The places that were indexed (folders, shards, URLs), by their id."""
-        roots = {}
-        for root_id, path, stored in self._database.rows("SELECT id, path, checksum FROM roots ORDER BY id"):
-            if stored != checksum(path):
-                raise self._database.damage("root", root_id)
-            roots[root_id] = stored_place(os.fsdecode(path))
-        return roots
+        with self._database.snapshot() as connection:
+            query = f"SELECT id, path, checksum, {self._of_id} FROM roots ORDER BY id"
+            rows = connection.execute(query).fetchall()
+            for root_id, path, stored, of_id in rows:
+                if stored != checksum(path) or (self._bound and of_id != checksum(root_id, stored)):
+                    raise DamagedRow("root", root_id)
+            if self._bound:
+                check_total(connection, "roots")
+        return {row[0]: stored_place(os.fsdecode(row[1])) for row in rows}
 
     def add_root(self, folder: Place) -> int:
         """The id of an indexed place (an absolute path or a URL), new or known. Raises GalleryError."""
@@ -57,6 +69,8 @@ class PictureTables:
         with self._database.transaction() as connection:
             connection.execute("INSERT INTO roots (path, checksum) VALUES (?, ?)", (path, checksum(path)))
             (root_id,) = connection.execute("SELECT last_insert_rowid()").fetchone()
+            row = (checksum(root_id, checksum(path)), root_id)
+            connection.execute("UPDATE roots SET id_checksum = ? WHERE id = ?", row)
         return int(root_id)
 
     def move_root(self, root: int, into: int, prefix: str) -> None:
@@ -64,14 +78,16 @@ class PictureTables:
 
         Ids and metadata stay. The other root must not know a file of any of the new paths.
         """
-        fields = "id, path, size, mtime_ns, state, reason, content_id, data_offset"
         with self._database.transaction() as connection:
-            rows = connection.execute(f"SELECT {fields} FROM pictures WHERE root_id = ?", (root,)).fetchall()
-            for picture_id, path, *state, offset in rows:
+            rows = connection.execute(f"{self._pictures_query} WHERE root_id = ?", (root,)).fetchall()
+            for row in rows:
+                self._check_picture(row)
+                picture_id, _, path, *state, offset, _, _, sha256, _, _ = row
                 moved = os.path.join(os.fsencode(prefix), path)
+                stored = picture_checksum((into, moved, *state), offset)
                 connection.execute(
-                    "UPDATE pictures SET root_id = ?, path = ?, checksum = ? WHERE id = ?",
-                    (into, moved, _picture_checksum((into, moved, *state), offset), picture_id),
+                    "UPDATE pictures SET root_id = ?, path = ?, checksum = ?, id_checksum = ? WHERE id = ?",
+                    (into, moved, stored, checksum(picture_id, sha256, stored), picture_id),
                 )
             connection.execute("DELETE FROM roots WHERE id = ?", (root,))
 
@@ -82,41 +98,38 @@ class PictureTables:
 
     def pictures(self, state: str | None = None) -> list[Picture]:
         """All pictures in gallery order (by id), or those in one state. Raises GalleryError where damaged."""
-        rows = self._database.rows(f"{self._pictures_query} ORDER BY pictures.id")
-        roots = self.roots()
-        pictures = (self._picture(row, roots) for row in rows)
+        with self._database.snapshot() as connection:
+            rows = connection.execute(f"{self._pictures_query} ORDER BY pictures.id").fetchall()
+            roots = self.roots()
+            pictures = [self._picture(row, roots) for row in rows]
+            if self._bound:
+                check_total(connection, "pictures")
         return [picture for picture in pictures if state in (None, picture.state)]
 
     def pictures_of(self, picture_ids: Sequence[int]) -> list[Picture | None]:
         """The pictures with these ids, in their order; None for an id that is not there (any more)."""
-        roots = self.roots()
-        found: dict[int, Picture] = {}
-        for start in range(0, len(picture_ids), _ROW_BATCH):
-            wanted = [int(one) for one in picture_ids[start : start + _ROW_BATCH]]
-            wanted = [one for one in wanted if 0 <= one < 2**63]  # SQLite takes no others
-            marks = ", ".join("?" * len(wanted))
-            for row in self._database.rows(f"{self._pictures_query} WHERE pictures.id IN ({marks})", *wanted):
-                found[row[0]] = self._picture(row, roots)
+        with self._database.snapshot():
+            roots = self.roots()
+            found = {row[0]: self._picture(row, roots) for row in self._picture_rows(picture_ids)}
         return [found.get(int(one)) for one in picture_ids]
 
     def hashes_of(self, picture_ids: Sequence[int]) -> list[bytes | None]:
         """SHA-256 (32 bytes) of the content of each of these pictures; None for one that is failed or not there."""
         found: dict[int, bytes] = {}
-        for start in range(0, len(picture_ids), _ROW_BATCH):
-            wanted = [int(one) for one in picture_ids[start : start + _ROW_BATCH]]
-            query = "SELECT pictures.id, sha256 FROM pictures JOIN contents ON contents.id = content_id"
-            found |= self._database.rows(
-                f"{query} WHERE pictures.id IN ({', '.join('?' * len(wanted))})", *wanted
-            )
+        with self._database.snapshot():
+            for row in self._picture_rows(picture_ids):
+                self._check_picture(row)
+                found[row[0]] = row[11]
         return [found.get(int(one)) for one in picture_ids]
 
     def known(self, root: int) -> dict[str, KnownFile]:
         """What is known of the files below a root, by path relative to it."""
         known = {}
-        for row in self._database.rows(f"{self._pictures_query} WHERE root_id = ?", root):
-            self._check_picture(row)
-            picture_id, _, path, size, mtime_ns, _, reason, content = row[:8]
-            known[os.fsdecode(path)] = KnownFile(picture_id, size, mtime_ns, reason, content)
+        with self._database.reading():
+            for row in self._database.rows(f"{self._pictures_query} WHERE root_id = ?", root):
+                self._check_picture(row)
+                picture_id, _, path, size, mtime_ns, _, reason, content = row[:8]
+                known[os.fsdecode(path)] = KnownFile(picture_id, size, mtime_ns, reason, content)
         return known
 
     def find_content(self, sha256: bytes) -> int | None:
@@ -146,11 +159,15 @@ class PictureTables:
 
     def pairs(self) -> NDArray[np.int64]:
         """(n, 2) int64: ids of the ready pictures, ascending, and the ids of their contents."""
-        with self._database.reading() as connection:
+        # Rows are not held against their checksums one by one: what the index file does not have just so is read,
+        # and checked, by `vectors`.
+        with self._database.snapshot() as connection:
             rows = connection.execute(
                 "SELECT id, content_id FROM pictures WHERE content_id IS NOT NULL ORDER BY id"
             )
             flat = np.fromiter((one for row in rows for one in row), np.int64)
+            if self._bound:
+                check_total(connection, "pictures")
         return flat.reshape(-1, 2)
 
     def vectors(self, picture_ids: NDArray[np.int64] | None = None) -> tuple[NDArray[np.int64], Vectors]:
@@ -162,15 +179,14 @@ class PictureTables:
         Raises:
             GalleryError: a vector is not the one that was written.
         """
-        query = (
-            "SELECT pictures.id, contents.id, sha256, width, height, vector, contents.checksum"
-            " FROM pictures JOIN contents ON contents.id = content_id"
-        )
         with self._database.snapshot() as connection:
-            if picture_ids is None:
-                count = len(self)
-                return self._read_vectors(connection.execute(f"{query} ORDER BY pictures.id"), count)
-            return self._read_vectors(self._wanted_vectors(connection, query, picture_ids), len(picture_ids))
+            if picture_ids is not None:
+                return self._read_vectors(self._wanted_vectors(connection, picture_ids), len(picture_ids))
+            ready = f"{self._vectors_query} WHERE content_id IS NOT NULL ORDER BY pictures.id"
+            found = self._read_vectors(connection.execute(ready), len(self))
+            if self._bound:
+                check_total(connection, "pictures")
+            return found
 
     def write(self, root: int, contents: Sequence[Content], entries: Sequence[FileEntry]) -> None:
         """Write contents and the entries that refer to them, all or nothing.
@@ -203,13 +219,13 @@ class PictureTables:
                 self._check_content(row)
 
     def _wanted_vectors(
-        self, connection: sqlite3.Connection, query: str, picture_ids: NDArray[np.int64]
+        self, connection: sqlite3.Connection, picture_ids: NDArray[np.int64]
     ) -> Iterator[Row]:
         for start in range(0, len(picture_ids), _ROW_BATCH):
             wanted = np.sort(picture_ids[start : start + _ROW_BATCH]).tolist()
             marks = ", ".join("?" * len(wanted))
             yield from connection.execute(
-                f"{query} WHERE pictures.id IN ({marks}) ORDER BY pictures.id", wanted
+                f"{self._vectors_query} WHERE pictures.id IN ({marks}) ORDER BY pictures.id", wanted
             )
 
     def _read_vectors(self, rows: Iterable[Row], count: int) -> tuple[NDArray[np.int64], Vectors]:
@@ -219,30 +235,44 @@ class PictureTables:
         done = 0
         while block := list(islice(waiting, _ROW_BATCH)):
             for row in block:
-                self._check_content(row[1:])
+                self._check_id(*row[:4])
+                self._check_content(row[4:])
             stop = done + len(block)
             ids[done:stop] = [row[0] for row in block]
-            vectors[done:stop] = np.frombuffer(b"".join(row[5] for row in block), "<f4").reshape(
+            vectors[done:stop] = np.frombuffer(b"".join(row[8] for row in block), "<f4").reshape(
                 -1, self._width
             )
             done = stop
         return ids[:done], vectors[:done]
 
+    def _picture_rows(self, picture_ids: Sequence[int]) -> Iterator[Row]:
+        for start in range(0, len(picture_ids), _ROW_BATCH):
+            wanted = [int(one) for one in picture_ids[start : start + _ROW_BATCH]]
+            wanted = [one for one in wanted if 0 <= one < 2**63]  # SQLite takes no others
+            marks = ", ".join("?" * len(wanted))
+            yield from self._database.rows(f"{self._pictures_query} WHERE pictures.id IN ({marks})", *wanted)
+
     def _picture(self, row: Row, roots: dict[int, Place]) -> Picture:
         self._check_picture(row)
-        picture_id, root, path, size, mtime_ns, state, reason, content, offset, _, width, height = row
+        picture_id, root, path, size, mtime_ns, state, reason, content, offset, *_, width, height = row
         place = joined(roots[root], os.fsdecode(path))
         return Picture(picture_id, place, state, reason, size, mtime_ns, content, width, height, offset)
 
     def _check_picture(self, row: Row) -> None:
-        picture_id, *fields, offset, stored, _, _ = row
-        if stored != _picture_checksum(fields, offset):
-            raise self._database.damage("picture", picture_id)
+        picture_id, *fields, offset, stored, of_id, sha256, _, _ = row
+        if stored != picture_checksum(fields, offset):
+            raise DamagedRow("picture", picture_id)
+        self._check_id(picture_id, sha256, stored, of_id)
+
+    def _check_id(self, picture_id: int, sha256: bytes | None, stored: int, of_id: int | None) -> None:
+        """The id belongs to the rest of the row, and that to the content with this hash."""
+        if self._bound and of_id != checksum(picture_id, sha256, stored):
+            raise DamagedRow("picture", picture_id)
 
     def _check_content(self, row: Row) -> None:
         content_id, sha256, width, height, vector, stored = row
         if stored != checksum(sha256, width, height, vector) or len(vector) != 4 * self._width:
-            raise self._database.damage("content", content_id)
+            raise DamagedRow("content", content_id)
 
 
 def _insert_content(connection: sqlite3.Connection, content: Content) -> None:
@@ -252,11 +282,6 @@ def _insert_content(connection: sqlite3.Connection, content: Content) -> None:
         "INSERT INTO contents (sha256, width, height, vector, checksum) VALUES (?, ?, ?, ?, ?)",
         (*fields, checksum(*fields)),
     )
-
-
-def _picture_checksum(fields: Sequence[Field], offset: int | None) -> int:
-    """Over the columns that format 1 had, and the offset where there is one."""
-    return checksum(*fields, *(() if offset is None else (offset,)))
 
 
 def _clear_places(connection: sqlite3.Connection, moved: Sequence[int]) -> None:
@@ -275,6 +300,7 @@ def _write_entry(connection: sqlite3.Connection, root: int, entry: FileEntry) ->
     state = "ready" if entry.reason is None else "failed"
     path = os.fsencode(entry.path)
     fields = (root, path, entry.size, entry.mtime_ns, state, entry.reason, content)
+    stored = picture_checksum(fields, entry.offset)
     if entry.moved_from is not None:
         connection.execute("DELETE FROM pictures WHERE root_id = ? AND path = ?", (root, path))
         connection.execute(
@@ -285,7 +311,10 @@ def _write_entry(connection: sqlite3.Connection, root: int, entry: FileEntry) ->
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (root_id, path) DO UPDATE SET size = excluded.size,"
         " mtime_ns = excluded.mtime_ns, state = excluded.state, reason = excluded.reason,"
         " content_id = excluded.content_id, data_offset = excluded.data_offset, checksum = excluded.checksum",
-        (*fields, entry.offset, _picture_checksum(fields, entry.offset)),
+        (*fields, entry.offset, stored),
     )
     found = connection.execute("SELECT id FROM pictures WHERE root_id = ? AND path = ?", (root, path))
-    return int(found.fetchone()[0])
+    picture_id = int(found.fetchone()[0])
+    row = (checksum(picture_id, entry.sha256, stored), picture_id)
+    connection.execute("UPDATE pictures SET id_checksum = ? WHERE id = ?", row)
+    return picture_id

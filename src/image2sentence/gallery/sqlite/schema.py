@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import sqlite3
 import struct
 import sys
 import zlib
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from datetime import datetime, timezone
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
@@ -24,14 +22,16 @@ from image2sentence.images import display_path, printable
 APPLICATION_ID = 0x69327347
 """Marks the SQLite file as a gallery (the letters `i2sG`)."""
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
-READABLE_VERSIONS = (1, 2)
+READABLE_VERSIONS = (1, 2, 3)
 """Formats that are read; opening for writing makes the newest of an older one."""
+
+RESTORE = "restore the file from a copy, or delete the gallery folder and index again"
 
 Field: TypeAlias = bytes | str | int | float | None
 
-_SCHEMA = """
+SCHEMA = """
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
     value TEXT NOT NULL
@@ -91,7 +91,35 @@ CREATE TABLE derived (
 );
 """
 
-_KEYS = {1: {"created", "fingerprint", "width"}, 2: {"created", "fingerprint", "id", "width"}}
+# What format 3 added: ids under checksums, and how many rows there are.
+_SCHEMA_3 = """
+ALTER TABLE roots ADD COLUMN id_checksum INTEGER;
+ALTER TABLE columns ADD COLUMN id_checksum INTEGER;
+ALTER TABLE pictures ADD COLUMN id_checksum INTEGER;
+CREATE TABLE totals (
+    name     TEXT PRIMARY KEY,
+    rows     INTEGER NOT NULL,
+    total    INTEGER NOT NULL,
+    checksum INTEGER NOT NULL
+);
+"""
+
+ADDITIONS = {2: _SCHEMA_2, 3: _SCHEMA_3}
+"""SQL that makes each format of the one before."""
+
+_NEW_KEYS = {"created", "fingerprint", "id", "width"}
+_KEYS = {1: _NEW_KEYS - {"id"}, 2: _NEW_KEYS, 3: _NEW_KEYS}
+
+
+class Damage(Exception):
+    """Rows of the file that are not those that were written; the text says which."""
+
+
+class DamagedRow(Damage):
+    """A row that is not the one that was written."""
+
+    def __init__(self, kind: str, number: int | str) -> None:
+        super().__init__(f"{kind} {number} has a wrong checksum")
 
 
 def checksum(*fields: Field) -> int:
@@ -101,6 +129,11 @@ def checksum(*fields: Field) -> int:
     754, little-endian; n alone for NULL.
     """
     return zlib.crc32(b"\0".join(_field_bytes(field) for field in fields))
+
+
+def picture_checksum(fields: Sequence[Field], offset: int | None) -> int:
+    """Over the columns of a picture that format 1 had, and the offset where there is one."""
+    return checksum(*fields, *(() if offset is None else (offset,)))
 
 
 def _field_bytes(field: Field) -> bytes:
@@ -115,11 +148,18 @@ def _field_bytes(field: Field) -> bytes:
 
 @contextmanager
 def sqlite_errors(file: Path) -> Iterator[None]:
-    """Turn what SQLite raises about this file into a GalleryError that says what to do."""
+    """Turn what SQLite raises about this file, and damage, into a GalleryError that says what to do."""
     try:
         yield
+    except Damage as problem:
+        raise damage_error(file, problem) from problem
     except (sqlite3.Error, sqlite3.Warning, UnicodeDecodeError, OverflowError) as error:
         raise GalleryError(f"{display_path(file)}: {error}. {_advice(str(error))}") from error
+
+
+def damage_error(file: Path, problem: Damage) -> GalleryError:
+    """The error of rows that are not those that were written."""
+    return GalleryError(f"{display_path(file)} is damaged ({problem}): {RESTORE}")
 
 
 def _advice(message: str) -> str:
@@ -156,7 +196,8 @@ def _harden(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA cell_size_check = ON")
     if sys.version_info >= (3, 12):
         connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
-        connection.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_TRIGGER, False)
+        if sqlite3.sqlite_version_info >= (3, 35):  # before, the connection's own would be off as well
+            connection.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_TRIGGER, False)
         connection.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_VIEW, False)
 
 
@@ -172,47 +213,8 @@ def _check_schema(connection: sqlite3.Connection, name: str) -> None:
         )
 
 
-def create_file(file: Path, fingerprint: str, width: int) -> None:
-    """Write an empty gallery; it appears under its name complete or not at all."""
-    unfinished = file.with_name(file.name + ".new")
-    for ending in ("", "-wal", "-shm"):
-        unfinished.with_name(unfinished.name + ending).unlink(missing_ok=True)
-    meta: dict[str, str] = {
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "fingerprint": fingerprint,
-        "id": secrets.token_hex(16),
-        "width": str(width),
-    }
-    with sqlite_errors(file), closing(sqlite3.connect(unfinished, isolation_level=None)) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
-        connection.executescript(f"BEGIN; {_SCHEMA} {_SCHEMA_2} COMMIT;")
-        write_generation(connection, 0)
-        _write_meta(connection, meta)
-    os.replace(unfinished, file)
-
-
-def migrate(connection: sqlite3.Connection, file: Path) -> None:
-    """Bring a file of an older format to this one, in one transaction; one of this format is left alone."""
-    with sqlite_errors(file):
-        meta = read_meta(connection, file)
-        if read_version(connection) == FORMAT_VERSION:
-            return
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            for statement in _SCHEMA_2.split(";"):
-                connection.execute(statement)
-            write_generation(connection, 0)
-            _write_meta(connection, {**meta, "id": secrets.token_hex(16)})
-            connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
-            connection.execute("COMMIT")
-        finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-
-
-def _write_meta(connection: sqlite3.Connection, meta: dict[str, str]) -> None:
+def write_meta(connection: sqlite3.Connection, meta: dict[str, str]) -> None:
+    """Write the table `meta` with its checksum."""
     rows = {**meta, "checksum": str(meta_checksum(meta))}
     connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", sorted(rows.items()))
 
