@@ -26,7 +26,8 @@ from pathlib import Path
 
 import click
 
-from benchmarks.server.load import exchange, item_ids, json_request, load, queries, resident, server
+from benchmarks.server.load import exchange, item_ids, json_request, load, queries
+from benchmarks.server.process import resident, server
 
 SIDE = 30_000
 GOOD_EVERY = 50
@@ -143,13 +144,13 @@ def uploads(gallery: Path, pictures: list[bytes], count: int) -> None:
     good = 0
     with server(gallery) as (port, process, _):
         asyncio.run(_many(port, pictures, count // 10, 10))
-        sizes = [resident(process)]
+        sizes = [resident(process.pid)]
         start = time.perf_counter()
         for tenth in range(10):
             for answers, answered in asyncio.run(_many(port, pictures, count // 10, tenth)):
                 seen += answers
                 good += answered
-            sizes.append(resident(process))
+            sizes.append(resident(process.pid))
         spent = time.perf_counter() - start
     print(f"{seen.total():,} mutated uploads in {spent:.0f} s; memory, MiB: {in_row(sizes)}")
     for what, times in sorted(seen.items()):
@@ -176,10 +177,10 @@ def many_requests(gallery: Path, count: int) -> None:
     with server(gallery) as (port, process, _):
         ids = asyncio.run(item_ids(port))
         asyncio.run(_ask(port, ids, 500, 1_000))
-        sizes = [resident(process)]
+        sizes = [resident(process.pid)]
         for seed in range(10):
             asyncio.run(_ask(port, ids, count // 10, seed))
-            sizes.append(resident(process))
+            sizes.append(resident(process.pid))
     print(f"memory over {count:,} requests, MiB: {in_row(sizes)}")
 
 

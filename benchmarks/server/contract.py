@@ -23,7 +23,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.server.load import resident, server
+from benchmarks.server.process import resident, server
 
 LEFT_OUT = "positive_data_acceptance,negative_data_rejection,content_type_conformance"
 
@@ -37,7 +37,7 @@ LEFT_OUT = "positive_data_acceptance,negative_data_rejection,content_type_confor
 def main(gallery: Path, examples: int, seed: int) -> None:
     """Hold a server over GALLERY to its description."""
     with server(gallery) as (port, process, _), tempfile.TemporaryDirectory() as folder:
-        before = resident(process)
+        before = resident(process.pid)
         report = Path(folder, "report.json")
         command = [
             *(sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()", "run"),
@@ -46,7 +46,7 @@ def main(gallery: Path, examples: int, seed: int) -> None:
             *("--exclude-checks", LEFT_OUT, "--warnings", "off", "--report-json-path", str(report)),
         ]
         subprocess.run(command, check=False)
-        print(f"memory {before:.0f} -> {resident(process):.0f} MiB")
+        print(f"memory {before:.0f} -> {resident(process.pid):.0f} MiB")
         failures = json.loads(report.read_text())["failures"]
     print(
         "; ".join(f"{one['title']}: {one['count']}" for one in failures) or "the server kept what it promises"

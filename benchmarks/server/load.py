@@ -13,21 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
-import signal
-import socket
 import statistics
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import click
+
+from benchmarks.server.process import resident, server
 
 COLOURS = [
     "red",
@@ -65,56 +61,6 @@ class Run(NamedTuple):
         """Milliseconds within which this part of the queries was answered."""
         ordered = sorted(self.times)
         return 1000 * ordered[min(len(ordered) - 1, int(part * len(ordered)))]
-
-
-@contextmanager
-def server(gallery: Path, *options: str) -> Iterator[tuple[int, subprocess.Popen[bytes], float]]:
-    """A server process that is ready: its port, the process, and the seconds it took; stopped afterwards."""
-    port = free_port()
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "image2sentence",
-            "serve",
-            "--gallery",
-            str(gallery),
-            "--port",
-            str(port),
-            *options,
-        ],
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        wait_until_ready(port, process)
-        yield port, process, time.perf_counter() - start
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        process.wait(30)
-
-
-def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-def wait_until_ready(port: int, process: subprocess.Popen[bytes], seconds: float = 30) -> None:
-    """Return when /ready answers 200."""
-    request = b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with socket.create_connection(("127.0.0.1", port), 5) as connection:
-                connection.sendall(request)
-                if connection.recv(64).startswith(b"HTTP/1.1 200"):
-                    return
-        except OSError:
-            pass
-        time.sleep(0.01)
-    raise click.ClickException("the server did not get ready")
 
 
 def json_request(path: str, fields: dict[str, object]) -> bytes:
@@ -178,20 +124,14 @@ async def item_ids(port: int, most: int = 100) -> list[int]:
     return [item["id"] for item in json.loads(body)["items"]]
 
 
-def resident(process: subprocess.Popen[bytes]) -> float:
-    """MiB of memory that a process holds."""
-    pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
 def measured(gallery: Path, clients: int, seconds: float, *options: str) -> Run:
     """One server, warmed up for 2 s, then measured; prints what it saw."""
     with server(gallery, *options) as (port, process, ready):
         ids = asyncio.run(item_ids(port))
         asyncio.run(load(port, ids, clients, 2))
-        before = resident(process)
+        before = resident(process.pid)
         run = asyncio.run(load(port, ids, clients, seconds))
-        after = resident(process)
+        after = resident(process.pid)
     statuses = ", ".join(f"{count:,} × {status}" for status, count in sorted(run.statuses.items()))
     print(
         f"{' '.join(options) or 'default':<12} {run.rate:7.0f} queries/s   p50 {run.percentile(0.5):6.1f} ms"

@@ -25,7 +25,7 @@ from typing import Any
 import click
 from PIL import Image
 
-from benchmarks.server.load import server
+from benchmarks.server.process import server
 from image2sentence.catalogue import write_catalogue
 
 try:

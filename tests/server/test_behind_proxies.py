@@ -7,7 +7,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -18,12 +17,12 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the server needs the [server] extra")
 
+from benchmarks.server.process import PATIENCE, free_port, server
 from fakes import encoded, photo
 from image2sentence.encoders import load_encoder
 from image2sentence.gallery import Gallery
 from image2sentence.indexing import index_pictures
 
-PATIENCE = 60.0
 PREFIX = "/pictures"
 NAME = "photos.example.org"
 NGINX = """
@@ -72,11 +71,6 @@ def program(name: str) -> str:
     return found
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def running(command: list[str], port: int) -> Iterator[None]:
     """A process that listens at a port; ended afterwards."""
@@ -111,11 +105,8 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     encoder = load_encoder(threads=1)
     with Gallery.create(folder / "gallery", encoder.fingerprint, encoder.width) as made:
         index_pictures(folder / "pictures", made, encoder)
-    port = free_port()
-    options = ["--gallery", str(folder / "gallery"), "--port", str(port), "--root-path", PREFIX]
-    command = [sys.executable, "-m", "image2sentence", "serve", *options, "--allow-host", NAME]
-    with running(command, port):
-        yield port
+    with server(folder / "gallery", "--root-path", PREFIX, "--allow-host", NAME) as one:
+        yield one.port
 
 
 def certificate(folder: Path) -> None:

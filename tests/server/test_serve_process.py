@@ -5,10 +5,9 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 
@@ -16,12 +15,12 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the server needs the [server] extra")
 
+from benchmarks.server.process import PATIENCE, server, status
 from fakes import encoded, photo
 from image2sentence.encoders import load_encoder
 from image2sentence.gallery import Gallery
 from image2sentence.indexing import index_pictures
 
-PATIENCE = 60.0
 CLIENTS = 4
 HEAD = "POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
 QUERY = b'{"text": "in red"}'
@@ -39,38 +38,11 @@ def gallery(tmp_path: Path) -> Path:
     return tmp_path / "gallery"
 
 
-@contextmanager
-def serving(gallery: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A server that is ready; killed in the end if it has not ended by itself."""
-    command = ["serve", "--gallery", str(gallery), "--port", str(port)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "image2sentence", *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    try:
-        until(lambda: status(port, "/ready") == 200 or process.poll() is not None)
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stderr is not None
-        process.stderr.close()
-
-
 def until(done: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not done():
         assert time.monotonic() < deadline, "this takes too long"
         time.sleep(0.02)
-
-
-def status(port: int, path: str) -> int | None:
-    """The status of an answer; None where nobody listens."""
-    with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().status
-        except ConnectionError:
-            return None
 
 
 def inside(port: int) -> int:
@@ -100,9 +72,7 @@ def finished(connection: socket.socket) -> int:
 
 
 def test_what_is_begun_is_answered_after_sigterm_and_a_new_server_takes_over(gallery: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    with serving(gallery, port) as process:
+    with server(gallery, stderr=subprocess.PIPE) as (port, process, _):
         connections = [begun(port) for _ in range(CLIENTS)]
         until(lambda: inside(port) == CLIENTS)
         process.send_signal(signal.SIGTERM)
@@ -111,5 +81,5 @@ def test_what_is_begun_is_answered_after_sigterm_and_a_new_server_takes_over(gal
         assert process.wait(PATIENCE) in (0, -signal.SIGTERM)
         assert process.stderr is not None
         assert process.stderr.read() == b""
-    with serving(gallery, port):
+    with server(gallery, port=port):
         assert status(port, "/ready") == 200

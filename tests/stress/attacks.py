@@ -13,7 +13,6 @@ import argparse
 import http.client
 import io
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from benchmarks.server.process import PATIENCE, resident, server, status
 from image2sentence.encoders import load_encoder
 from image2sentence.gallery import Gallery
 from image2sentence.gallery.records import Content, FileEntry
@@ -37,7 +37,6 @@ from tests.fakes import encoded, photo
 
 TOKEN = "correct-horse"
 ATTACKER = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
-PATIENCE = 60.0
 GRACE = 15.0
 """Longest that an attack goes on by itself, in seconds."""
 HEAD = f"HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
@@ -321,58 +320,16 @@ def caption(rng: np.random.Generator, letters: int) -> str:
 def serving(
     gallery: Path, source: Path | None = None, group: Path | None = None
 ) -> Iterator[tuple[int, int]]:
-    """Port and process id of a server that is ready; `source`: the `src` folder to run, `group`: a control group."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "image2sentence",
-        "serve",
-        "--gallery",
-        str(gallery),
-        "--port",
-        str(port),
-    ]
-    environment = os.environ | {"IMAGE2SENTENCE_TOKEN": TOKEN}
-    if source is not None:
-        environment["PYTHONPATH"] = str(source)
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        if group is not None:
-            (group / "cgroup.procs").write_text(str(process.pid))
-        end = time.monotonic() + PATIENCE
-        while health(port) is None:
-            assert time.monotonic() < end, "the server does not start"
-            assert process.poll() is None, "the server has ended"
-            time.sleep(0.1)
-        yield port, process.pid
-    finally:
-        process.kill()
-        process.wait()
+    """Port and process id of a server that wants TOKEN; `source`: the `src` folder to run, `group`: a control group."""
+    token = {"IMAGE2SENTENCE_TOKEN": TOKEN}
+    with server(gallery, source=source, environment=token, group=group, stderr=subprocess.DEVNULL) as one:
+        yield one.port, one.process.pid
 
 
 def health(port: int) -> float | None:
     """Seconds that /health takes; None where it does not answer."""
     start = time.monotonic()
-    try:
-        with connect(port, "127.0.0.1") as connection:
-            connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            return time.monotonic() - start if connection.recv(64).startswith(b"HTTP/1.1 200") else None
-    except OSError:
-        return None
-
-
-def resident(process: int) -> float:
-    """Resident memory of a process and its children in MiB; 0 where the system does not tell."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-        tasks = Path(f"/proc/{process}/task").glob("*/children")
-        children = [child for task in tasks for child in task.read_text().split()]
-    except OSError:
-        return 0.0
-    own = sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
-    return own + sum(resident(int(child)) for child in children)
+    return time.monotonic() - start if status(port, "/health") == 200 else None
 
 
 def cost_of(attack: Attack, gallery: Path, size: int, source: Path | None = None) -> Cost:
