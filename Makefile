@@ -10,7 +10,9 @@ CHECKED := src tests recipes examples benchmarks js hatch_build.py
 # not with training and its recipes: torch's own bounds are in constraints.txt
 LOWEST_TESTS ?= --ignore tests/training --ignore tests/recipes
 
-.PHONY: demo test test-js test-lowest optional docs check audit format clean
+CLIENTS := .cache/clients
+
+.PHONY: demo test test-js test-lowest optional clients docs check audit format clean
 
 # draw a catalogue, index it, ask six composed queries, check the answers (installs no torch)
 demo: $(VENV)/runtime
@@ -36,6 +38,11 @@ optional: $(VENV)/development
 	@if command -v npm >/dev/null && command -v chromium >/dev/null; then $(MAKE) --no-print-directory js/node_modules \
 	    || echo "optional: npm cannot fetch the browser module's packages: it is not tested in Chromium" >&2; \
 	  else echo "optional: npm or chromium is not installed: the browser's module is not tested in Chromium" >&2; fi
+	@$(MAKE) --no-print-directory clients || echo "optional: generators of clients cannot be had: none is tested" >&2
+
+# generators of clients from the server's OpenAPI description (needs npm), each in a folder of its own
+clients: $(CLIENTS)/installed
+	cd tests/server/clients && npm ci --ignore-scripts
 
 # the site of docs/, in build/site; a warning is an error
 docs: $(VENV)/development
@@ -73,6 +80,11 @@ $(VENV)/runtime: pyproject.toml $(VENV)/python
 
 js/node_modules: js/package.json js/package-lock.json
 	cd js && npm ci --ignore-scripts
+	touch $@
+
+$(CLIENTS)/installed:
+	$(PYTHON) -m venv --clear $(CLIENTS)
+	$(CLIENTS)/bin/pip install --quiet 'openapi-python-client>=0.29,<0.30'
 	touch $@
 
 $(LOWEST)/installed: pyproject.toml

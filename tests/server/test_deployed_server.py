@@ -202,6 +202,50 @@ def test_openapi_says_where_and_how_to_ask(shop: Shop, token: str | None) -> Non
     assert list(picture) == ["image/jpeg"]
 
 
+def test_openapi_has_one_type_of_content_for_each_operation(shop: Shop) -> None:
+    with deployed(shop) as client:
+        described = client.get("/openapi.json").json()
+    operations = [one for ways in described["paths"].values() for one in ways.values()]
+    for one in operations:
+        answers = [answer.get("content", {}) for answer in one["responses"].values()]
+        bodies = one.get("requestBody", {}).get("content", {})
+        assert max(len(content) for content in (*answers, bodies)) == 1, one["operationId"]
+        assert len(one["tags"]) == 1, one["operationId"]
+    bodies = {
+        one["operationId"]: one["requestBody"]["content"]
+        for one in operations
+        if "search" in one["tags"] and "requestBody" in one
+    }
+    named = {
+        name: (*content, *one["schema"].values())
+        for name, content in bodies.items()
+        for one in content.values()
+    }
+    schemas = "#/components/schemas/"
+    assert named == {
+        "search": ("multipart/form-data", f"{schemas}SearchForm"),
+        "search_json": ("application/json", f"{schemas}SearchFields"),
+        "sentence": ("multipart/form-data", f"{schemas}ReferenceForm"),
+        "sentence_json": ("application/json", f"{schemas}ReferenceFields"),
+    }
+    form, fields = (described["components"]["schemas"][name] for name in ("SearchForm", "SearchFields"))
+    assert set(form["properties"]) - set(fields["properties"]) == {"picture"}
+    assert "required" not in form
+    assert not [
+        name for one in (form, fields) for name, field in one["properties"].items() if "default" in field
+    ]
+    assert fields["properties"]["k"]["description"].endswith("Default: 24.")
+
+
+@pytest.mark.parametrize("path", ["/v1/search", "/v1/search/json"])
+def test_both_addresses_take_a_form_and_json(shop: Shop, path: str) -> None:
+    with deployed(shop) as client:
+        assert shop.found(client.post(path, json={"text": "green", "k": 1})) == ["green"]
+        assert shop.found(client.post(path, **form(text="green", k=1))) == ["green"]
+        named = client.post("/v1/sentence/json", json={"item": shop.ids["red"]})
+        assert named.json() == client.post("/v1/sentence", **form(item=shop.ids["red"])).json()
+
+
 def test_a_prefix_is_checked() -> None:
     assert [path_prefix(one) for one in ("", "/", "/pictures/", "/a/b-c")] == ["", "", "/pictures", "/a/b-c"]
     for wrong in ("pictures", "/a//b", "/a/../b", "/a b", "/static", "/v1/x", "//evil.example", "/a?b"):

@@ -26,7 +26,18 @@ from image2sentence.server.forms import JSON, UploadLimits, first_problem, read_
 from image2sentence.server.local.routes import Local, is_local, local_routes
 from image2sentence.server.metrics import CONTENT_TYPE, Measured
 from image2sentence.server.middleware import REQUEST_ID, HeadRequests, LogFormat, PathPrefix, RequestIds
-from image2sentence.server.openapi import BINARY, FILE, JPEG, describe, describe_form, operation_id
+from image2sentence.server.openapi import (
+    BINARY,
+    BODY_PROBLEMS,
+    FILE,
+    JPEG,
+    PROBLEMS,
+    TEXT,
+    describe,
+    describe_form,
+    describe_json,
+    operation_id,
+)
 from image2sentence.server.page_files import PageFiles, StaticFile
 from image2sentence.server.requests import Load, Serving
 from image2sentence.server.schemas import (
@@ -67,10 +78,9 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "a picture of the gallery, changed": {"item": 12, "text": "but red", "not_text": ["dots"]},
 }
 
+SENTENCES = {"a picture of the gallery": {"item": 12}}
+
 _STATUS = ((NotThere, 404), (Busy, 429), (Gone, 499), (QueryError, 422), (ImageError, 422))
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem} for status in (400, 401, 404, 408, 413, 415, 422, 429, 503)
-}
 _log = logging.getLogger("image2sentence.server")
 
 
@@ -187,6 +197,9 @@ async def _spend_picture(request: Request) -> None:
 
 ASKS = [Depends(_spend_query)]
 LOOKS = [Depends(_spend_picture)]
+_POST: dict[str, Any] = {"tags": ["search"], "responses": BODY_PROBLEMS, "dependencies": ASKS}
+SEARCH = _POST | {"response_model": SearchAnswer}
+SENTENCE = _POST | {"response_model": SentenceAnswer}
 PictureId = Annotated[int, PathParameter(alias="number")]
 SimilarWanted = Annotated[int, Query(ge=1, le=MAX_SIMILAR)]
 PageSize = Annotated[int, Query(ge=1, le=MAX_RESULTS)]
@@ -195,7 +208,7 @@ Where = Annotated[str | None, Query(max_length=MAX_FILTER_LENGTH, description="C
 
 open_routes = APIRouter()
 guarded_routes = APIRouter(dependencies=[Depends(require_token)])
-routes = APIRouter(prefix="/v1", dependencies=[Depends(require_token)], responses=_PROBLEMS)
+routes = APIRouter(prefix="/v1", dependencies=[Depends(require_token)], responses=PROBLEMS)
 
 
 @open_routes.get("/", include_in_schema=False)
@@ -216,13 +229,13 @@ async def static_file(name: str, request: Request) -> Response:
     return file.response(request, caching)
 
 
-@open_routes.get("/health")
+@open_routes.get("/health", tags=["server"])
 async def health(request: Request) -> Health:
     """Whether the server answers at all."""
     return Health(status="ok", pictures=len(_serving(request).service))
 
 
-@open_routes.get("/ready", responses={503: {"model": Problem}})
+@open_routes.get("/ready", tags=["server"], responses={503: {"model": Problem}})
 async def ready(request: Request) -> Health:
     """Whether queries can be answered: the model is loaded and the gallery can be read."""
     serving = _serving(request)
@@ -230,17 +243,20 @@ async def ready(request: Request) -> Health:
     return Health(status="ready", pictures=len(serving.service))
 
 
-@guarded_routes.get("/metrics", response_class=Response, responses={401: {"model": Problem}})
+@guarded_routes.get(
+    "/metrics",
+    tags=["server"],
+    response_class=Response,
+    responses=TEXT | {401: PROBLEMS[401], 429: PROBLEMS[429]},
+)
 async def metrics(request: Request) -> Response:
     """Counts for Prometheus."""
     return Response(_serving(request).metrics.text(), media_type=CONTENT_TYPE)
 
 
+@routes.post("/search", openapi_extra=describe_form(SearchFields), **SEARCH)
 @routes.post(
-    "/search",
-    response_model=SearchAnswer,
-    openapi_extra=describe_form(SearchFields, SEARCHES),
-    dependencies=ASKS,
+    "/search/json", name="search_json", openapi_extra=describe_json(SearchFields, SEARCHES), **SEARCH
 )
 async def search(request: Request) -> Response:
     """Rank the gallery by a picture, words, or both; or by a ready vector.
@@ -254,10 +270,12 @@ async def search(request: Request) -> Response:
     return Response(answer.model_dump_json(), media_type=JSON)  # checked when it was made; not once more
 
 
+@routes.post("/sentence", openapi_extra=describe_form(ReferenceFields), **SENTENCE)
 @routes.post(
-    "/sentence",
-    openapi_extra=describe_form(ReferenceFields, {"a picture of the gallery": {"item": 12}}),
-    dependencies=ASKS,
+    "/sentence/json",
+    name="sentence_json",
+    openapi_extra=describe_json(ReferenceFields, SENTENCES),
+    **SENTENCE,
 )
 async def sentence(request: Request) -> SentenceAnswer:
     """Where each pseudo-word of a picture's sentence looks, and which real words are nearest to it.
@@ -270,25 +288,25 @@ async def sentence(request: Request) -> SentenceAnswer:
         return await unless_gone(request, serving.sentence(fields, picture))
 
 
-@routes.get("/gallery", dependencies=LOOKS)
+@routes.get("/gallery", tags=["gallery"], dependencies=LOOKS)
 async def gallery(request: Request) -> About:
     """How many pictures there are, what is known of them, and what can be asked."""
     return await _serving(request).about(_shows_paths(request), is_local(request))
 
 
-@routes.get("/items", dependencies=LOOKS)
+@routes.get("/items", tags=["gallery"], dependencies=LOOKS)
 async def items(request: Request, k: PageSize = 24, offset: Offset = 0, where: Where = None) -> Items:
     """A page of the gallery, in its own order."""
     return await _serving(request).items(k, offset, where or None, _shows_paths(request))
 
 
-@routes.get("/items/{number}", dependencies=LOOKS)
+@routes.get("/items/{number}", tags=["gallery"], dependencies=LOOKS)
 async def item(picture_id: PictureId, request: Request) -> Item:
     """One picture's file and size, and what is known of it."""
     return await _serving(request).item(picture_id, _shows_paths(request))
 
 
-@routes.get("/items/{number}/similar", dependencies=ASKS)
+@routes.get("/items/{number}/similar", tags=["search"], dependencies=ASKS)
 async def similar(picture_id: PictureId, request: Request, k: SimilarWanted = 12) -> Similar:
     """Pictures that are like one of the gallery, its near-duplicates first."""
     serving = _serving(request)
@@ -296,7 +314,9 @@ async def similar(picture_id: PictureId, request: Request, k: SimilarWanted = 12
         return await serving.similar(picture_id, k, _shows_paths(request))
 
 
-@routes.get("/items/{number}/original", response_class=Response, responses=FILE, dependencies=LOOKS)
+@routes.get(
+    "/items/{number}/original", tags=["gallery"], response_class=Response, responses=FILE, dependencies=LOOKS
+)
 async def original(picture_id: PictureId, request: Request) -> Response:
     """One picture's file as it is, with all that cameras write into it; where the server's owner allows it."""
     if not _shows_paths(request):
@@ -309,19 +329,25 @@ async def original(picture_id: PictureId, request: Request) -> Response:
     return Response(content, media_type=kind if kind.startswith("image/") else BINARY, headers=headers)
 
 
-@routes.get("/items/{number}/thumbnail", response_class=Response, responses=JPEG, dependencies=LOOKS)
+@routes.get(
+    "/items/{number}/thumbnail", tags=["gallery"], response_class=Response, responses=JPEG, dependencies=LOOKS
+)
 async def thumbnail(picture_id: PictureId, request: Request) -> Response:
     """One picture as a small JPEG."""
     return await _jpeg(request, picture_id, THUMBNAIL_SIDE)
 
 
-@routes.get("/items/{number}/image", response_class=Response, responses=JPEG, dependencies=LOOKS)
+@routes.get(
+    "/items/{number}/image", tags=["gallery"], response_class=Response, responses=JPEG, dependencies=LOOKS
+)
 async def image(picture_id: PictureId, request: Request) -> Response:
     """One picture as a JPEG large enough to look at."""
     return await _jpeg(request, picture_id, IMAGE_SIDE)
 
 
-@routes.get("/model/{name:path}", response_class=Response, dependencies=LOOKS)
+@routes.get(
+    "/model/{name:path}", tags=["device"], response_class=Response, responses=FILE, dependencies=LOOKS
+)
 async def model_file(name: str, request: Request) -> Response:
     """A file of the model's query side, for browsers that encode queries themselves."""
     serving = _serving(request)

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
+from pydantic.json_schema import models_json_schema
 
 from image2sentence.server.forms import FORM, JSON, PICTURE
-from image2sentence.server.schemas import Problem, ReferenceFields
+from image2sentence.server.schemas import Problem, ReferenceFields, SearchFields
+
+Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
 TOKEN_SCHEME = "token"
 BINARY = "application/octet-stream"
+PLAIN = "text/plain"
+_SCHEMA = "#/components/schemas/"
 _CONTENT = {"schema": {"type": "string", "format": "binary"}}
-JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": _CONTENT}}}
-FILE: dict[int | str, dict[str, Any]] = {200: {"content": {BINARY: _CONTENT}}, 403: {"model": Problem}}
+_LATER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}}
+PROBLEMS: Responses = {status: {"model": Problem} for status in (400, 401, 403, 404, 422, 429, 503)}
+PROBLEMS[429]["headers"] = _LATER
+BODY_PROBLEMS: Responses = {status: {"model": Problem} for status in (408, 413, 415)}
+"""What only those with a body are answered, beside `PROBLEMS`."""
+
+JPEG: Responses = {200: {"content": {"image/jpeg": _CONTENT}}}
+FILE: Responses = {200: {"content": {BINARY: _CONTENT}}}
+TEXT: Responses = {200: {"content": {PLAIN: {"schema": {"type": "string"}}}}}
 
 
 def operation_id(route: APIRoute) -> str:
@@ -23,15 +35,50 @@ def operation_id(route: APIRoute) -> str:
     return route.name
 
 
-def describe_form(fields: type[ReferenceFields], examples: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The OpenAPI description of what `read_form` reads."""
-    schema = fields.model_json_schema()
-    file = {"type": "string", "format": "binary", "description": "A picture file: JPEG, PNG, WebP, GIF ..."}
-    texts = {name: _form_field(one) for name, one in schema["properties"].items()}
-    form = schema | {"title": f"{schema['title']}Form", "properties": {PICTURE: file, **texts}}
+def describe_form(fields: type[ReferenceFields]) -> dict[str, Any]:
+    """The OpenAPI description of a form that `read_form` reads."""
+    return _body(FORM, {"schema": {"$ref": _SCHEMA + _form_name(fields)}})
+
+
+def describe_json(fields: type[ReferenceFields], examples: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The OpenAPI description of JSON that `read_form` reads.
+
+    It is an operation of its own: generators of clients expect one type of content of each.
+    """
     shown = {name: {"value": value} for name, value in examples.items()}
-    content = {FORM: {"schema": form}, JSON: {"schema": schema, "examples": shown}}
-    return {"requestBody": {"required": True, "content": content}}
+    return _body(JSON, {"schema": {"$ref": _SCHEMA + fields.__name__}, "examples": shown})
+
+
+def _body(kind: str, content: dict[str, Any]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": {kind: content}}}
+
+
+def form_schemas() -> dict[str, Any]:
+    """The schemas of request bodies by name, so that generated clients name their classes so."""
+    kinds = (SearchFields, ReferenceFields)
+    _, described = models_json_schema(
+        [(one, "validation") for one in kinds], ref_template=_SCHEMA + "{model}"
+    )
+    schemas: dict[str, Any] = described["$defs"]
+    file = {"type": "string", "format": "binary", "description": "A picture file: JPEG, PNG, WebP, GIF ..."}
+    for kind in kinds:
+        schema, name = schemas[kind.__name__], _form_name(kind)
+        fields = {field: _left_out(one) for field, one in schema["properties"].items()}
+        texts = {field: _form_field(one) for field, one in fields.items()}
+        schemas[name] = schema | {"title": name, "properties": {PICTURE: file, **texts}}
+        schema["properties"] = fields
+    return schemas
+
+
+def _left_out(field: dict[str, Any]) -> dict[str, Any]:
+    """A field that may be left out, its default in words: generators ask for fields that have a default."""
+    rest = {key: value for key, value in field.items() if key != "default"}
+    told = field.get("default") not in (None, "", [])
+    return rest | {"description": f"{rest['description']} Default: {field['default']}."} if told else rest
+
+
+def _form_name(fields: type[ReferenceFields]) -> str:
+    return fields.__name__.replace("Fields", "Form")
 
 
 def _form_field(field: dict[str, Any]) -> dict[str, Any]:
@@ -39,7 +86,7 @@ def _form_field(field: dict[str, Any]) -> dict[str, Any]:
     kinds: list[dict[str, Any]] = [one for one in field.get("anyOf", []) if one.get("type") != "null"]
     if not kinds:
         return field
-    rest = {key: value for key, value in field.items() if key not in ("anyOf", "default", "examples")}
+    rest = {key: value for key, value in field.items() if key not in ("anyOf", "examples")}
     return rest | kinds[0]
 
 
@@ -64,7 +111,9 @@ def describe(app: FastAPI, prefix: str, guarded: tuple[str, ...], has_token: boo
         "scheme": "bearer",
         "description": "The token that the server was started with.",
     }
-    described.setdefault("components", {})["securitySchemes"] = {TOKEN_SCHEME: scheme}
+    components = described.setdefault("components", {})
+    components["securitySchemes"] = {TOKEN_SCHEME: scheme}
+    components["schemas"] = dict(sorted((components.get("schemas", {}) | form_schemas()).items()))
     for path, operations in described["paths"].items():
         wanted = path.startswith(guarded)
         for operation in operations.values():

@@ -117,13 +117,19 @@ class SearchFields(ReferenceFields):
     offset: int = Field(0, ge=0, le=MAX_OFFSET, description="Results to pass over, for paging.")
 
 
+class AnswerModel(BaseModel):
+    """What is answered has all of its fields, and is described so."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
+
 class Problem(BaseModel):
     """Why a request was not answered, and what to do."""
 
     error: str
 
 
-class Item(BaseModel):
+class Item(AnswerModel):
     """A picture of the gallery.
 
     `name` is the file's; `path` its place, None where the server does not show it; `size` in bytes, None where it is
@@ -141,7 +147,7 @@ class Item(BaseModel):
     missing: bool | None = None
 
 
-class Items(BaseModel):
+class Items(AnswerModel):
     """A page of the gallery; `total` counts all of it, or all that meets the condition."""
 
     total: int
@@ -167,21 +173,21 @@ class SimilarItem(Item):
     score: float
 
 
-class Similar(BaseModel):
+class Similar(AnswerModel):
     """What a picture is like: near-duplicates of it (score 0.98 and more), and others; best first."""
 
     near_duplicates: list[SimilarItem]
     similar: list[SimilarItem]
 
 
-class NotUnderstood(BaseModel):
+class NotUnderstood(AnswerModel):
     """A word that the model does not know, and the known words that it may be a misspelling of."""
 
     word: str
     near: list[str]
 
 
-class SearchAnswer(BaseModel):
+class SearchAnswer(AnswerModel):
     """A page of results; `sentence` names what the reference became, None without one.
 
     `total` counts all pictures that were ranked, and `more` says whether some come after this page. `fits` is False
@@ -201,14 +207,14 @@ class SearchAnswer(BaseModel):
     milliseconds: dict[str, float]
 
 
-class Near(BaseModel):
+class Near(AnswerModel):
     """A word or phrase, and the cosine of its meaning and a sentence's, -1 to 1; in `adds` a difference of two."""
 
     word: str
     nearness: float
 
 
-class PseudoWord(BaseModel):
+class PseudoWord(AnswerModel):
     """One pseudo-word: rows of an attention map that sums to 1, its gate (0: silent, 1: fully used), near words.
 
     `near` are words near to it alone, `adds` those that the sentence is less near to without it.
@@ -220,7 +226,7 @@ class PseudoWord(BaseModel):
     adds: list[Near] = []
 
 
-class SentenceAnswer(BaseModel):
+class SentenceAnswer(AnswerModel):
     """A picture's sentence: its name, its pseudo-words, and which part of the picture their maps cover.
 
     `reads_as` are the phrases nearest to the whole sentence, best first; empty where none stands out. `region` is left,
@@ -233,14 +239,14 @@ class SentenceAnswer(BaseModel):
     region: tuple[float, float, float, float]
 
 
-class Health(BaseModel):
+class Health(AnswerModel):
     """That the server answers, and how many pictures it has."""
 
     status: str
     pictures: int
 
 
-class Column(BaseModel):
+class Column(AnswerModel):
     """A metadata column: of numbers and dates the least and the greatest value, of others what there is and how often.
 
     `values` is empty where there are too many different ones to choose among.
@@ -253,7 +259,7 @@ class Column(BaseModel):
     values: list[tuple[Value, int]]
 
 
-class About(BaseModel):
+class About(AnswerModel):
     """The gallery and what the server can do.
 
     `device` says whether a browser may encode queries itself, `originals` whether paths are shown and original files

@@ -96,6 +96,7 @@ async def require_local(request: Request) -> None:
 
 local_routes = APIRouter(
     prefix="/v1/local",
+    tags=["local"],
     dependencies=[Depends(require_token), Depends(require_local)],
     responses={status: {"model": Problem} for status in (401, 403, 404, 422, 429)},
 )
