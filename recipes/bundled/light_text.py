@@ -53,7 +53,7 @@ def asked(data: Path, work: Path, full: OnnxEncoder, light: OnnxEncoder) -> Iter
     fashion = load_catalogue(data / "fashion")
     for change, keep in FASHION.items():
         yield (
-            f"fashion, zero-shot: {change}",
+            f"fashion, never trained on: {change}",
             evaluate_attributes(fashion, full, change, keep, "val", rows=[COMPOSED], composers=both),
         )
 
