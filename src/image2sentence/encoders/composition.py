@@ -26,6 +26,8 @@ from image2sentence.errors import ConfigError, QueryError
 class TrainingFreeEncoder(OnnxEncoder):
     """A model folder without a light side as an `Encoder`: a reference's sentence is its gallery vector, (1, d)."""
 
+    _read_by_pictures = ("_gallery_image",)
+
     @property
     def composition(self) -> CompositionConfig:
         """How pictures and words are composed."""

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from image2sentence.encoders.config import FORMAT_VERSION, ModelConfig, bind_fingerprint, settings_digest
+from image2sentence.encoders.known_files import known
 from image2sentence.errors import ConfigError, ModelError
 from image2sentence.strict_json import from_dict, read_json, to_dict
 
@@ -89,10 +90,13 @@ class ModelFolder:
         return content
 
     def checked_path(self, name: str) -> Path:
-        """A listed file's path, after the checks of `read`, for files too large to hold twice."""
+        """A listed file's path, after the checks of `read`, for files too large to hold twice.
+
+        A large file that was checked before is read again only where it changed since.
+        """
         path = self._listed_path(name)
         try:
-            self._require(name, file_checksum(path))
+            self._require(name, known(path, "sha256", file_checksum))
         except OSError as error:
             raise _incomplete(path, error) from error
         return path

@@ -55,6 +55,9 @@ class Explanation:
 class OnnxEncoder:
     """A model folder as an `Encoder`. Each graph is loaded when first needed, so a query never loads the large one."""
 
+    _read_by_pictures: tuple[str, ...] = ("_query_image", "_guide", "_fallback")
+    """What a query with a picture reads beside the text encoder."""
+
     def __init__(
         self, folder: ModelFolder, threads: int = 0, guided: bool = True, device: str | None = None
     ) -> None:
@@ -242,6 +245,11 @@ class OnnxEncoder:
         )
         folder = ModelFolder(self.folder.path, config)
         return type(self)(folder, self._threads, self._guided_by_phrases, self._device)
+
+    def load(self, *, pictures: bool) -> None:
+        """See `SupportsLoading.load`."""
+        for part in ("_tokenizer", "_query_text", *(self._read_by_pictures if pictures else ())):
+            getattr(self, part)
 
     @property
     def can_match(self) -> bool:

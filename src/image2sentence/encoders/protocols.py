@@ -104,6 +104,15 @@ class SupportsPreparing(Protocol):
 
 
 @runtime_checkable
+class SupportsLoading(Protocol):
+    """An encoder that can load what its query side needs without asking anything."""
+
+    def load(self, *, pictures: bool) -> None:
+        """Load it; `pictures` False: what words alone need."""
+        ...
+
+
+@runtime_checkable
 class SupportsGuidance(Protocol):
     """An encoder in whose queries guiding phrases may be applied (`image2sentence.encoders.phrase_guide`)."""
 

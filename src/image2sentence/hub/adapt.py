@@ -23,6 +23,7 @@ from image2sentence.encoders.config import (
     Preprocessing,
     VLRecord,
 )
+from image2sentence.encoders.known_files import known
 from image2sentence.encoders.model_folder import ModelFolder
 from image2sentence.errors import ModelError
 from image2sentence.hub import graphs, tokenizers
@@ -71,11 +72,11 @@ class Source:
         return content
 
     def digest(self) -> str:
-        """SHA-256 over the names and contents of all files."""
+        """SHA-256 over the names and contents of all files; large ones are read again only where they changed."""
         digest = hashlib.sha256()
         for name in sorted(self.paths):
             digest.update(name.encode())
-            digest.update(bytes.fromhex(names.file_checksum(self.paths[name])))
+            digest.update(bytes.fromhex(known(self.paths[name], "sha256", names.file_checksum)))
         return digest.hexdigest()
 
 

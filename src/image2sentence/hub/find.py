@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from image2sentence.encoders.known_files import CACHE_VARIABLE, cache
 from image2sentence.encoders.model_folder import (
     CONFIG,
     QUERY_TEXT,
@@ -26,7 +27,6 @@ from image2sentence.hub.layouts import Precision, recognise
 from image2sentence.hub.table import STARTER, KnownModel, known_model
 from image2sentence.strict_json import from_dict, read_json
 
-CACHE_VARIABLE = "IMAGE2SENTENCE_CACHE"
 MAX_FILES = 10_000
 _log = logging.getLogger(__name__)
 
@@ -76,14 +76,6 @@ def local_source(path: Path, precision: Precision = "auto") -> Source:
         raise ModelError(f"{path} is an empty folder: expected a model folder, or a model's graphs")
     layout = recognise(files, precision, str(path))
     return Source(path.resolve().name, "local", layout, {name: files[name] for name in layout.files})
-
-
-def cache() -> Path:
-    """Where made model folders are kept: $IMAGE2SENTENCE_CACHE, else image2sentence in the user's cache folder."""
-    given = os.environ.get(CACHE_VARIABLE)
-    if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "image2sentence"
 
 
 def pinned(row: KnownModel, revision: str | None = None, precision: Precision = "auto") -> Pin | None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from PIL import Image
 
-from image2sentence.encoders.protocols import Encoder
+from image2sentence.encoders.protocols import Encoder, SupportsLoading
 from image2sentence.errors import Image2SentenceError
 from image2sentence.gallery.base import GalleryStore
 from image2sentence.gallery.search.base import VectorSearch
@@ -62,7 +62,13 @@ class QueryEngine:
         return changed
 
     def prepare(self, *, pictures: bool = True) -> None:
-        """Load what a query needs of the model, by asking something small; `pictures` False: words only."""
+        """Load what a query needs of the model; `pictures` False: words only.
+
+        An encoder that does not load without being asked (`SupportsLoading`) is asked something small.
+        """
+        if isinstance(self.encoder, SupportsLoading):
+            self.encoder.load(pictures=pictures)
+            return
         blank = [Image.new("RGB", (8, 8))] if pictures else []
         compose(self.encoder, blank, "a")
 
