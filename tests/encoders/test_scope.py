@@ -30,9 +30,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def indexed(model: Path, pictures: Path) -> Result:
+def indexed(model: Path, pictures: Path, *more: str) -> Result:
     """What `index` says of pictures in a gallery of the test's own."""
-    result = CliRunner().invoke(cli, ["index", str(pictures), "--model", str(model)])
+    result = CliRunner().invoke(cli, ["index", str(pictures), "--model", str(model), *more])
     assert result.exit_code == 0, result.output
     return result
 
@@ -76,7 +76,39 @@ def test_index_says_what_the_model_knows_and_calls_out_other_pictures(tmp_path: 
     assert "which knows all there is" in told
     assert "of these pictures" not in told
     shown = json.loads(CliRunner().invoke(cli, ["info", "--model", "inside", "--json"]).stdout)
-    assert shown["model"]["knows"] == "all there is"
+    assert (shown["model"]["name"], shown["model"]["knows"]) == ("inside", "all there is")
+
+
+def test_programs_are_told_which_model_answers(tmp_path: Path) -> None:
+    add_scope(ModelFolder.open(bundled()), EVERYTHING, tmp_path / "outside")
+    write_catalogue(tmp_path / "drawn", MIN_PICTURES, 1, 32)
+    about = {"name": "outside", "knows": "nothing at all"}
+    first = json.loads(indexed(tmp_path / "outside", tmp_path / "drawn", "--json").stdout)
+    assert first["model"] == about | {"share_outside": 1.0, "mostly_outside": True}
+    again = json.loads(indexed(tmp_path / "outside", tmp_path / "drawn", "--json").stdout)
+    assert again["model"] == about | {"share_outside": None, "mostly_outside": False}
+    asked = ["search", "a shirt", "--model", str(tmp_path / "outside"), "--json"]
+    found = CliRunner().invoke(cli, [*asked, "--gallery", str(tmp_path / ".image2sentence")])
+    assert json.loads(found.stdout)["about_model"] == about
+
+
+def test_the_page_is_told_which_model_answers(tmp_path: Path) -> None:
+    pytest.importorskip("fastapi")
+    pytest.importorskip("httpx")
+    from fastapi.testclient import TestClient
+
+    from image2sentence.encoders import load_encoder
+    from image2sentence.gallery import Gallery
+    from image2sentence.server.app import create_app
+    from image2sentence.server.service import SearchService
+
+    encoder = load_encoder()
+    with (
+        Gallery.create(tmp_path / "gallery", encoder.fingerprint, encoder.width) as gallery,
+        TestClient(create_app(SearchService(encoder, gallery))) as client,
+    ):
+        told = client.get("/v1/gallery").json()["model"]
+    assert told == {"name": "starter", "knows": what_it_knows(encoder.folder)}
 
 
 def test_a_damaged_scope_is_refused(tmp_path: Path) -> None:

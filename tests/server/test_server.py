@@ -344,6 +344,7 @@ def test_another_gallery_in_the_same_place_is_served(
         "device": False,
         "originals": False,
         "local": False,
+        "model": None,
     }
     for number, former in shown.items():
         assert client.get(f"/v1/items/{number}/thumbnail").content != former

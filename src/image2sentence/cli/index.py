@@ -168,42 +168,59 @@ def index(
             None if values is None or done[0].away is not None else apply_metadata(opened, places[0], values)
         )
         size, gallery_shown = len(opened), gallery_place(opened)
+    reports = [one.report for one in done if one.report is not None]
     if as_json and not (len(done) == 1 and done[0].away is not None):
-        print_json(_as_document(done, gallery_shown, size, joined))
+        print_json({"model": _about(encoder, reports)} | _as_document(done, gallery_shown, size, joined))
     elif not as_json:
         _print_all(done, shown, size)
         if joined is not None:
             _print_metadata(joined)
-        about_model(encoder, [one.report for one in done if one.report is not None])
+        tell_scope(encoder, reports)
     away = [one.away for one in done if one.away is not None]
     if away:
         raise StorageAwayError("\n".join(map(str, away)))
 
 
-def about_model(encoder: Encoder, reports: Sequence[IndexReport]) -> None:
+def tell_scope(encoder: Encoder, reports: Sequence[IndexReport]) -> None:
     """Say which model encoded, what it knows, and whether most pictures lie outside of that."""
+    from image2sentence.hub.table import GENERAL
+
+    tell_model(encoder, err=False)
+    share, most = _outside(encoder, reports)
+    if most:
+        click.echo(
+            f"{100 * (share or 0):.0f} % of these pictures look like none of that: words will hardly find them. "
+            f"For a general model, in a gallery of its own:\n  image2sentence index PICTURES --model {GENERAL} "
+            "--gallery general",
+            err=True,
+        )
+
+
+def _outside(encoder: Encoder, reports: Sequence[IndexReport]) -> tuple[float | None, bool]:
+    """The share of the pictures that lie outside of what the model knows, None where unknown; whether they are most."""
     import numpy as np
 
     from image2sentence.encoders.model_folder import ModelFolder
     from image2sentence.encoders.scope import read_scope
-    from image2sentence.hub.table import GENERAL
 
-    tell_model(encoder, err=False)
     folder = getattr(encoder, "folder", None)
-    if not isinstance(folder, ModelFolder):  # an encoder of one's own
-        return
     samples = [report.sample for report in reports if len(report.sample)]
-    scope = read_scope(folder)
+    scope = read_scope(folder) if isinstance(folder, ModelFolder) else None
     if scope is None or not samples:
-        return
+        return None, False
     rows = np.concatenate(samples)
-    if scope.mostly_outside(rows):
-        click.echo(
-            f"{100 * scope.share_outside(rows):.0f} % of these pictures look like none of that: words will "
-            "hardly find them. For a general model, in a gallery of its own:\n"
-            f"  image2sentence index PICTURES --model {GENERAL} --gallery general",
-            err=True,
-        )
+    return scope.share_outside(rows), scope.mostly_outside(rows)
+
+
+def _about(encoder: Encoder, reports: Sequence[IndexReport]) -> dict[str, object] | None:
+    """The same as a JSON value; None for an encoder that is no model folder."""
+    from image2sentence.encoders.scope import about_model
+
+    about = about_model(encoder)
+    if about is None:
+        return None
+    share, most = _outside(encoder, reports)
+    return {**vars(about), "share_outside": share, "mostly_outside": most}
 
 
 def _distinct(pictures: Sequence[Path | str], waits: bool) -> list[Place]:

@@ -62,19 +62,18 @@ def _versions() -> dict[str, str]:
 
 def _model(model: Path | None) -> dict[str, Any]:
     from image2sentence.encoders import load_encoder
-    from image2sentence.encoders.model_folder import ModelFolder
-    from image2sentence.encoders.scope import what_it_knows
+    from image2sentence.encoders.scope import about_model
 
     try:
         encoder = load_encoder(model)
     except ModelError as error:
         return {PROBLEM: str(error)}
     config = encoder.config
-    knows = what_it_knows(encoder.folder) if isinstance(encoder.folder, ModelFolder) else ""
+    about = about_model(encoder)
     return {
+        **({} if about is None else {name: said for name, said in vars(about).items() if said}),
         "folder": encoder.folder.path,
         "vl": f"{config.vl.name} ({config.vl.kind})",
-        **({"knows": knows} if knows else {}),
         "light": config.light,
         "tokens": config.learner.tokens,
         "width": config.width,

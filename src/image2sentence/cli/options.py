@@ -132,15 +132,12 @@ def training_extra() -> AbstractContextManager[None]:
 
 def tell_model(encoder: Encoder, *, err: bool) -> None:
     """Say in one line which model answers and what it knows; nothing of an encoder that is no model folder."""
-    from image2sentence.encoders.model_folder import ModelFolder
-    from image2sentence.encoders.scope import name_of, what_it_knows
+    from image2sentence.encoders.scope import about_model
     from image2sentence.images import printable
 
-    folder = getattr(encoder, "folder", None)
-    if not isinstance(folder, ModelFolder):
-        return
-    knows = what_it_knows(folder)
-    click.echo(printable(f"model {name_of(folder)}" + (f", which knows {knows}" if knows else "")), err=err)
+    about = about_model(encoder)
+    if about is not None:
+        click.echo(printable(str(about)), err=err)
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:

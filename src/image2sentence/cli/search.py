@@ -127,10 +127,14 @@ def as_document(
     engine: QueryEngine, pictures: list[Path], answer: Answer, milliseconds: dict[str, float]
 ) -> dict[str, Any]:
     """The answer as a JSON value."""
+    from image2sentence.encoders.scope import about_model
+
+    about = about_model(engine.encoder)
     return {
         "query": {"images": pictures, "text": answer.words},
         "gallery": {"name": gallery_place(engine.gallery), "pictures": len(engine.gallery)},
         "model": engine.encoder.fingerprint,
+        "about_model": None if about is None else vars(about),
         "total": answer.total,
         "more": answer.more,
         "fits": answer.fits,

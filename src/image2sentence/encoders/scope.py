@@ -91,6 +91,25 @@ def what_it_knows(folder: ModelFolder) -> str:
     return "" if scope is None else scope.knows
 
 
+@dataclass(frozen=True)
+class AboutModel:
+    """Which model answers: a short `name`, and what it knows in a few words, "" where nothing is said of it."""
+
+    name: str
+    knows: str
+
+    def __str__(self) -> str:
+        return f"model {self.name}" + (f", which knows {self.knows}" if self.knows else "")
+
+
+def about_model(encoder: object) -> AboutModel | None:
+    """Which model an encoder is; None for one that is no model folder."""
+    folder = getattr(encoder, "folder", None)
+    if not isinstance(folder, ModelFolder):
+        return None
+    return AboutModel(name_of(folder), what_it_knows(folder))
+
+
 def add_scope(folder: ModelFolder, scope: Scope, out: Path) -> None:
     """Writes a copy of a model folder with this scope; `out` may be the folder itself.
 

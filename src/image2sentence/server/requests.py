@@ -26,6 +26,7 @@ from image2sentence.server.metrics import Metrics
 from image2sentence.server.nearest_words import NearWord
 from image2sentence.server.schemas import (
     About,
+    Answering,
     Column,
     Item,
     Items,
@@ -214,8 +215,14 @@ class Serving:
         ]
         on_device = self.runtime is not None and self.service.has_light_side
         pictures = len(self.service)
+        about = self.service.about_model
         return About(
-            pictures=pictures, columns=columns, device=on_device, originals=with_originals, local=local
+            pictures=pictures,
+            columns=columns,
+            device=on_device,
+            originals=with_originals,
+            local=local,
+            model=None if about is None else Answering(name=about.name, knows=about.knows),
         )
 
 

@@ -259,11 +259,19 @@ class Column(AnswerModel):
     values: list[tuple[Value, int]]
 
 
+class Answering(AnswerModel):
+    """Which model answers, and what it knows in a few words."""
+
+    name: str
+    knows: str
+
+
 class About(AnswerModel):
     """The gallery and what the server can do.
 
-    `device` says whether a browser may encode queries itself, `originals` whether paths are shown and original files
-    given out, `local` whether this client may index folders and open files of the server's computer (`/v1/local`).
+    `model` is None for a model of one's own. `device` says whether a browser may encode queries itself, `originals`
+    whether paths are shown and original files given out, `local` whether this client may index folders and open files
+    of the server's computer (`/v1/local`).
     """
 
     pictures: int
@@ -271,3 +279,4 @@ class About(AnswerModel):
     device: bool
     originals: bool = False
     local: bool = False
+    model: Answering | None = None

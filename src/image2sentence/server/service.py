@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -21,6 +22,7 @@ from image2sentence.encoders.model_folder import CONFIG, FALLBACK, QUERY_IMAGE, 
 from image2sentence.encoders.onnx_encoder import Explanation
 from image2sentence.encoders.phrase_guide import PHRASES, VECTORS
 from image2sentence.encoders.protocols import Encoder, Vectors
+from image2sentence.encoders.scope import AboutModel, about_model
 from image2sentence.errors import GalleryError, Image2SentenceError, ImageError, QueryError
 from image2sentence.gallery.base import GalleryStore
 from image2sentence.gallery.facts import facts_asked
@@ -124,8 +126,13 @@ class SearchService:
         """The places that were indexed."""
         return list(self._session.gallery.roots().values())
 
+    @cached_property
+    def about_model(self) -> AboutModel | None:
+        """Which model answers."""
+        return about_model(self._encoder)
+
     def prepare(self) -> None:
-        """Load the query side of the model, by asking something small. Raises ModelError."""
+        """Load the query side of the model. Raises ModelError."""
         self.engine.prepare()
 
     def check(self) -> None:

@@ -259,6 +259,7 @@ async function begin() {
     chosen.columns = about.columns;
     $("device").hidden = !about.device;
     giveOriginals(about.originals);
+    view.nameModel(about.model);
   } catch (error) {
     endWaiting();
     view.showProblem(error);

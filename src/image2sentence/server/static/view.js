@@ -60,9 +60,15 @@ export function showRanking(answer, offset, spent) {
   say(fill(answer.results, offset, answer.more, actions) || nothing());
 }
 
+// Which model answers, and what it knows: said where the gallery is shown, before anything is asked.
+let answering = "";
+export function nameModel(model) {
+  answering = model ? ` · model ${model.name}${model.knows && `: ${model.knows}`}` : "";
+}
+
 export function showGallery(page, offset) {
   $("heading").textContent = "Or start from one of these";
-  $("status").textContent = `${page.total.toLocaleString("en")} ${page.total === 1 ? "picture" : "pictures"}`;
+  $("status").textContent = `${page.total.toLocaleString("en")} ${page.total === 1 ? "picture" : "pictures"}${answering}`;
   showNote([]);
   say(fill(page.items, offset, offset + page.items.length < page.total, actions) || nothingMeets());
 }
