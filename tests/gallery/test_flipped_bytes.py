@@ -56,7 +56,8 @@ def everything(folder: Path) -> object:
         content = [
             gallery.with_content(gallery.find_content(bytes([n]) * 32) or 0) for n in range(0, COUNT, 7)
         ]
-        return hits, pictures, metadata, content, gallery.columns(), len(gallery)
+        words = {word: ids.tolist() for word, ids in gallery.find_words(["picture", "7", "x"], 200).items()}
+        return hits, pictures, metadata, content, gallery.columns(), len(gallery), words
 
 
 def verify(folder: Path) -> None:

@@ -101,6 +101,7 @@ def test_a_picture_whose_name_is_a_chain_is_not_read() -> None:
         "CREATE VIEW v AS SELECT 1",
         "CREATE TRIGGER t AFTER DELETE ON pictures BEGIN DELETE FROM contents; END",
         "CREATE VIRTUAL TABLE f USING fts5(a)",
+        "CREATE VIRTUAL TABLE words2 USING fts5(text, columnsize = 0, tokenize = 'porter unicode61')",
     ],
 )
 def test_what_no_gallery_holds_is_refused(folder: Path, statement: str) -> None:

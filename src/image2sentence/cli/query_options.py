@@ -103,6 +103,11 @@ _OPTIONS = (
         help="How different results should be from each other: 0 (by score alone) to 1; 0.3 is a good start.",
     ),
     click.option(
+        "--no-titles",
+        is_flag=True,
+        help="Go by what pictures show alone, not by words in their names, titles and other texts.",
+    ),
+    click.option(
         "--rerank",
         type=click.IntRange(min=0),
         default=0,
@@ -139,6 +144,7 @@ class QueryOptions:
     near_duplicates: float | None
     diversity: float
     rerank: int
+    no_titles: bool
 
     def pictures_and_words(self) -> tuple[list[Path], str]:
         """The picture files and the words. Raises UsageError where it is not clear which is which."""
@@ -173,6 +179,7 @@ class QueryOptions:
             references=self._weighted(references),
             words=words,
             not_references=tuple(Reference(picture) for picture in self.not_images),
+            titles=not self.no_titles,
             **{name: getattr(self, name) for name in same},
         )
 

@@ -206,7 +206,7 @@ def _why_nothing(answer: Answer, size: int) -> str:
     if not size:
         return "the gallery is empty; fill it with `image2sentence index PICTURES`"
     if not answer.understood:
-        return "the model knows none of these words; say what is to be seen in other ones"
+        return "the model knows none of these words, and no name or title has one; say what is to be seen in others"
     if answer.fits is False and answer.best_fit is not None:
         return f"nothing here fits that well; the best has a fit of {answer.best_fit:.2f}"
     if answer.query.offset:

@@ -166,6 +166,10 @@ class GalleryStore(Protocol):
         """For each picture's id, the values that are there by column."""
         ...
 
+    def find_words(self, words: Sequence[str], most: int) -> dict[str, NDArray[np.int64]]:
+        """Ascending ids of the pictures in whose name or text metadata a word is, for words that up to `most` have."""
+        ...
+
     # Writing
 
     def known(self, root: int) -> dict[str, KnownFile]:
@@ -284,6 +288,10 @@ class BaseGallery(ABC):
     def file_identity(self) -> Identity | None:
         """See `GalleryStore.file_identity`: it is no file."""
         return None
+
+    def find_words(self, words: Sequence[str], most: int) -> dict[str, NDArray[np.int64]]:
+        """See `GalleryStore.find_words`: the backend keeps no words."""
+        return {}
 
     def refresh_index(self) -> None:
         """See `GalleryStore.refresh_index`: the backend looks after its index."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from image2sentence.encoders.protocols import Vectors
 from image2sentence.gallery.search.base import Hit
@@ -45,6 +46,14 @@ class NegativeQuery:
         turned = self._query - np.float32(_NEGATIVE_SHARE) * off
         return np.asarray(turned[None] / np.linalg.norm(turned), np.float32)
 
+    def scores(self, vectors: Vectors) -> NDArray[np.float64]:
+        """(n,) scores of (n, d) float32 vectors, less what is taken off them."""
+        scores: NDArray[np.float64] = vectors.astype(np.float64) @ self._query
+        for vector, scale in self._negatives:
+            above = (vectors @ vector - scale.median) / scale.spread
+            scores -= self._spread * np.maximum(0, above)
+        return scores
+
     def rescore(self, hits: Sequence[Hit], vectors: Vectors) -> list[Hit]:
         """Hits with what is left of their scores, best first in each block of `POOL`.
 
@@ -52,9 +61,6 @@ class NegativeQuery:
             hits: In the order in which they were fetched.
             vectors: (n, d) float32, theirs.
         """
-        scores = vectors.astype(np.float64) @ self._query
-        for vector, scale in self._negatives:
-            above = (vectors @ vector - scale.median) / scale.spread
-            scores -= self._spread * np.maximum(0, above)
+        scores = self.scores(vectors)
         order = np.lexsort((-scores, np.arange(len(scores)) // POOL))
         return [Hit(hits[row].id, float(scores[row])) for row in order.tolist()]

@@ -79,6 +79,8 @@ class Query:
             exact copies are hidden. None hides nothing.
         diversity: 0 (by score alone) to 1 (as different from each other as can be).
         rerank: How many of the best results the matching encoder puts in a new order; 0 leaves them.
+        titles: Whether words also count where they stand in a picture's name or text metadata; see
+            `image2sentence.query.text_matches`. Of no effect in galleries that keep no words.
 
     Raises:
         QueryError: a value that cannot be, or nothing asked.
@@ -99,6 +101,7 @@ class Query:
     near_duplicates: float | None = None
     diversity: float = 0.0
     rerank: int = 0
+    titles: bool = True
 
     def __post_init__(self) -> None:
         self._check_asked()
@@ -153,6 +156,7 @@ class Query:
         near_duplicates: float | None = None,
         diversity: float = 0.0,
         rerank: int = 0,
+        titles: bool = True,
     ) -> Query:
         """A query with bare pictures as references and negatives; the rest are its attributes.
 
@@ -182,6 +186,7 @@ class Query:
             near_duplicates=near_duplicates,
             diversity=diversity,
             rerank=rerank,
+            titles=titles,
         )
 
     @property

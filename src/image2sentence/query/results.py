@@ -23,7 +23,8 @@ class Result(NamedTuple):
 
     Attributes:
         rank: From 1, across pages.
-        score: Dot product of query and picture, -1 to 1, less what was taken off for what is not wanted.
+        score: Dot product of query and picture, -1 to 1, less what was taken off for what is not wanted, and with what
+            words in the picture's name and metadata added (see `image2sentence.query.text_matches`).
         id: The picture's id in the gallery.
         path: Its file, or URL.
         width: Pixels across; None where the gallery does not know.
@@ -70,8 +71,9 @@ class Answer:
         total: Pictures that were ranked: without what was excluded, or does not meet the condition.
         more: Whether there are results after this page.
         best_fit: The `Result.fit` of the best picture, whether or not it is good enough to be shown.
-        not_understood: Words that the model does not know.
-        understood: False where words alone were asked with and the model knows none of them: there are no results then.
+        not_understood: Words that the model does not know, and no picture's text has.
+        understood: False where words alone were asked with, the model knows none of them, and no picture's text has
+            one: there are no results then. Where some have, they are all that is ranked.
         milliseconds: `read_ms` (pictures to sentences), `encode_ms` (sentences and words to a query vector),
             `search_ms` (ranking, and looking up the results) and, where asked for, `rerank_ms`.
     """

@@ -39,8 +39,11 @@ from image2sentence.query.references import LoadedReference, load_reference
 from image2sentence.query.rerank import require_matching, score_matches, sort_by_match
 from image2sentence.query.results import Answer, Result
 from image2sentence.query.score_statistics import MIN_PICTURES, RobustScale, ScoreStatistics
+from image2sentence.query.text_matches import TextMatches, match_text, merge, wanted_words, weight_of
+from image2sentence.query.text_matches import scores_of as dot_products
 from image2sentence.query.unknown_words import is_understood, words_not_understood
 
+_LEAST_SHARE = 1e-9
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -118,10 +121,16 @@ class EncodedQuery:
 
 @dataclass(frozen=True, eq=False)
 class RetrievedQuery:
-    """A query with its best candidates, more of which can be fetched."""
+    """A query with its best candidates, more of which can be fetched.
+
+    `matches` are the pictures whose text has words of the query, None where there are none. They alone are ranked where
+    the query is not `understood`: words alone, of which the model knows none.
+    """
 
     encoded: EncodedQuery
     candidates: Candidates
+    matches: TextMatches | None
+    understood: bool
 
     @property
     def query(self) -> Query:
@@ -224,16 +233,24 @@ def _unit_vector(vector: Vectors, width: int) -> Vectors:
 
 def retrieve(context: Context, queries: Sequence[EncodedQuery]) -> list[RetrievedQuery]:
     """Fetch as many candidates as most queries need, for all of them in one search."""
-    retrieved = [RetrievedQuery(one, _candidates(context, one)) for one in queries]
+    retrieved = [_retrieved(context, one) for one in queries]
     fetch(
         context.searcher, [one.candidates for one in retrieved], max(_depth(one.query) for one in retrieved)
     )
     return retrieved
 
 
-def _candidates(context: Context, one: EncodedQuery) -> Candidates:
+def _retrieved(context: Context, one: EncodedQuery) -> RetrievedQuery:
+    query = one.loaded.query
     vector = one.negative.retrieval_vector if one.negative else one.vector
-    return Candidates(vector, _excluded_ids(context, one.loaded), one.loaded.query.where)
+    excluded = _excluded_ids(context, one.loaded)
+    understood = _is_understood(context, query)
+    matches = match_text(context.gallery, query.words, query.not_words) if query.titles else None
+    if matches is not None:
+        among = context.ids if query.where is None else context.searcher.select(query.where)
+        least = -1.0 if understood else _LEAST_SHARE
+        matches = matches.among(np.intersect1d(among, context.ids), excluded, least)
+    return RetrievedQuery(one, Candidates(vector, excluded, query.where), matches, understood)
 
 
 def _excluded_ids(context: Context, loaded: LoadedQuery) -> Collection[int]:
@@ -283,23 +300,24 @@ def postprocess(context: Context, queries: Sequence[RetrievedQuery]) -> list[Ans
             results = _results(context, one.encoded, page, one.query.offset + 1, pictures, metadata)
             answers.append(_answer(context, one, ranking, results))
         else:  # an indexing run has deleted some since the vectors were read: again, without them
-            again = RetrievedQuery(one.encoded, _candidates(context, one.encoded))
-            answers += postprocess(context, [again])
+            answers += postprocess(context, [_retrieved(context, one.encoded)])
     return answers
 
 
 def _rank(context: Context, one: RetrievedQuery) -> _Ranking:
     query, scale = one.query, _scale(context, one.encoded)
     min_score = _min_score(query, scale)
-    if not _is_understood(context, query):
-        return _Ranking(None, [], 0.0)
+    matched = _matched(context, one)
     depth = wanted = _depth(query)
     reranked: list[RankedHit] = []
     rerank_ms = 0.0
     while True:
-        hits = one.candidates.best(context.searcher, depth)
+        fetched = one.candidates.best(context.searcher, depth) if one.understood else ()
+        hits = fetched
         if one.encoded.negative and hits:
             hits = one.encoded.negative.rescore(hits, _vectors(context, hits))
+        if matched:
+            hits = merge(hits, matched, complete=len(fetched) < depth)
         kept = [hit for hit in hits if hit.score >= min_score]
         if query.rerank and not reranked:
             start = time.perf_counter()
@@ -308,12 +326,24 @@ def _rank(context: Context, one: RetrievedQuery) -> _Ranking:
         ranked = [*reranked, *(RankedHit(hit) for hit in kept[len(reranked) :])]
         if query.near_duplicates is not None:
             ranked = _hide_near_duplicates(context, ranked, query.near_duplicates)
-        if len(ranked) >= wanted or len(hits) < depth or hits[-1].score < min_score:
+        if len(ranked) >= wanted or len(fetched) < depth or hits[-1].score < min_score:
             break
         depth *= 2
     if query.diversity:
         ranked = _diversify(context, ranked, query)
     return _Ranking(_fit(hits[0], scale) if hits else None, ranked, rerank_ms)
+
+
+def _matched(context: Context, one: RetrievedQuery) -> list[Hit]:
+    """The pictures whose text matches, with what that adds to their scores, best first."""
+    if one.matches is None:
+        return []
+    encoded, statistics = one.encoded, context.statistics
+    vectors = context.searcher.vectors_of(one.matches.ids.tolist())
+    negative = encoded.negative
+    scores = negative.scores(vectors) if negative else dot_products(vectors, encoded.vector)
+    scale = _scale(context, encoded) or statistics.scale_of(encoded.vector)
+    return one.matches.ranked(scores, weight_of(one.query) * scale.spread if scale else 0.0)
 
 
 def _scale(context: Context, encoded: EncodedQuery) -> RobustScale | None:
@@ -377,17 +407,19 @@ def _answer(
     results: tuple[Result, ...],
 ) -> Answer:
     query, loaded = one.query, one.encoded.loaded
+    matched = one.matches.words if one.matches else frozenset()
+    unknown = words_not_understood(context.encoder, " ".join((query.words, *query.not_words)))
     return Answer(
         query=query,
         references=_images(loaded.references),
         against=_images(loaded.negatives),
         results=results,
-        total=_total(context, one.candidates),
+        total=_total(context, one),
         more=len(ranking.hits) > query.offset + query.k,
         best_fit=ranking.best_fit,
-        not_understood=words_not_understood(context.encoder, " ".join((query.words, *query.not_words))),
+        not_understood=tuple(word for word in unknown if not matched.issuperset(wanted_words(word.word))),
         milliseconds={"rerank_ms": ranking.rerank_ms} if query.rerank else {},
-        understood=_is_understood(context, query),
+        understood=one.understood or bool(matched),
     )
 
 
@@ -430,8 +462,11 @@ def _fit(hit: Hit, scale: RobustScale | None) -> float | None:
     return None if scale is None else (hit.score - scale.median) / scale.spread
 
 
-def _total(context: Context, candidates: Candidates) -> int:
+def _total(context: Context, one: RetrievedQuery) -> int:
     """Pictures that were ranked."""
+    candidates = one.candidates
+    if not one.understood and one.matches is not None:
+        return len(one.matches.ids)
     if candidates.where is None:
         return len(context.ids) - len(candidates.exclude)
     chosen = context.searcher.select(candidates.where)

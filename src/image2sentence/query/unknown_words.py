@@ -13,7 +13,9 @@ _MAX_WORD_LENGTH = 40
 _SHORT, _LONG = 4, 8
 _CONFUSED = ("aeiouy", "sczx", "ckq", "ptbd", "fvw", "mn", "gj", "lr")
 _FUNCTION = "a an and as at but by for from in is it its my no not of on one or some than that the this to with without"
-_FUNCTION_WORDS = frozenset(_FUNCTION.split())
+FUNCTION_WORDS = frozenset(_FUNCTION.split())
+"""Words that say nothing of what is to be seen."""
+
 _WORD = re.compile(r"[^\W_]+")
 _KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 
@@ -41,7 +43,7 @@ def is_understood(encoder: Encoder, words: str) -> bool:
     if not isinstance(encoder, KnowsWords):
         return True
     unknown = {word for one in encoder.unknown_words(words) for word in _WORD.findall(one.lower())}
-    return not unknown or not set(_WORD.findall(words.lower())) <= unknown | _FUNCTION_WORDS
+    return not unknown or not set(_WORD.findall(words.lower())) <= unknown | FUNCTION_WORDS
 
 
 def likely_spellings(word: str, known: Iterable[str]) -> tuple[str, ...]:

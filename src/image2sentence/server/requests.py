@@ -251,6 +251,7 @@ def _query(
         min_fit=fields.min_fit,
         near_duplicates=fields.near_duplicates,
         diversity=fields.diversity,
+        titles=fields.titles,
     )
 
 

@@ -113,6 +113,9 @@ class SearchFields(ReferenceFields):
         None, description="Hide pictures whose dot product with a better result is at least this."
     )
     min_fit: Finite | None = Field(None, description="Show no results of a lower fit.")
+    titles: bool = Field(
+        True, description="Words also count where they stand in a picture's name or text metadata."
+    )
     k: int = Field(24, ge=1, le=MAX_RESULTS, description="Results wanted.")
     offset: int = Field(0, ge=0, le=MAX_OFFSET, description="Results to pass over, for paging.")
 
@@ -192,8 +195,9 @@ class SearchAnswer(AnswerModel):
 
     `total` counts all pictures that were ranked, and `more` says whether some come after this page. `fits` is False
     where nothing reaches `min_fit`, None where that was not asked. `understood` is False, and there are no results,
-    where words alone were asked with and the model knows none of them. `milliseconds` has `read_ms` (the reference to a
-    sentence, almost nothing when remembered), `encode_ms` (sentence and words to a query vector) and `search_ms`.
+    where words alone were asked with, the model knows none of them, and no picture's text has one. `milliseconds` has
+    `read_ms` (the reference to a sentence, almost nothing when remembered), `encode_ms` (sentence and words to a query
+    vector) and `search_ms`.
     """
 
     sentence: str | None

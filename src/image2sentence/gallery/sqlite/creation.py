@@ -25,6 +25,7 @@ from image2sentence.gallery.sqlite.schema import (
     write_meta,
 )
 from image2sentence.gallery.sqlite.totals import count_totals
+from image2sentence.gallery.sqlite.words import update_words
 
 _ROW_BATCH = 10_000
 
@@ -44,7 +45,7 @@ def create_file(file: Path, fingerprint: str, width: int) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
-        connection.executescript("".join(["BEGIN;", SCHEMA, *ADDITIONS.values(), "COMMIT;"]))
+        connection.executescript(";".join(["BEGIN", SCHEMA, *ADDITIONS.values(), "COMMIT"]))
         write_generation(connection, 0)
         count_totals(connection)
         write_meta(connection, meta)
@@ -78,9 +79,11 @@ def _add(connection: sqlite3.Connection, meta: dict[str, str], version: int) -> 
     if version == 1:
         write_generation(connection, 0)
         write_meta(connection, {**meta, "id": secrets.token_hex(16)})
-    _bind_ids(connection)
-    count_totals(connection)
+    if version < 3:
+        _bind_ids(connection)
+        count_totals(connection)
     connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+    update_words(connection)
 
 
 def _bind_ids(connection: sqlite3.Connection) -> None:

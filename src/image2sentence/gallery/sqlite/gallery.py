@@ -27,8 +27,8 @@ from image2sentence.gallery.search.searcher import Searcher
 from image2sentence.gallery.sqlite.conditions import matching_ids, values_of
 from image2sentence.gallery.sqlite.creation import create_file
 from image2sentence.gallery.sqlite.database import DATABASE, LOCK, Database
+from image2sentence.gallery.sqlite.folder import is_there, make_folder, writing_errors
 from image2sentence.gallery.sqlite.index import IndexState, index_state, open_searcher, refresh_index
-from image2sentence.gallery.sqlite.index_file import NAME as INDEX
 from image2sentence.gallery.sqlite.lock import WriterLock
 from image2sentence.gallery.sqlite.metadata_tables import (
     add_columns,
@@ -42,6 +42,7 @@ from image2sentence.gallery.sqlite.notes import check_notes, read_notes, write_n
 from image2sentence.gallery.sqlite.picture_tables import PictureTables
 from image2sentence.gallery.sqlite.schema import RESTORE, read_generation
 from image2sentence.gallery.sqlite.totals import check_total
+from image2sentence.gallery.sqlite.words import check_words, find_words, update_words
 from image2sentence.images import display_path
 
 _METADATA_BATCH = 10_000
@@ -103,15 +104,15 @@ class Gallery(BaseGallery):
         place = Path(folder)
         if width < 1:
             raise GalleryError(f"the width of vectors must be at least 1, got {width}")
-        _make_folder(place)
+        make_folder(place)
         with ExitStack() as undo:
             lock = WriterLock(place / LOCK)
             undo.callback(lock.release)
-            if _is_there(place):
+            if is_there(place):
                 raise GalleryError(
                     f"{display_path(place)} holds a gallery already: open it, or choose another folder"
                 )
-            with _writing_errors(place):
+            with writing_errors(place):
                 create_file(place / DATABASE, fingerprint, width)
             gallery = cls(Database.open(place, lock))
             undo.pop_all()
@@ -133,7 +134,7 @@ class Gallery(BaseGallery):
                 process is writing.
         """
         place = Path(folder)
-        if not _is_there(place):
+        if not is_there(place):
             raise GalleryError(
                 f"there is no gallery in {display_path(place)}: "
                 f"make one with `image2sentence index PICTURES --gallery {display_path(place)}`"
@@ -158,7 +159,7 @@ class Gallery(BaseGallery):
     @classmethod
     def open_or_create(cls, folder: str | os.PathLike[str], fingerprint: str, width: int) -> Gallery:
         """Open this encoder's gallery for writing, or make it where there is none. Raises GalleryError."""
-        if _is_there(Path(folder)):
+        if is_there(Path(folder)):
             return cls.open(folder, readonly=False).required(fingerprint, width)
         return cls.create(folder, fingerprint, width)
 
@@ -172,7 +173,7 @@ class Gallery(BaseGallery):
         if keep:
             self._verify_rows()
             if log.exists():
-                with _writing_errors(self.folder):
+                with writing_errors(self.folder):
                     shutil.copyfile(log, kept)
         _log.warning(
             "%s. What is left is whole%s",
@@ -262,6 +263,11 @@ class Gallery(BaseGallery):
         if self._database.version >= 3 and generation != self._whole:
             check_total(connection, "metadata")
             self._whole = generation
+
+    def find_words(self, words: Sequence[str], most: int) -> dict[str, NDArray[np.int64]]:
+        """See `GalleryStore.find_words`; empty for older formats until they are opened for writing."""
+        with self._database.reading() as connection:
+            return find_words(connection, words, most)
 
     def pairs(self) -> NDArray[np.int64]:
         """(n, 2) int64: ids of the ready pictures, ascending, and the ids of their contents."""
@@ -356,6 +362,7 @@ class Gallery(BaseGallery):
             read_generation(connection, database.file)
             check_metadata(connection)
             check_notes(connection)
+            check_words(connection)
         if problem is not None:
             raise GalleryError(f"{display_path(database.file)} is damaged ({problem}): {RESTORE}")
         self.pictures()
@@ -413,6 +420,7 @@ class Gallery(BaseGallery):
         """Give a column another type (None: take it away), and pictures these values of it, in one transaction."""
         with self._database.transaction() as connection:
             change_column(connection, name, kind, values)
+            update_words(connection)
 
     def set_metadata(self, rows: Iterable[tuple[int, Mapping[str, Value | None]]]) -> int:
         """Set metadata of pictures: (id, values by column; None takes a value away), in many transactions.
@@ -429,6 +437,7 @@ class Gallery(BaseGallery):
         while batch := list(islice(waiting, _METADATA_BATCH)):
             with self._database.transaction() as connection:
                 changed += write_metadata(connection, batch)
+                update_words(connection, [picture_id for picture_id, _ in batch])
         return changed
 
     def notes(self, kind: str) -> dict[str, Any]:
@@ -444,36 +453,3 @@ class Gallery(BaseGallery):
     def delete(self, pictures: Sequence[int]) -> None:
         """Forget pictures, and contents that no picture refers to any more. Raises GalleryError."""
         self._tables.delete(pictures)
-
-
-def _is_there(folder: Path) -> bool:
-    """Whether a gallery is in the folder. Raises GalleryError where that cannot be seen."""
-    try:
-        return (folder / DATABASE).is_file()
-    except OSError as error:
-        raise GalleryError(
-            f"cannot look into {display_path(folder)} ({error.strerror}): check the permissions"
-        ) from error
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        others = sorted(name for name in os.listdir(folder) if not name.startswith((DATABASE, INDEX, LOCK)))
-    except OSError as error:
-        raise GalleryError(f"cannot make a gallery in {display_path(folder)} ({error.strerror})") from error
-    if others:
-        raise GalleryError(
-            f"{display_path(folder)} is not empty (it holds {display_path(others[0])}): "
-            "choose a new or empty folder for the gallery"
-        )
-
-
-@contextmanager
-def _writing_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise GalleryError(
-            f"cannot write in {display_path(folder)} ({error.strerror}): make room or check the permissions"
-        ) from error

@@ -18,6 +18,7 @@ from image2sentence.gallery.sqlite.database import Database, Row
 from image2sentence.gallery.sqlite.metadata_tables import write_metadata
 from image2sentence.gallery.sqlite.schema import DamagedRow, checksum, picture_checksum
 from image2sentence.gallery.sqlite.totals import check_total
+from image2sentence.gallery.sqlite.words import update_words
 
 _ROW_BATCH = 4_096
 _PICTURES = (
@@ -90,6 +91,7 @@ class PictureTables:
                     (into, moved, stored, checksum(picture_id, sha256, stored), picture_id),
                 )
             connection.execute("DELETE FROM roots WHERE id = ?", (root,))
+            update_words(connection, [row[0] for row in rows])
 
     def remove_root(self, root: int) -> None:
         """Forget a root that has no pictures."""
@@ -198,15 +200,18 @@ class PictureTables:
             for content in contents:
                 _insert_content(connection, content)
             _clear_places(connection, [entry.moved_from for entry in entries if entry.moved_from is not None])
+            written = []
             for entry in entries:
-                picture_id = _write_entry(connection, root, entry)
+                written.append(_write_entry(connection, root, entry))
                 if entry.metadata:
-                    write_metadata(connection, [(picture_id, entry.metadata)])
+                    write_metadata(connection, [(written[-1], entry.metadata)])
+            update_words(connection, written)
 
     def delete(self, pictures: Sequence[int]) -> None:
         """Forget pictures, and contents that no picture refers to any more. Raises GalleryError."""
         with self._database.transaction() as connection:
             connection.executemany("DELETE FROM pictures WHERE id = ?", [(one,) for one in pictures])
+            update_words(connection, pictures)
             connection.execute(
                 "DELETE FROM contents WHERE NOT EXISTS"
                 " (SELECT 1 FROM pictures WHERE pictures.content_id = contents.id)"
@@ -302,6 +307,8 @@ def _write_entry(connection: sqlite3.Connection, root: int, entry: FileEntry) ->
     fields = (root, path, entry.size, entry.mtime_ns, state, entry.reason, content)
     stored = picture_checksum(fields, entry.offset)
     if entry.moved_from is not None:
+        replaced = "SELECT id FROM pictures WHERE root_id = ? AND path = ?"
+        connection.execute(f"DELETE FROM words WHERE rowid IN ({replaced})", (root, path))
         connection.execute("DELETE FROM pictures WHERE root_id = ? AND path = ?", (root, path))
         connection.execute(
             "UPDATE pictures SET root_id = ?, path = ? WHERE id = ?", (root, path, entry.moved_from)

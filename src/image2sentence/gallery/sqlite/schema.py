@@ -22,9 +22,9 @@ from image2sentence.images import display_path, printable
 APPLICATION_ID = 0x69327347
 """Marks the SQLite file as a gallery (the letters `i2sG`)."""
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
-READABLE_VERSIONS = (1, 2, 3)
+READABLE_VERSIONS = (1, 2, 3, 4)
 """Formats that are read; opening for writing makes the newest of an older one."""
 
 RESTORE = "restore the file from a copy, or delete the gallery folder and index again"
@@ -104,11 +104,17 @@ CREATE TABLE totals (
 );
 """
 
-ADDITIONS = {2: _SCHEMA_2, 3: _SCHEMA_3}
+# What format 4 added, see `image2sentence.gallery.sqlite.words`: the one virtual table that a gallery has.
+WORDS_SCHEMA = (
+    "CREATE VIRTUAL TABLE words"
+    " USING fts5(text, columnsize = 0, tokenize = 'porter unicode61 remove_diacritics 2')"
+)
+
+ADDITIONS = {2: _SCHEMA_2, 3: _SCHEMA_3, 4: WORDS_SCHEMA}
 """SQL that makes each format of the one before."""
 
 _NEW_KEYS = {"created", "fingerprint", "id", "width"}
-_KEYS = {1: _NEW_KEYS - {"id"}, 2: _NEW_KEYS, 3: _NEW_KEYS}
+_KEYS = {1: _NEW_KEYS - {"id"}, **dict.fromkeys((2, 3, 4), _NEW_KEYS)}
 
 
 class Damage(Exception):
@@ -169,6 +175,8 @@ def _advice(message: str) -> str:
         return "Nothing committed is lost; see whether the disk is full, gone or failing, and run again."
     if "locked" in message:
         return "Another program holds the file; try again when it has ended."
+    if "no such module" in message:
+        return "This Python's SQLite lacks FTS5: use a Python that has it, such as python.org's or your system's."
     if "readonly" in message or "unable to open" in message:
         return "Check the permissions of the folder and the file."
     return "The file is damaged: restore it from a copy, or delete the gallery folder and index again."
@@ -202,9 +210,11 @@ def _harden(connection: sqlite3.Connection) -> None:
 
 
 def _check_schema(connection: sqlite3.Connection, name: str) -> None:
-    """Raise GalleryError where the file holds anything but plain tables and their indexes."""
+    """Raise GalleryError where the file holds anything but plain tables, their indexes, and the table of words."""
     odd = connection.execute(
-        "SELECT type, name FROM sqlite_master WHERE type NOT IN ('table', 'index') OR sql LIKE '%VIRTUAL%'"
+        "SELECT type, name FROM sqlite_master"
+        " WHERE (type NOT IN ('table', 'index') OR sql LIKE '%VIRTUAL%') AND sql IS NOT ?",
+        (WORDS_SCHEMA,),
     ).fetchone()
     if odd is not None:
         raise GalleryError(
