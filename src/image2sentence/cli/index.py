@@ -57,8 +57,9 @@ _COUNTS = ("found", "encoded", "unchanged", "moved", "duplicates", "deleted")
 @click.option(
     "--metadata",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
     metavar="FILE",
-    help="CSV, Excel, JSONL or Parquet with a column `file` and values to filter by.",
+    help="CSV, Excel, JSONL or Parquet with a column `file` and values to filter by; may be repeated.",
 )
 @click.option("--shards", is_flag=True, help="Take the .tar files in PICTURES as shards of pictures.")
 @click.option(
@@ -100,7 +101,7 @@ def index(
     model: Path | None,
     device: str,
     threads: int,
-    metadata: Path | None,
+    metadata: tuple[Path, ...],
     shards: bool,
     engine: str,
     workers: int | None,
@@ -119,11 +120,11 @@ def index(
     from image2sentence.encoders import load_encoder
     from image2sentence.gallery.files.metadata import MetadataFile, apply_metadata
     from image2sentence.gallery.opening import open_or_create_gallery
-    from image2sentence.images import printable
+    from image2sentence.images import display_path, printable
     from image2sentence.indexing.index_pictures import index_pictures
     from image2sentence.indexing.several import index_several
 
-    if watch and metadata is not None:
+    if watch and metadata:
         raise click.UsageError(
             "--watch and --metadata do not go together: apply the metadata in a run of its own"
         )
@@ -132,16 +133,14 @@ def index(
     found = find_gallery(gallery)
     waits = watch and found is not None and (isinstance(found, str) or found.is_dir())
     places = _distinct(pictures, waits)
-    if metadata is not None and len(places) > 1:
-        raise click.UsageError(
-            "--metadata names files below one folder: index the others in a run of their own"
-        )
     encoder = load_encoder(model, threads, device=device)
     name = found or Path(GALLERY_NAME)
     with open_or_create_gallery(name, encoder.fingerprint, encoder.width) as opened:
-        values = None if metadata is None else MetadataFile(metadata, opened.columns())
-        if values is not None:
-            opened.add_columns(values.columns)  # before indexing, which makes `taken` where it is not there
+        columns, tables = opened.columns(), []
+        for table in metadata:
+            tables.append(MetadataFile(table, columns))
+            columns |= tables[-1].columns
+        opened.add_columns(columns)  # before indexing, which makes `taken` where it is not there
         engine_run = index_pictures if engine == "threads" else _on_ray(model, workers, device)
         if max_pixels is not None:
             engine_run = partial(engine_run, max_pixels=max_pixels)
@@ -164,17 +163,16 @@ def index(
             follow_and_show(places, opened, update, shown, allow_empty=allow_empty, as_json=as_json)
             return
         done = update(places, allow_empty=allow_empty)
-        joined = (
-            None if values is None or done[0].away is not None else apply_metadata(opened, places[0], values)
-        )
+        there = any(one.away is None for one in done)
+        joined = [apply_metadata(opened, places[0], table, *places[1:]) for table in tables if there]
         size, gallery_shown = len(opened), gallery_place(opened)
     reports = [one.report for one in done if one.report is not None]
     if as_json and not (len(done) == 1 and done[0].away is not None):
         print_json({"model": _about(encoder, reports)} | _as_document(done, gallery_shown, size, joined))
     elif not as_json:
         _print_all(done, shown, size)
-        if joined is not None:
-            _print_metadata(joined)
+        for table, values in zip(metadata, joined, strict=False):
+            _print_metadata(values, f"metadata {display_path(table)}" if len(metadata) > 1 else "metadata")
         tell_scope(encoder, reports)
     away = [one.away for one in done if one.away is not None]
     if away:
@@ -240,14 +238,15 @@ def _distinct(pictures: Sequence[Path | str], waits: bool) -> list[Place]:
 
 
 def _as_document(
-    done: Sequence[Indexed], gallery: Place, size: int, joined: MetadataReport | None
+    done: Sequence[Indexed], gallery: Place, size: int, joined: Sequence[MetadataReport]
 ) -> dict[str, object]:
     about: dict[str, object] = {"gallery": gallery, "pictures": size}
     if len(done) > 1:
-        return {**about, "folders": [_one_document(one) for one in done]}
-    report = done[0].report
-    about |= {} if report is None else report.as_dict()
-    return about if joined is None else {**about, "metadata": vars(joined)}
+        about["folders"] = [_one_document(one) for one in done]
+    elif (report := done[0].report) is not None:
+        about |= report.as_dict()
+    tables = [vars(values) for values in joined]
+    return about if not tables else {**about, "metadata": tables[0] if len(tables) == 1 else tables}
 
 
 def _one_document(one: Indexed) -> dict[str, object]:
@@ -299,6 +298,8 @@ def _print_report(report: IndexReport) -> None:
             f"of the deleted, {report.deleted_excluded:,} are excluded now; their files are untouched, and their "
             "metadata comes back if they are indexed again within 90 days"
         )
+    if report.left:
+        click.echo(f"moved to another indexed folder: {report.left:,}")
     if report.undated:
         click.echo(f"without a date: {report.undated:,} of the pictures encoded")
     if report.skipped_other:
@@ -318,11 +319,11 @@ def _first(endings: dict[str, int]) -> list[tuple[str, int]]:
     return named[:LISTED] + ([("others", rest)] if rest else [])
 
 
-def _print_metadata(joined: MetadataReport) -> None:
+def _print_metadata(joined: MetadataReport, title: str) -> None:
     from image2sentence.images import display_path, printable
 
     columns = ", ".join(f"{display_path(name)} ({kind})" for name, kind in joined.columns.items())
-    click.echo(f"metadata: {joined.matched:,} rows, {joined.changed:,} pictures changed; columns {columns}")
+    click.echo(f"{title}: {joined.matched:,} rows, {joined.changed:,} pictures changed; columns {columns}")
     for name, cell in joined.text_because.items():
         click.echo(f"  {display_path(name)} is text because of {printable(cell)}")
     for name in joined.kept_as_text:
@@ -348,7 +349,7 @@ def _print_reasons(title: str, reasons: Sequence[tuple[Place, str] | Place]) -> 
         click.echo(f"  ... and {len(reasons) - LISTED:,} more; --json lists all")
 
 
-_CHANGES = ("encoded", "moved", "duplicates", "deleted")
+_CHANGES = ("encoded", "moved", "left", "duplicates", "deleted")
 
 
 def follow_and_show(

@@ -9,6 +9,7 @@ from typing import Any
 
 from image2sentence.errors import DataError
 from image2sentence.gallery.base import GalleryStore
+from image2sentence.gallery.facts import TAKEN
 from image2sentence.gallery.filters.language import Value
 from image2sentence.gallery.metadata import checked_value
 
@@ -25,15 +26,17 @@ _BATCH = 1_000
 def remember(gallery: GalleryStore, pictures: Sequence[int]) -> None:
     """Keep the metadata of pictures that are about to be forgotten, by the SHA-256 of their content.
 
-    A note for each content: `since` in seconds since 1970, and `values`, one object for each picture.
+    A copy that stays and has no values but its date gets them. Else there is a note for each content: `since` in
+    seconds since 1970, and `values`, one object for each picture.
     """
     now = time.time()
+    heirs = _Heirs(gallery, pictures)
     notes: dict[str, Any] = gallery.notes(_KIND)
     before = dict(notes)
     for start in range(0, len(pictures), _BATCH):
         some = pictures[start : start + _BATCH]
         for sha256, values in zip(gallery.hashes_of(some), gallery.metadata(some), strict=True):
-            if sha256 is not None and values:
+            if sha256 is not None and values and not heirs.take(sha256, values):
                 held = _values(notes.get(sha256.hex()))
                 notes[sha256.hex()] = {"since": now, "values": [*held, values]}
     young = {name: note for name, note in notes.items() if now - _since(note) < KEPT_DAYS * 86_400}
@@ -42,6 +45,31 @@ def remember(gallery: GalleryStore, pictures: Sequence[int]) -> None:
     changes |= dict.fromkeys(before.keys() - kept.keys())
     if changes:
         gallery.set_notes(_KIND, changes)
+    heirs.save()
+
+
+class _Heirs:
+    """Copies of forgotten pictures that stay in the gallery, and have no values of their own."""
+
+    def __init__(self, gallery: GalleryStore, forgotten: Sequence[int]) -> None:
+        self._gallery = gallery
+        self._forgotten = set(forgotten)
+        self._given: dict[int, Mapping[str, Value]] = {}
+
+    def take(self, sha256: bytes, values: Mapping[str, Value]) -> bool:
+        """Give values to a copy of a content; whether there is one that takes them."""
+        content = self._gallery.find_content(sha256) if values.keys() - {TAKEN} else None
+        copies = [] if content is None else self._gallery.with_content(content)
+        free = [one for one in copies if one not in self._forgotten and one not in self._given]
+        for picture, own in zip(free, self._gallery.metadata(free), strict=True):
+            if not own.keys() - {TAKEN}:
+                self._given[picture] = values
+                return True
+        return False
+
+    def save(self) -> None:
+        """Write what was given."""
+        self._gallery.set_metadata(self._given.items())
 
 
 class Forgotten:

@@ -16,6 +16,7 @@ import numpy as np
 from image2sentence.encoders.protocols import Encoder, Vectors
 from image2sentence.errors import DataError, GalleryError, ImageError
 from image2sentence.gallery.base import GalleryStore
+from image2sentence.gallery.facts import TAKEN
 from image2sentence.gallery.files.vectors import (
     About,
     Block,
@@ -30,7 +31,7 @@ from image2sentence.images import MIN_DECODE_SIDE, display_path, load_image, own
 from image2sentence.indexing.overlap import picture_source
 from image2sentence.indexing.pipeline import ReadAhead
 from image2sentence.indexing.roots import take_in_roots
-from image2sentence.indexing.run import TAKEN, DateColumn
+from image2sentence.indexing.run import DateColumn
 
 CHECKED = 16
 """Vectors that are computed again, to see whether they are the model's."""

@@ -56,6 +56,7 @@ class IndexReport:
         passed_over: The files counted as `skipped_other` by their ending, the most frequent first.
         excluded: Files and folders passed over by exclusions, by pattern; a folder counts once.
         deleted_excluded: Those of `deleted` whose file is there, but excluded now.
+        left: Pictures whose files lie below another root of the gallery now; they keep their id.
         missing: Ids of pictures whose files are gone, and which the run was not to forget.
         kept: Pictures without a file that are kept, since their disk may be away.
         away: The folders that these lie in, with how many and the reason.
@@ -77,6 +78,7 @@ class IndexReport:
     passed_over: dict[str, int] = field(default_factory=dict)
     excluded: dict[str, int] = field(default_factory=dict)
     deleted_excluded: int = 0
+    left: int = 0
     missing: list[int] = field(default_factory=list)
     kept: int = 0
     away: list[tuple[Place, str]] = field(default_factory=list)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from image2sentence.encoders.protocols import Vectors
 from image2sentence.gallery.base import GalleryStore
+from image2sentence.gallery.facts import TAKEN
 from image2sentence.gallery.filters.language import Value
 from image2sentence.gallery.locations import SHARD, Place, file_may_exist, joined
 from image2sentence.gallery.metadata import MAX_COLUMNS
@@ -22,14 +23,12 @@ from image2sentence.indexing.absence import (
     write_mounts,
 )
 from image2sentence.indexing.forgotten import Forgotten, remember
+from image2sentence.indexing.moves import follow_to_other_roots
 from image2sentence.indexing.pipeline import EncodeAndWrite
 from image2sentence.indexing.reader import BATCH_BYTES, Decoded, Input, Inputs, Outcome, ShardEnd
 from image2sentence.indexing.report import IndexReport, VectorSample
 from image2sentence.indexing.sources import shard_path
 from image2sentence.indexing.walk import UNSEEN, FoundFile, Walk
-
-TAKEN = "taken"
-"""The metadata column that holds a picture's date."""
 
 _ENTRY_BATCH = 1_024
 
@@ -229,6 +228,8 @@ class Run:
         self._settle()
         self._forgotten.save()
         forgets = self._forget is None or len(self._forget) > 0
+        if forgets:
+            self._follow_moved()
         if forgets and not self._allow_empty:
             left = self._missing - self._left_shards
             check_forgetting(len(left), len(self._known), self._place, len(left & self._excluded))
@@ -241,6 +242,14 @@ class Run:
         self._counts["excluded"] = len(gone & self._excluded)
         if forgets and isinstance(self._place, Path):
             write_mounts(self._gallery, self._root, [*self._found.mounts, *self._mounts_away()])
+
+    def _follow_moved(self) -> None:
+        """Keep what has moved to another root, where the next run over that one would find it."""
+        lost = (self._missing - self._excluded - self._left_shards) | self._kept.keys()
+        moved = follow_to_other_roots(self._gallery, self._place, lost) if lost else set()
+        self._missing -= moved
+        self._kept = {picture: away for picture, away in self._kept.items() if picture not in moved}
+        self._counts["left"] += len(moved)
 
     def _mounts_away(self) -> list[str]:
         """Folders where disks were mounted, with pictures that are kept."""
@@ -260,6 +269,7 @@ class Run:
             moved=self._counts["moved"],
             duplicates=self._counts["duplicates"],
             deleted=self._counts["deleted"],
+            left=self._counts["left"],
             failed=sorted(self._failed, key=lambda reason: str(reason[0])),
             unreadable_folders=[
                 (joined(self._place, path), reason) for path, reason in self._found.unreadable

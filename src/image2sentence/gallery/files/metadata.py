@@ -158,10 +158,12 @@ class MetadataFile:
             raise DataError(f"{display_path(self.path)} cannot be read: {error}") from error
 
 
-def apply_metadata(gallery: GalleryStore, root: str | os.PathLike[str], file: MetadataFile) -> MetadataReport:
-    """Give the pictures below an indexed folder the values of a file.
+def apply_metadata(
+    gallery: GalleryStore, root: str | os.PathLike[str], file: MetadataFile, *others: str | os.PathLike[str]
+) -> MetadataReport:
+    """Give the pictures below an indexed folder, or several, the values of a file.
 
-    A row names a picture by its path relative to the folder, or by its bare name where only one picture has it; see
+    A row names a picture by its path relative to a folder, or by its bare name where only one picture has it; see
     `Names` for other spellings.
     Pictures without a row, and columns that the file does not have, keep their values; an empty cell takes the
     value away.
@@ -171,13 +173,15 @@ def apply_metadata(gallery: GalleryStore, root: str | os.PathLike[str], file: Me
         GalleryError: the gallery cannot be written or is damaged.
     """
     gallery.add_columns(file.columns)
-    names = Names(gallery, as_place(root))
+    folders = [as_place(folder) for folder in (root, *others)]
+    names = Names(gallery, folders)
     counts = _Counts()
     changed = gallery.set_metadata(_joined(file, names, counts))
     if counts.unmatched and not counts.matched:
+        shown = " or ".join(map(display_path, folders))
         raise DataError(
-            f"{display_path(file.path)}: none of its {counts.unmatched:,} rows names a picture below "
-            f"{display_path(as_place(root))}: it has names such as {printable(counts.examples[0])!r}, the gallery "
+            f"{display_path(file.path)}: none of its {counts.unmatched:,} rows names a picture below {shown}: "
+            f"it has names such as {printable(counts.examples[0])!r}, the gallery "
             f"{f'has {printable(names.example)!r}' if names.example else 'has no picture there'}"
         )
     return MetadataReport(

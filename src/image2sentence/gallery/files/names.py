@@ -1,10 +1,10 @@
-"""Which picture of an indexed folder a name in a table means."""
+"""Which picture of indexed folders a name in a table means."""
 
 from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from image2sentence.errors import DataError
@@ -16,13 +16,39 @@ _LISTED = 5
 
 
 class Names:
-    """The pictures below one root by relative path, and by bare name.
+    """The pictures below some roots by relative path, and by bare name.
 
     A name is looked up as it is; with `/` for backslashes; with letters and accents composed or apart (NFC, NFD);
-    without the path of the root, or the part of it up to the root's own name, before it; and as a bare name.
+    without the path of the root, or the part of it up to the root's own name, before it; and, where it is no path, as
+    a bare name.
     """
 
-    def __init__(self, gallery: GalleryStore, folder: Place) -> None:
+    def __init__(self, gallery: GalleryStore, folders: Sequence[Place]) -> None:
+        self._roots = [_RootNames(gallery, folder, exact=len(folders) > 1) for folder in folders]
+
+    @property
+    def example(self) -> str:
+        """A path that is known; empty where there is none."""
+        return next((root.example for root in self._roots if root.example), "")
+
+    def find(self, name: str) -> int | None:
+        """The picture's id, None where there is none. Raises DataError where the name means several."""
+        for look in (_RootNames.by_path, _RootNames.by_bare_name):
+            found = {picture: path for root in self._roots for path, picture in look(root, name).items()}
+            if len(found) > 1:
+                shown = ", ".join(map(display_path, list(found.values())[:_LISTED]))
+                raise DataError(
+                    f"the name {printable(name)!r} means several pictures ({shown}): give their paths"
+                )
+            if found:
+                return next(iter(found))
+        return None
+
+
+class _RootNames:
+    """The pictures below one root; what a name can mean is given as ids by path, `exact` with that of the root."""
+
+    def __init__(self, gallery: GalleryStore, folder: Place, *, exact: bool) -> None:
         roots = gallery.roots()
         name = known_as(folder, roots.values())
         root = next((number for number, path in roots.items() if path == name), None)
@@ -31,6 +57,7 @@ class Names:
         self._composed = _grouped((_composed(path), path) for path in self._paths)
         self._bare = _grouped((_composed(path.rpartition("/")[2]), path) for path in self._paths)
         self._prefixes = self._prefixes_of(folder if name is None else name)
+        self._shown = f"{os.fspath(folder).rstrip('/')}/" if exact else ""
         self._own = _composed(os.fspath(folder).replace("\\", "/").rstrip("/").rpartition("/")[2])
 
     @property
@@ -38,18 +65,19 @@ class Names:
         """A path that is known; empty where there is none."""
         return next(iter(self._paths), "")
 
-    def find(self, name: str) -> int | None:
-        """The picture's id, None where there is none. Raises DataError where the name means several."""
+    def by_path(self, name: str) -> dict[str, int]:
+        """The pictures that a name means as a path: by the most exact reading, one or none of most."""
         for path in self._readings(name):
             if path in self._paths:
-                return self._paths[path]
+                return self._found([path])
             if (several := self._composed.get(_composed(path))) is not None:
-                return self._only(name, several)
+                return self._found(several)
+        return {}
+
+    def by_bare_name(self, name: str) -> dict[str, int]:
+        """The pictures that have this name, whatever folder they lie in."""
         bare = _plain(name)
-        if "/" in bare:
-            return None
-        several = self._bare.get(_composed(bare), [])
-        return self._only(name, several) if several else None
+        return {} if "/" in bare else self._found(self._bare.get(_composed(bare), []))
 
     def _readings(self, name: str) -> Iterable[str]:
         """The relative paths that a name can mean, the most exact first."""
@@ -64,13 +92,8 @@ class Names:
             yield "/".join(parts[parts.index(self._own) + 1 :])
         yield composed.lstrip("/")
 
-    def _only(self, name: str, paths: list[str]) -> int:
-        if len(paths) > 1:
-            shown = ", ".join(display_path(one) for one in paths[:_LISTED])
-            raise DataError(
-                f"the name {printable(name)!r} means several pictures ({shown}): give their paths"
-            )
-        return self._paths[paths[0]]
+    def _found(self, paths: list[str]) -> dict[str, int]:
+        return {f"{self._shown}{path}": self._paths[path] for path in paths}
 
     @staticmethod
     def _prefixes_of(root: Place) -> list[str]:
