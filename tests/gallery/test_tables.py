@@ -69,12 +69,113 @@ TABLE = "file,price,name\na.jpg,19.90,Größe\n"
         TABLE.replace("file", "IMAGE"),
         TABLE.replace("file", "image-path"),
         TABLE.replace("file", " path "),
+        TABLE.replace("file", "Dateiname"),
+        TABLE.replace("file", "Full Path"),
+        TABLE.replace("\n", "\r"),
+        TABLE.replace("\n", "\r\n", 1),
+        TABLE.encode("utf-32"),
+        TABLE.encode("utf-16-be"),
+        '"sep=;"\r\nfile;price;name\r\na.jpg;19,90;Größe\r\n',
+        "\ufeffsep=\t\nfile\tprice\tname\na.jpg\t19.90\tGröße\n".encode("utf-16"),
+        "file;price;name\na.jpg;19,90 €;Größe\n",
+        "file,price,name\na.jpg,$19.90,Größe\n",
     ],
 )
 def test_one_table_in_many_forms(gallery: Gallery, root: Path, content: str | bytes) -> None:
     report = apply(gallery, root, content)
     assert gallery.metadata([A]) == [EXPECTED]
     assert report.columns == {"price": "number", "name": "text"}
+
+
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [
+        (("1,234", "12.5"), (1234, 12.5)),  # the one tells what the comma of the other is
+        (("1,234", "2,5"), (1.234, 2.5)),
+        (("1.234", "2,5"), (1234, 2.5)),
+        (("1.234", "2.500"), (1.234, 2.5)),
+        (("1,234", "999"), ("1,234", "999")),
+        (("1,234,567", "999"), (1234567, 999)),
+        (("1 234,50", "12\u00a0345"), (1234.5, 12345)),
+        (("1\u202f234.5", "7"), (1234.5, 7)),
+        (("1'234.50", "2\u2019345.00"), (1234.5, 2345.0)),
+        (("12%", "7.5 %"), (12, 7.5)),
+        (("€19.90", "€5"), (19.9, 5)),
+        (("19,90 €", "1.234,00 €"), (19.9, 1234.0)),
+        (("$1,234.00", "$5"), (1234.0, 5)),
+        (("CHF 5", "7"), (5, 7)),
+        (("€5", "$5"), ("€5", "$5")),
+        (("5 kg", "7"), ("5 kg", "7")),
+        (("\u22125", "-3"), (-5, -3)),
+        (("-$5.00", "$3"), (-5.0, 3)),
+        (("0,234", "1"), (0.234, 1)),
+        (("1,23,456", "7"), ("1,23,456", "7")),
+        (("1 23", "7"), ("1 23", "7")),
+        (("2" * 5_000, "7"), ("2" * 5_000, "7")),
+        (("WAHR", "FALSCH"), (True, False)),
+        (("21.11.2026", "1.2.2026"), ("2026-11-21T00:00:00", "2026-02-01T00:00:00")),
+        (("11/21/2026", "1/2/2026"), ("2026-11-21T00:00:00", "2026-01-02T00:00:00")),
+        (("21/11/2026", "1/2/2026"), ("2026-11-21T00:00:00", "2026-02-01T00:00:00")),
+        (("3/4/2026", "1/2/2026"), ("3/4/2026", "1/2/2026")),
+        (("21/11/2026", "11/21/2026"), ("21/11/2026", "11/21/2026")),
+        (("2026/11/21", "2026:11:21 09:30:00"), ("2026-11-21T00:00:00", "2026-11-21T09:30:00")),
+        (("21 Nov 2026", "November 21, 2026"), ("2026-11-21T00:00:00",) * 2),
+        (("2026-11-21 9:30", "2026-11-21 9:30 PM"), ("2026-11-21T09:30:00", "2026-11-21T21:30:00")),
+        (("2026-11-21 12:05 am", "2026-11-21 09:30:00 UTC"), ("2026-11-21T00:05:00", "2026-11-21T09:30:00")),
+        (("31.11.2026", "1.2.2026"), ("31.11.2026", "1.2.2026")),
+        (("2026-11-21", "2026-11-21 13:00 PM"), ("2026-11-21", "2026-11-21 13:00 PM")),
+    ],
+)
+def test_a_column_is_read_in_the_one_way_in_which_all_its_cells_can_be(
+    gallery: Gallery, root: Path, cells: tuple[str, str], values: tuple[Any, Any]
+) -> None:
+    first, second = cells
+    report = apply(gallery, root, f'file,n\na.jpg,"{first}"\nshirts/1.jpg,"{second}"\n')
+    assert gallery.metadata([A, SHIRT]) == [{"n": value} for value in values]
+    if first in ("1,234", "3/4/2026") and values[0] == first:
+        assert report.text_because == {"n": f"line 2: {first!r}"}
+
+
+@pytest.mark.parametrize(("cell", "readings"), [("1,234", "1234 or 1.234"), ("1,500", "1500 or 1.5")])
+def test_a_cell_of_two_readings_in_a_known_column_is_refused(
+    gallery: Gallery, root: Path, cell: str, readings: str
+) -> None:
+    apply(gallery, root, "file,n\na.jpg,5\n")
+    with pytest.raises(DataError, match=f"line 3, column 'n'.*which may be {readings}"):
+        apply(gallery, root, f'file,n\na.jpg,5\nshirts/1.jpg,"{cell}"\n')
+    apply(gallery, root, f'file,n\na.jpg,12.5\nshirts/1.jpg,"{cell}"\n')
+    assert gallery.metadata([SHIRT]) == [{"n": float(cell.replace(",", ""))}]
+
+
+def test_columns_without_a_name_are_numbered(gallery: Gallery, root: Path) -> None:
+    apply(gallery, root, ",file,,price\n0,a.jpg,x,5\n1,shirts/1.jpg,,7\n")
+    assert gallery.metadata([A, SHIRT]) == [
+        {"column 1": 0, "column 3": "x", "price": 5},
+        {"column 1": 1, "price": 7},
+    ]
+
+
+def test_exiftools_table_names_pictures_by_their_paths(gallery: Gallery, root: Path) -> None:
+    apply(gallery, root, "SourceFile,FileName,Rating\n./plain/1.png,1.png,5\n")
+    assert gallery.metadata([PLAIN]) == [{"FileName": "1.png", "Rating": 5}]
+
+
+def test_line_breaks_and_separators_in_quotes_stay(gallery: Gallery, root: Path) -> None:
+    apply(gallery, root, 'file,note\na.jpg,"two\nlines, ""quoted"""\nshirts/1.jpg,"x\r\ny"\n')
+    assert gallery.metadata([A, SHIRT]) == [{"note": 'two\nlines, "quoted"'}, {"note": "x\r\ny"}]
+
+
+def test_what_is_read_as_windows_1252_is_told_and_mixtures_are_refused(gallery: Gallery, root: Path) -> None:
+    assert apply(gallery, root, TABLE.encode("cp1252")).encoding == "Windows-1252"
+    assert apply(gallery, root, TABLE).encoding is None
+    with pytest.raises(DataError, match="line 3 is no UTF-8, and other lines are"):
+        apply(gallery, root, "file,n\na.jpg,Größe\n".encode() + b"shirts/1.jpg,Gr\xf6\n")
+
+
+def test_two_rows_of_one_picture_are_refused_however_they_are_spelled(gallery: Gallery, root: Path) -> None:
+    with pytest.raises(DataError, match=r"'a\.jpg' and '\./A\.JPG' name the same picture"):
+        apply(gallery, root, "file,n\na.jpg,1\n./A.JPG,2\n")
+    assert gallery.metadata([A]) == [{}]
 
 
 def test_a_workbook(gallery: Gallery, root: Path) -> None:
@@ -166,6 +267,13 @@ def test_dates_with_zones_are_kept_as_utc(gallery: Gallery, root: Path, text: st
         (unicodedata.normalize("NFC", "größe/né.jpg"), COMPOSED),
         (unicodedata.normalize("NFC", "né.jpg"), COMPOSED),
         (" a.jpg ", A),
+        ("A.JPG", A),
+        ("Shirts/1.JPG", SHIRT),
+        ("a", A),
+        ("SHIRTS/1", SHIRT),
+        ("plain%2F1.png", PLAIN),
+        ("gr%C3%B6%C3%9Fe/n%C3%A9.jpg", COMPOSED),
+        ("file:///home/somebody/my%20photos/plain/1.png", PLAIN),
     ],
 )
 def test_names_of_files_in_other_forms(gallery: Gallery, root: Path, name: str, number: int) -> None:

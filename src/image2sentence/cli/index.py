@@ -324,6 +324,8 @@ def _print_metadata(joined: MetadataReport, title: str) -> None:
 
     columns = ", ".join(f"{display_path(name)} ({kind})" for name, kind in joined.columns.items())
     click.echo(f"{title}: {joined.matched:,} rows, {joined.changed:,} pictures changed; columns {columns}")
+    if joined.encoding is not None:
+        click.echo(f"  its text is not UTF-8 and was read as {joined.encoding}")
     for name, cell in joined.text_because.items():
         click.echo(f"  {display_path(name)} is text because of {printable(cell)}")
     for name in joined.kept_as_text:

@@ -11,24 +11,25 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from image2sentence.errors import DataError
 from image2sentence.gallery.base import GalleryStore
 from image2sentence.gallery.files.cells import from_native, from_text
+from image2sentence.gallery.files.column_guess import ColumnGuess
 from image2sentence.gallery.files.names import Names
 from image2sentence.gallery.files.tables import (
     FILE_COLUMN,
     file_column,
+    find_encoding,
     open_text,
     read_delimited,
     read_sheet,
 )
 from image2sentence.gallery.filters.language import ColumnType, Value
 from image2sentence.gallery.locations import as_place
-from image2sentence.gallery.metadata import is_new_column, text_problem
+from image2sentence.gallery.metadata import is_new_column
 from image2sentence.images import display_path, printable
 
 MAX_PATH_BYTES = 4_096
@@ -38,7 +39,6 @@ ENDINGS = (".csv", ".tsv", ".xlsx", ".jsonl", ".ndjson", ".parquet")
 _TEXTUAL = (".csv", ".tsv", ".xlsx")
 
 _WIDEST: ColumnType = "text"
-_NARROW: tuple[ColumnType, ...] = ("number", "date", "boolean")
 _LISTED = 5
 
 Row: TypeAlias = tuple[int, dict[str, Any]]
@@ -57,6 +57,7 @@ class MetadataReport:
         examples: A few names of pictures that are not there.
         text_because: Columns that are text although half of their cells have a narrower type: the first other cell.
         kept_as_text: Columns that the gallery keeps as text although every value in the file has a narrower type.
+        encoding: Of a text file that is neither UTF-8 nor UTF-16: what it was taken for.
     """
 
     columns: dict[str, ColumnType]
@@ -66,6 +67,7 @@ class MetadataReport:
     examples: list[str] = field(default_factory=list)
     kept_as_text: list[str] = field(default_factory=list)
     text_because: dict[str, str] = field(default_factory=dict)
+    encoding: str | None = None
 
 
 class MetadataFile:
@@ -84,6 +86,7 @@ class MetadataFile:
         columns: Columns of the file and their types.
         text_because: Columns that are text although half of their cells have a narrower type: the first other cell.
         kept_as_text: Those that are text in `known` and of a narrower type in this file.
+        encoding: What a text file that is neither UTF-8 nor UTF-16 is taken for.
     """
 
     def __init__(self, path: str | os.PathLike[str], known: Mapping[str, ColumnType] | None = None) -> None:
@@ -91,7 +94,9 @@ class MetadataFile:
         self._rows = _reader(self.path)
         self._textual = self.path.suffix.lower() in _TEXTUAL
         guesses = self._guesses(known or {})
+        self.encoding = self._encoding()
         self.columns = {column: guess.type for column, guess in guesses.items()}
+        self._styles = {column: guess.style for column, guess in guesses.items()}
         self.text_because = {
             column: guess.text_because for column, guess in guesses.items() if guess.text_because is not None
         }
@@ -104,9 +109,15 @@ class MetadataFile:
                 name = str(cells.pop(FILE_COLUMN))
                 yield name, {column: self._value(line, column, cell) for column, cell in cells.items()}
 
-    def _guesses(self, known: Mapping[str, ColumnType]) -> dict[str, _Guess]:
+    def _encoding(self) -> str | None:
+        if self.path.suffix.lower() in (".xlsx", ".parquet"):
+            return None
+        with self._errors():
+            return "Windows-1252" if find_encoding(self.path) == "cp1252" else None
+
+    def _guesses(self, known: Mapping[str, ColumnType]) -> dict[str, ColumnGuess]:
         seen: dict[str, int] = {}
-        guesses: dict[str, _Guess] = {}
+        guesses: dict[str, ColumnGuess] = {}
         with self._errors():
             for line, cells in self._rows(self.path):
                 self._check_name(line, cells.get(FILE_COLUMN), seen)
@@ -115,8 +126,12 @@ class MetadataFile:
                         continue
                     if column not in guesses:
                         self._check_column(line, column, {**known, **dict.fromkeys(guesses, _WIDEST)})
-                        guesses[column] = _Guess(self._textual, known.get(column))
-                    self._explain(line, column, cell, partial(guesses[column].look, line))
+                        guesses[column] = ColumnGuess(self._textual, known.get(column))
+                    with self._explained(line, column):
+                        guesses[column].look(line, cell)
+        for column, guess in guesses.items():
+            with self._explained(guess.unsure_line, column):
+                guess.settle()
         return guesses
 
     def _check_column(self, line: int, column: str, known: Mapping[str, ColumnType]) -> None:
@@ -140,11 +155,13 @@ class MetadataFile:
         if kind is None:
             raise DataError(f"{display_path(self.path)}, line {line}: the file has changed while it was read")
         read = from_text if self._textual else from_native
-        return self._explain(line, column, cell, lambda given: read(kind, given))
+        with self._explained(line, column):
+            return read(kind, cell, self._styles[column])
 
-    def _explain(self, line: int, column: str, cell: Any, use: Callable[[Any], Value | None]) -> Value | None:
+    @contextmanager
+    def _explained(self, line: int, column: str) -> Iterator[None]:
         try:
-            return use(cell)
+            yield
         except (ValueError, OverflowError) as error:
             raise DataError(
                 f"{display_path(self.path)}, line {line}, column {printable(column)!r}: {error}"
@@ -192,6 +209,7 @@ def apply_metadata(
         counts.examples,
         file.kept_as_text,
         file.text_because,
+        file.encoding,
     )
 
 
@@ -205,81 +223,20 @@ class _Counts:
 def _joined(
     file: MetadataFile, names: Names, counts: _Counts
 ) -> Iterator[tuple[int, dict[str, Value | None]]]:
+    seen: dict[int, str] = {}
     for name, values in file.rows():
         picture_id = names.find(name)
         if picture_id is not None:
+            if picture_id in seen:
+                both = f"{printable(seen[picture_id])!r} and {printable(name)!r}"
+                raise DataError(f"{display_path(file.path)}: {both} name the same picture")
+            seen[picture_id] = name
             counts.matched += 1
             yield picture_id, values
             continue
         counts.unmatched += 1
         if len(counts.examples) < _LISTED:
             counts.examples.append(name)
-
-
-class _Guess:
-    """The narrowest type that all cells of a column have had."""
-
-    def __init__(self, textual: bool, known: ColumnType | None) -> None:
-        self._textual = textual
-        self._known = known
-        self._possible: list[ColumnType] = ["boolean", "number", "date", _WIDEST]
-        self._has_values = False
-        self._narrow = self._count = 0
-        self._first_text: tuple[int, Any] | None = None
-        self._if_empty: ColumnType = _WIDEST
-
-    @property
-    def type(self) -> ColumnType:
-        """The type that is known, else the narrowest; where every cell is empty, number after NaN, else text."""
-        if self._known is not None:
-            return self._known
-        return self._possible[0] if self._has_values else self._if_empty
-
-    @property
-    def kept_as_text(self) -> bool:
-        """Whether the column is known as text, but would be something else by its cells."""
-        return self._known == _WIDEST and self._has_values and self._possible[0] != _WIDEST
-
-    @property
-    def text_because(self) -> str | None:
-        """The first cell, with its line, by which a column is text although half of them have a narrower type."""
-        if self.type != _WIDEST or self._first_text is None or 2 * self._narrow < self._count:
-            return None
-        line, cell = self._first_text
-        return f"line {line}: {str(cell)[:80]!r}"
-
-    def look(self, line: int, cell: Any) -> None:
-        """Take one cell. Raises ValueError where no type is left."""
-        problem = text_problem(cell) if isinstance(cell, str) else None
-        if problem is not None:
-            raise ValueError(problem)
-        read = from_text if self._textual else from_native
-        left = [kind for kind in self._possible if _fits(read, kind, cell)]
-        wanted = self._possible if self._known is None else [self._known]
-        fitting = [kind for kind in wanted if kind in left]
-        if not fitting:
-            raise ValueError(f"expected the type {' or '.join(wanted)}, got {cell!r:.80}")
-        if read(fitting[0], cell) is not None:
-            self._has_values, self._possible = True, left
-            self._note(line, cell, read)
-        elif isinstance(cell, float):
-            self._if_empty = "number"
-
-    def _note(self, line: int, cell: Any, read: Callable[[ColumnType, Any], Value | None]) -> None:
-        """Count cells of a type narrower than text, and keep the first of none."""
-        self._count += 1
-        narrow = any(_fits(read, kind, cell) for kind in _NARROW)
-        self._narrow += narrow
-        if not narrow and self._first_text is None:
-            self._first_text = (line, cell)
-
-
-def _fits(read: Callable[[ColumnType, Any], Value | None], kind: ColumnType, cell: Any) -> bool:
-    try:
-        read(kind, cell)
-    except ValueError:
-        return False
-    return True
 
 
 def _reader(path: Path) -> Callable[[Path], Iterator[Row]]:

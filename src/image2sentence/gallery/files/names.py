@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 from image2sentence.errors import DataError
 from image2sentence.gallery.base import GalleryStore
 from image2sentence.gallery.locations import Place, known_as
-from image2sentence.images import display_path, printable
+from image2sentence.images import EXTENSIONS, display_path, ending_of, printable
 
 _LISTED = 5
 
@@ -20,7 +23,8 @@ class Names:
 
     A name is looked up as it is; with `/` for backslashes; with letters and accents composed or apart (NFC, NFD);
     without the path of the root, or the part of it up to the root's own name, before it; and, where it is no path, as
-    a bare name.
+    a bare name. Where no picture has it so, it is taken without percent signs of URLs, in other capitals, and without
+    the pictures' endings where it has none.
     """
 
     def __init__(self, gallery: GalleryStore, folders: Sequence[Place]) -> None:
@@ -33,7 +37,7 @@ class Names:
 
     def find(self, name: str) -> int | None:
         """The picture's id, None where there is none. Raises DataError where the name means several."""
-        for look in (_RootNames.by_path, _RootNames.by_bare_name):
+        for look in (_RootNames.by_path, _RootNames.by_bare_name, _RootNames.by_other_name):
             found = {picture: path for root in self._roots for path, picture in look(root, name).items()}
             if len(found) > 1:
                 shown = ", ".join(map(display_path, list(found.values())[:_LISTED]))
@@ -74,6 +78,30 @@ class _RootNames:
                 return self._found(several)
         return {}
 
+    def by_other_name(self, name: str) -> dict[str, int]:
+        """The pictures that a name means as a URL, in other capitals, or without the picture's ending."""
+        for reading in dict.fromkeys((name, _unquoted(name))):
+            found = self.by_path(reading) or self.by_bare_name(reading) if reading != name else {}
+            plain = _folded(_plain(reading))
+            paths = [_folded(path) for path in self._readings(reading)]
+            for known in (self._capitals, {} if _has_ending(plain) else self._stems):
+                for path in paths:
+                    found = found or self._found(known.get(path, []))
+                found = found or self._found([] if "/" in plain else known.get(f"*/{plain}", []))
+            if found:
+                return found
+        return {}
+
+    @cached_property
+    def _capitals(self) -> dict[str, list[str]]:
+        """Paths, and bare names after `*/`, without regard to capitals."""
+        return _grouped(pair for path in self._paths for pair in _as_named(path, path))
+
+    @cached_property
+    def _stems(self) -> dict[str, list[str]]:
+        """The same without endings."""
+        return _grouped(pair for path in self._paths for pair in _as_named(os.path.splitext(path)[0], path))
+
     def by_bare_name(self, name: str) -> dict[str, int]:
         """The pictures that have this name, whatever folder they lie in."""
         bare = _plain(name)
@@ -105,6 +133,27 @@ def _plain(name: str) -> str:
     """A path with `/` between its parts, without `.` among them."""
     path = PurePosixPath(name.strip().replace("\\", "/")).as_posix()
     return path.removeprefix("./")
+
+
+def _unquoted(name: str) -> str:
+    """A name that was part of a URL, as it is on the disk."""
+    path = re.sub(r"^file://[^/]*", "", name.strip(), flags=re.IGNORECASE)
+    return unquote(path, errors="surrogateescape")
+
+
+def _has_ending(name: str) -> bool:
+    return ending_of(name) in EXTENSIONS
+
+
+def _folded(text: str) -> str:
+    return _composed(text).casefold()
+
+
+def _as_named(name: str, path: str) -> Iterator[tuple[str, str]]:
+    """Both names of a path without regard to capitals: below its root, and bare after `*/`."""
+    folded = _folded(name)
+    yield folded, path
+    yield f"*/{folded.rpartition('/')[2]}", path
 
 
 def _composed(text: str) -> str:

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from image2sentence.errors import DataError
 from image2sentence.images import display_path, printable
@@ -30,7 +30,37 @@ FILE_HEADERS = frozenset(
         "img",
         "img_path",
     }
-    | {"picture", "photo"}
+    | {
+        "picture",
+        "photo",
+        "image_file",
+        "image_name",
+        "image_filename",
+        "img_name",
+        "photo_file",
+        "photo_path",
+    }
+    | {
+        "picture_file",
+        "picture_path",
+        "full_path",
+        "fullpath",
+        "absolute_path",
+        "relative_path",
+        "source_file",
+    }
+    | {
+        "sourcefile",
+        "datei",
+        "dateiname",
+        "dateipfad",
+        "pfad",
+        "fichier",
+        "nom_de_fichier",
+        "chemin",
+        "archivo",
+    }
+    | {"nome_del_file", "arquivo", "bestand", "bestandsnaam", "fil", "filnavn", "filnamn"}
 )
 """What the column may be called too, in capitals or not, with spaces or hyphens for `_`, where no other is."""
 
@@ -87,13 +117,14 @@ def find_encoding(path: Path) -> str:
     """By its byte order mark, else UTF-8, else Windows-1252. Raises DataError where it is none."""
     with path.open("rb") as file:
         start = file.read(4)
+        if start in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):
+            return "utf-32"
         if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             return "utf-16"
         file.seek(0)
-        head = file.read(1_000)
-        if b"\0" in head:
+        head = file.read(40)
+        if 4 * head.count(0) > len(head):
             return "utf-16-le" if head[1::2].count(0) >= head[::2].count(0) else "utf-16-be"
-        file.seek(0)
         for encoding in ("utf-8-sig", "cp1252"):
             decoder = codecs.getincrementaldecoder(encoding)()
             file.seek(0)
@@ -105,10 +136,28 @@ def find_encoding(path: Path) -> str:
                 return encoding
             except UnicodeDecodeError as error:
                 line += error.object[: error.start].count(b"\n")
+                if encoding != "cp1252":
+                    _refuse_mixture(path, file, line)
     raise DataError(
         f"{display_path(path)} cannot be read: line {line} is text neither in UTF-8, UTF-16 nor Windows-1252; save it "
         "as UTF-8"
     )
+
+
+def _refuse_mixture(path: Path, file: BinaryIO, line: int) -> None:
+    """Raise DataError where most of what is not ASCII is UTF-8: as Windows-1252 it would be other letters."""
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    valid = odd = 0
+    file.seek(0)
+    while block := file.read(_BLOCK):
+        text = decoder.decode(block)
+        odd += len(re.findall("[\udc80-\udcff]", text))
+        valid += len(re.findall("[^\0-\x7f\udc80-\udcff]", text))
+    if valid >= odd:
+        raise DataError(
+            f"{display_path(path)} cannot be read: line {line} is no UTF-8, and other lines are: correct its letters "
+            "and save it as UTF-8"
+        )
 
 
 def sniff_separator(path: Path, file: TextIO) -> tuple[str, int]:
@@ -116,7 +165,7 @@ def sniff_separator(path: Path, file: TextIO) -> tuple[str, int]:
     first, skip = file.readline(), 0
     while first and not first.strip():
         first, skip = file.readline(), skip + 1
-    if (declared := re.fullmatch(r"\ufeff?sep=(.)\s*", first, re.IGNORECASE)) is not None:
+    if (declared := re.fullmatch(r"\ufeff?\"?sep=(.)\"?[ \r\n,;]*", first, re.IGNORECASE)) is not None:
         file.seek(0)
         return declared[1], skip + 1
     file.seek(0)
@@ -138,7 +187,7 @@ def is_file_header(name: str) -> bool:
 
 def file_column(path: Path, names: list[str]) -> str:
     """The column with the names of the pictures. Raises DataError where there is none, or more than one."""
-    for exact in (FILE_COLUMN, "File", "FILE"):
+    for exact in (FILE_COLUMN, "File", "FILE", "SourceFile"):
         if exact in names:
             return exact
     found = [name for name in names if is_file_header(name)]
@@ -207,6 +256,7 @@ def _header(path: Path, cells: list[str]) -> list[str]:
     names = [cell.strip().strip("\ufeff") for cell in cells]
     while names and not names[-1]:
         names.pop()
+    names = [name or f"column {number}" for number, name in enumerate(names, 1)]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise DataError(f"{display_path(path)}: the column {printable(repeated[0])!r} is there twice")
