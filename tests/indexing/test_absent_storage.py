@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import subprocess
@@ -14,9 +15,10 @@ from click.testing import CliRunner
 
 from fakes import FakeEncoder, encoded, photo
 from image2sentence.cli.main import cli
-from image2sentence.errors import GalleryError
+from image2sentence.errors import GalleryError, ImageError
 from image2sentence.gallery.sqlite.gallery import Gallery
-from image2sentence.indexing import IndexReport, forgotten, index_pictures
+from image2sentence.indexing import IndexReport, forgotten, index_pictures, sources
+from image2sentence.indexing import walk as walking
 from image2sentence.indexing.forgotten import remember
 
 
@@ -242,3 +244,112 @@ def test_scripted_absences_and_renames_lose_no_picture_and_no_id(tmp_path: Path,
             away.rename(root)
         assert sorted(known(tmp_path / "g").values()) == before
     assert run(root, tmp_path / "g").unchanged == 6
+
+
+def test_a_disk_that_answers_with_errors_loses_no_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "p", 0, 4)
+    run(tmp_path / "p", tmp_path / "g")
+    before = known(tmp_path / "g")
+    for number in range(3):
+        os.utime(tmp_path / "p" / f"{number}.jpg", (1, 1))
+    (tmp_path / "p" / "new.jpg").write_bytes(b"")
+
+    def fail(path: Path) -> tuple[bytes, os.stat_result]:
+        raise ImageError("it cannot be read ([Errno 5] Input/output error)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "read_regular", fail)
+        report = run(tmp_path / "p", tmp_path / "g")
+    assert (report.deleted, len(report.failed)) == (0, 4)
+    assert known(tmp_path / "g").items() >= before.items()
+    with Gallery.open(tmp_path / "g") as opened:
+        assert len(opened) == 4
+    assert (
+        run(tmp_path / "p", tmp_path / "g").unchanged,
+        known(tmp_path / "g").items() >= before.items(),
+    ) == (
+        4,
+        True,
+    )
+
+
+def test_files_that_are_empty_now_are_no_edited_pictures(tmp_path: Path) -> None:
+    write(tmp_path / "p", 0, 4)
+    run(tmp_path / "p", tmp_path / "g")
+    before = known(tmp_path / "g")
+    contents = {file: file.read_bytes() for file in (tmp_path / "p").iterdir()}
+    for file in contents:
+        file.write_bytes(b"")
+    report = run(tmp_path / "p", tmp_path / "g")
+    assert {reason for _, reason in report.failed} == {"the file is empty"}
+    assert known(tmp_path / "g") == before
+    with Gallery.open(tmp_path / "g") as opened:
+        assert len(opened) == 4
+    for file, content in contents.items():
+        file.write_bytes(content)
+    report = run(tmp_path / "p", tmp_path / "g")
+    assert (report.unchanged, report.encoded, known(tmp_path / "g")) == (4, 0, before)
+    (tmp_path / "p" / "0.jpg").write_bytes(b"")
+    run(tmp_path / "p", tmp_path / "g", allow_empty=True)
+    with Gallery.open(tmp_path / "g") as opened:
+        assert len(opened) == 3
+
+
+def test_a_folder_whose_disk_does_not_answer_is_unreadable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "p" / "net", 0, 3)
+    write(tmp_path / "p", 3, 4)
+    run(tmp_path / "p", tmp_path / "g")
+    before = known(tmp_path / "g")
+    real = walking._is_folder
+
+    def no_answer(entry: os.DirEntry[str]) -> bool:
+        if entry.name == "net":
+            raise OSError(107, "Transport endpoint is not connected")
+        return real(entry)
+
+    monkeypatch.setattr(walking, "_is_folder", no_answer)
+    report = run(tmp_path / "p", tmp_path / "g")
+    assert report.unreadable_folders == [(tmp_path / "p" / "net", "Transport endpoint is not connected")]
+    assert (report.deleted, known(tmp_path / "g")) == (0, before)
+
+
+@pytest.mark.parametrize("kind", ["file", "pipe", "link that leads nowhere", "link to itself"])
+def test_something_else_in_place_of_a_root_is_no_deletion(tmp_path: Path, kind: str) -> None:
+    write(tmp_path / "p", 0, 4)
+    run(tmp_path / "p", tmp_path / "g")
+    before = known(tmp_path / "g")
+    (tmp_path / "p").rename(tmp_path / "away")
+    if kind == "pipe":
+        os.mkfifo(tmp_path / "p")
+    elif kind == "file":
+        (tmp_path / "p").write_bytes(b"")
+    else:
+        (tmp_path / "p").symlink_to(tmp_path / ("p" if "itself" in kind else "nowhere"))
+    with pytest.raises(GalleryError, match="there is no folder"):
+        run(tmp_path / "p", tmp_path / "g")
+    assert known(tmp_path / "g") == before
+
+
+@pytest.mark.parametrize("moment", [-1e9, 0, 3_600, 4e9])
+def test_times_of_files_that_jump_change_nothing(tmp_path: Path, moment: float) -> None:
+    write(tmp_path / "p", 0, 4)
+    run(tmp_path / "p", tmp_path / "g")
+    before = known(tmp_path / "g")
+    for file in (tmp_path / "p").iterdir():
+        os.utime(file, (moment, moment))
+    report = run(tmp_path / "p", tmp_path / "g")
+    assert (report.unchanged, report.encoded, known(tmp_path / "g")) == (4, 0, before)
+
+
+def test_names_in_other_capitals_keep_their_ids(tmp_path: Path) -> None:
+    write(tmp_path / "p", 0, 4)
+    run(tmp_path / "p", tmp_path / "g")
+    before = known(tmp_path / "g")
+    for file in list((tmp_path / "p").iterdir()):
+        file.rename(file.with_suffix(".JPG"))
+    assert run(tmp_path / "p", tmp_path / "g").encoded == 0
+    assert known(tmp_path / "g") == {name.replace(".jpg", ".JPG"): one for name, one in before.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, deque
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -188,15 +187,16 @@ class Run:
         self._commit_when_full()
 
     def _is_away(self, outcome: Outcome) -> bool:
-        """Whether a known picture's file cannot be reached, which says nothing about the picture."""
-        known, place = self._known.get(outcome.file.path), joined(self._place, outcome.file.path)
+        """Whether a known picture's file cannot be read, or is empty now, which says nothing about the picture.
+
+        Disks fail, links lead nowhere for a while, and synchronisation leaves empty files.
+        """
+        known = self._known.get(outcome.file.path)
         return (
             not self._allow_empty
             and known is not None
             and known.content_id is not None
-            and outcome.file.size == UNSEEN
-            and isinstance(place, Path)
-            and not os.path.exists(place)
+            and outcome.file.size in (UNSEEN, 0)
         )
 
     def _finish_shard(self, file: FoundFile) -> None:

@@ -119,7 +119,13 @@ def _list_folder(folder: Path, relative: str, found: Walk, exclusions: Exclusion
         visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
     found.bare.add(relative)
     for entry in visible:
-        path, is_folder = os.path.join(relative, entry.name), _is_folder(entry)
+        path = os.path.join(relative, entry.name)
+        try:
+            is_folder = _is_folder(entry)
+        except OSError as error:  # what is known below it may be there
+            found.unreadable.append((path, error.strerror or str(error)))
+            _fill(found.bare, relative)
+            continue
         if (pattern := exclusions.pattern_for(path, is_folder=is_folder)) is not None:
             found.excluded[os.path.join(path, "") if is_folder else path] = pattern
             _fill(found.bare, relative)
@@ -142,6 +148,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:
+        if not entry.is_symlink():
+            raise
         return False  # a link that leads in a circle: reading it as a file gives the reason
 
 
