@@ -11,12 +11,18 @@ from image2sentence.encoders.protocols import Encoder
 from image2sentence.gallery import Gallery
 from image2sentence.gallery.locations import Identity, identity
 from image2sentence.gallery.sqlite.database import DATABASE
+from image2sentence.images import display_path
 
 
 class AwaitedGallery(Gallery):
     """Holds nothing, and says which file is in the place that it stands for: `SearchService` then opens that one."""
 
     place_awaited: Path
+
+    @property
+    def name(self) -> str:
+        """Where the gallery will be, ready to be shown."""
+        return display_path(self.place_awaited)
 
     @property
     def own_folder(self) -> Path:

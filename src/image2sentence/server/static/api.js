@@ -67,6 +67,12 @@ export async function post(address, fields, signal) {
   return { answer, sent: sizeOf(body) };
 }
 
+// `fields` as JSON; gives the answer, null where there is none.
+export async function postJson(address, fields = {}) {
+  const answer = await ask(address, { method: "POST", body: JSON.stringify(fields), headers: { "Content-Type": "application/json" } });
+  return answer.status === 204 ? null : answer.json();
+}
+
 function given(fields) {
   return Object.entries(fields)
     .flatMap(([name, value]) => (Array.isArray(value) ? value : [value]).map((one) => [name, one]))
@@ -81,7 +87,7 @@ function sizeOf(body) {
 
 async function ask(address, options = {}) {
   for (let tries = 1; ; tries++) {
-    const answer = await fetch(at(address), { ...options, headers: authorization() });
+    const answer = await fetch(at(address), { ...options, headers: { ...options.headers, ...authorization() } });
     if (answer.ok) return answer;
     if (answer.status === 429 && tries < TRIES_WHEN_BUSY) {
       await pause(Number(answer.headers.get("Retry-After")) || 1);

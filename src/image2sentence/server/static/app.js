@@ -4,6 +4,7 @@ import { Refused, canBeToken, get, setToken } from "./api.js";
 import { giveOriginals, openDetail, whenLooked } from "./detail.js";
 import { $, copy, remember } from "./dom.js";
 import { drawFilters } from "./filters.js";
+import { offerFolders, openFolders, whenIndexed } from "./folders.js";
 import { endWaiting, focusPicture, focusResult, shown, waitForResults } from "./results.js";
 import { readLater, refresh, switchDevice, whenMuted } from "./search.js";
 import * as state from "./state.js";
@@ -109,6 +110,16 @@ whenLooked({
   },
   closed: ({ id }) => focusPicture(id),
 });
+// Pictures have come or gone: shown at once where the gallery is looked at, else with the next query.
+whenIndexed({
+  async shows(final) {
+    if (final) {
+      chosen.columns = (await get("v1/gallery").catch(() => chosen)).columns;
+      drawFilters($("filters"), chosen, changed);
+    }
+    if (final || !asks(step())) ask();
+  },
+});
 whenMuted((one, muted) => {
   one.muted = muted;
   changed();
@@ -174,7 +185,9 @@ document.addEventListener("drop", (event) => {
   if (!bringsFile(event)) return;
   event.preventDefault();
   $("veil").hidden = true;
-  takeFile(event.dataTransfer.files[0]);
+  const entry = event.dataTransfer.items[0]?.webkitGetAsEntry?.();
+  if (entry?.isDirectory && !$("add").hidden) openFolders(entry.name);
+  else takeFile(event.dataTransfer.files[0]);
 });
 document.addEventListener("paste", (event) => {
   const file = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
@@ -258,8 +271,9 @@ async function begin() {
     const about = await get("v1/gallery");
     chosen.columns = about.columns;
     $("device").hidden = !about.device;
-    giveOriginals(about.originals);
+    giveOriginals(about);
     view.nameModel(about.model);
+    offerFolders(about.local, about.pictures).catch(view.showProblem);
   } catch (error) {
     endWaiting();
     view.showProblem(error);

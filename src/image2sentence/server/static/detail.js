@@ -1,6 +1,6 @@
 // One picture looked at closely: large, with what is known of it, what it is like, and what can be done with it.
 
-import { download, get, showPicture } from "./api.js";
+import { download, get, postJson, showPicture } from "./api.js";
 import { $, bytes, capital, copy, element, unseen } from "./dom.js";
 import { rounded } from "./results.js";
 import { newStep } from "./steps.js";
@@ -14,6 +14,7 @@ let list = [];
 let place = 0;
 let kind = "Picture";
 let originals = false;
+let local = false;
 let left = false;
 let asking = new AbortController();
 // take(step), unlike(picture), mayUnlike(): whether that can be asked, closed(picture), problem(error).
@@ -23,9 +24,9 @@ export function whenLooked(given) {
   actions = given;
 }
 
-// Whether this server gives out original files.
-export function giveOriginals(given) {
-  originals = given;
+// Whether this server gives out original files, and opens files for this client.
+export function giveOriginals(about) {
+  ({ originals, local } = about);
 }
 
 // Shows the picture at a place of a list, which the arrows then go through.
@@ -74,6 +75,7 @@ function showGone() {
 function setGone(gone) {
   $("detail-gone").hidden = !gone;
   for (const id of ["detail-use", "detail-unlike", "detail-download"]) $(id).hidden = gone || (id === "detail-unlike" && !actions.mayUnlike());
+  for (const id of ["detail-open", "detail-show"]) $(id).hidden = gone || !local || !picture().path;
 }
 $("detail-picture").addEventListener("error", showGone);
 
@@ -184,6 +186,13 @@ $("detail-download").addEventListener("click", (event) => {
   const saved = originals ? download(`v1/items/${id}/original`, name) : download(`v1/items/${id}/image`, `${name.replace(/\.\w+$/, "")}.jpg`);
   saved.catch((error) => ($("detail-note").textContent = `It cannot be downloaded: ${error.message}.`));
 });
+
+for (const [id, act] of [["detail-open", "open"], ["detail-show", "show"]]) {
+  $(id).addEventListener("click", async () => {
+    $("detail-note").textContent = "";
+    await postJson(`v1/local/items/${picture().id}/${act}`).catch((error) => ($("detail-note").textContent = `${capital(error.message)}.`));
+  });
+}
 
 let touched = null;
 $("detail-plate").addEventListener("touchstart", ({ touches }) => (touched = touches.length === 1 ? touches[0] : null), { passive: true });

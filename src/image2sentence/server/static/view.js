@@ -78,7 +78,8 @@ function noWordKnown() {
 }
 
 function nothingMeets() {
-  const why = chosen.empty ? "This gallery has no pictures yet. Fill it with: image2sentence index PICTURES" : "No picture meets these filters.";
+  const fill = $("add").hidden ? "Fill it with: image2sentence index PICTURES" : "“Add pictures”, above, fills it from a folder of this computer.";
+  const why = chosen.empty ? `This gallery has no pictures yet. ${fill}` : "No picture meets these filters.";
   return showEmpty(why);
 }
 
