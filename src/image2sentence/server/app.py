@@ -39,11 +39,12 @@ from image2sentence.server.openapi import (
     operation_id,
 )
 from image2sentence.server.page_files import PageFiles, StaticFile
-from image2sentence.server.requests import Load, Serving
+from image2sentence.server.requests import Load, Page, Serving
 from image2sentence.server.schemas import (
-    MAX_OFFSET,
+    MAX_LIST_OFFSET,
     MAX_RESULTS,
     MAX_SIMILAR,
+    MAX_TEXT_LENGTH,
     About,
     Health,
     Item,
@@ -54,6 +55,7 @@ from image2sentence.server.schemas import (
     SearchFields,
     SentenceAnswer,
     Similar,
+    Values,
 )
 from image2sentence.server.security import (
     WRONG_TOKENS,
@@ -203,7 +205,15 @@ SENTENCE = _POST | {"response_model": SentenceAnswer}
 PictureId = Annotated[int, PathParameter(alias="number")]
 SimilarWanted = Annotated[int, Query(ge=1, le=MAX_SIMILAR)]
 PageSize = Annotated[int, Query(ge=1, le=MAX_RESULTS)]
-Offset = Annotated[int, Query(ge=0, le=MAX_OFFSET)]
+ListOffset = Annotated[int, Query(ge=0, le=MAX_LIST_OFFSET)]
+Sort = Annotated[
+    str | None,
+    Query(
+        max_length=MAX_TEXT_LENGTH, description="A column, or a fact: @name, @size, @width, @height, @date."
+    ),
+]
+ColumnName = Annotated[str, Query(max_length=MAX_TEXT_LENGTH, description="A metadata column.")]
+SoughtValue = Annotated[str, Query(max_length=MAX_TEXT_LENGTH, description="What values hold, in any case.")]
 Where = Annotated[str | None, Query(max_length=MAX_FILTER_LENGTH, description="Condition on the metadata.")]
 
 open_routes = APIRouter()
@@ -295,9 +305,23 @@ async def gallery(request: Request) -> About:
 
 
 @routes.get("/items", tags=["gallery"], dependencies=LOOKS)
-async def items(request: Request, k: PageSize = 24, offset: Offset = 0, where: Where = None) -> Items:
-    """A page of the gallery, in its own order."""
-    return await _serving(request).items(k, offset, where or None, _shows_paths(request))
+async def items(
+    request: Request,
+    k: PageSize = 24,
+    offset: ListOffset = 0,
+    where: Where = None,
+    sort: Sort = None,
+    descending: bool = False,
+) -> Items:
+    """A page of the gallery, in its own order or in that of a column."""
+    page = Page(k, offset, where or None, sort or None, descending)
+    return await _serving(request).items(page, _shows_paths(request))
+
+
+@routes.get("/values", tags=["gallery"], dependencies=LOOKS)
+async def values(request: Request, column: ColumnName, text: SoughtValue = "", k: PageSize = 40) -> Values:
+    """Values of a metadata column that hold a text, the most frequent first."""
+    return await _serving(request).values(column, text, k)
 
 
 @routes.get("/items/{number}", tags=["gallery"], dependencies=LOOKS)

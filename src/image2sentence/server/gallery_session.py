@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from image2sentence.encoders.protocols import Encoder, Vectors
 from image2sentence.errors import QueryError
 from image2sentence.gallery.base import GalleryStore
+from image2sentence.gallery.filters.language import Value
 from image2sentence.gallery.locations import Identity
 from image2sentence.query import QueryEngine, Reference
 from image2sentence.server.facets import Facet
@@ -17,6 +22,10 @@ SENTENCES_KEPT = 1_024
 
 
 JPEG_BYTES_KEPT = 64 << 20
+ORDERS_KEPT = 8
+"""Orders of the gallery, by condition, column and direction."""
+COUNTS_KEPT = 8
+"""Columns whose values have been counted."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +79,14 @@ class GallerySession:
         self.read_items: LruCache[ReadPicture] = LruCache(SENTENCES_KEPT)
         self.jpegs: LruCache[bytes] = LruCache(JPEG_BYTES_KEPT, len)
         self.facets: dict[str, Facet] | None = None
+        self.orders: LruCache[NDArray[np.int64]] = LruCache(ORDERS_KEPT)
+        self.counts: LruCache[Counter[Value]] = LruCache(COUNTS_KEPT)
 
     def refresh(self) -> None:
         """Notice what an indexing run has changed in this gallery."""
         if self.engine.refresh():
             self.facets = None
+            self.orders.clear()
+            self.counts.clear()
             self.read_items.clear()
             self.jpegs.clear()

@@ -40,6 +40,7 @@ from image2sentence.server.schemas import (
     SentenceAnswer,
     Similar,
     SimilarItem,
+    Values,
 )
 from image2sentence.server.service import Asked, SearchService, vector_of
 from image2sentence.server.thread_pool import Workers
@@ -68,6 +69,17 @@ class Load:
     bodies: int = 100 << 20
     batch: int = 32
     rate: float = 0.0
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of the gallery: k pictures after the first `offset` that meet `where`, in the order of a column."""
+
+    k: int
+    offset: int
+    where: str | None = None
+    sort: str | None = None
+    descending: bool = False
 
 
 class Serving:
@@ -138,9 +150,14 @@ class Serving:
         words, phrases = await self._readers.run(self._pseudo_words, read)
         return SentenceAnswer(sentence=read.name, reads_as=phrases, pseudo_words=words, region=read.region)
 
-    async def items(self, k: int, offset: int, where: str | None, with_paths: bool = False) -> Items:
-        """A page of the gallery, or of what meets a condition. Raises QueryError."""
-        return await self.pictures.run(self._items, k, offset, where, with_paths)
+    async def items(self, page: Page, with_paths: bool = False) -> Items:
+        """A page of the gallery. Raises QueryError."""
+        return await self.pictures.run(self._items, page, with_paths)
+
+    async def values(self, column: str, wanted: str, k: int) -> Values:
+        """Values of a column. Raises QueryError."""
+        found, distinct = await self.pictures.run(self.service.values, column, wanted, k)
+        return Values(values=found, distinct=distinct)
 
     async def item(self, picture_id: int, with_paths: bool = False) -> Item:
         """One picture. Raises NotThere."""
@@ -196,10 +213,10 @@ class Serving:
         ]
         return words, _near(reading.phrases)
 
-    def _items(self, k: int, offset: int, where: str | None, with_paths: bool) -> Items:
+    def _items(self, asked: Page, with_paths: bool) -> Items:
         if not with_paths:
-            self.service.check_where(where)
-        page, total = self.service.items(k, offset, where)
+            self.service.check_where(asked.where)
+        page, total = self.service.items(asked.k, asked.offset, asked.where, asked.sort, asked.descending)
         metadata = self.service.metadata([picture.id for picture in page])
         return Items(
             total=total, items=[_item(*pair, with_paths) for pair in zip(page, metadata, strict=True)]
@@ -210,7 +227,14 @@ class Serving:
 
     def _about(self, with_originals: bool, local: bool) -> About:
         columns = [
-            Column(name=name, type=one.type, least=one.least, greatest=one.greatest, values=list(one.values))
+            Column(
+                name=name,
+                type=one.type,
+                least=one.least,
+                greatest=one.greatest,
+                values=list(one.values),
+                many=one.many,
+            )
             for name, one in self.service.facets().items()
         ]
         on_device = self.runtime is not None and self.service.has_light_side

@@ -13,6 +13,7 @@ from image2sentence.gallery.filters.language import MAX_FILTER_LENGTH, ColumnTyp
 MAX_RESULTS = 100
 MAX_SIMILAR = 24
 MAX_OFFSET = 10_000
+MAX_LIST_OFFSET = 100_000_000
 MAX_TEXT_LENGTH = 1_000
 MAX_NEGATIVES = 8
 MAX_VECTOR_WIDTH = 8_192
@@ -150,6 +151,13 @@ class Item(AnswerModel):
     missing: bool | None = None
 
 
+class Values(AnswerModel):
+    """Values of a column with how often each comes, and how many different ones the column has."""
+
+    values: list[tuple[Value, int]]
+    distinct: int
+
+
 class Items(AnswerModel):
     """A page of the gallery; `total` counts all of it, or all that meets the condition."""
 
@@ -253,7 +261,7 @@ class Health(AnswerModel):
 class Column(AnswerModel):
     """A metadata column: of numbers and dates the least and the greatest value, of others what there is and how often.
 
-    `values` is empty where there are too many different ones to choose among.
+    `values` is empty where there are too `many` different ones to choose among: `GET /v1/values` searches them.
     """
 
     name: str
@@ -261,6 +269,7 @@ class Column(AnswerModel):
     least: Value | None
     greatest: Value | None
     values: list[tuple[Value, int]]
+    many: bool = False
 
 
 class Answering(AnswerModel):

@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -34,11 +34,12 @@ from image2sentence.images import MIN_DECODE_SIDE, DecodeLimits, DecodersBusyErr
 from image2sentence.images.pool import UNTRUSTED_MEMORY
 from image2sentence.query import Answer, KnowsWords, Query, QueryEngine
 from image2sentence.server.admission import Busy
-from image2sentence.server.facets import Facet, facets_of
+from image2sentence.server.facets import Facet, counted, facets_of, matching
 from image2sentence.server.gallery_session import SENTENCES_KEPT, GallerySession, ReadPicture
 from image2sentence.server.lru_cache import LruCache
 from image2sentence.server.nearest_words import NearestWords, NearWord
 from image2sentence.server.sentence_phrases import Reading, SentencePhrases
+from image2sentence.server.sorting import sorted_ids
 
 UPLOAD_PIXELS = 64_000_000
 """Largest picture that a stranger may have decoded."""
@@ -146,17 +147,48 @@ class SearchService:
         """A picture of the gallery. Raises NotThere."""
         return _ready(self._session.gallery, picture_id)
 
-    def items(self, k: int, offset: int, where: str | None = None) -> tuple[list[Picture], int]:
-        """Up to k pictures in gallery order after the first `offset`, of those that meet a condition; and how many do.
+    def items(
+        self, k: int, offset: int, where: str | None = None, sort: str | None = None, descending: bool = False
+    ) -> tuple[list[Picture], int]:
+        """Up to k pictures after the first `offset`, of those that meet a condition; and how many do.
 
-        Raises QueryError where the condition cannot be used.
+        They come in gallery order, or in that of a column or fact, see `sorted_ids`. Raises QueryError where the
+        condition cannot be used, or there is no such column.
         """
         self._look()
         session = self._session
-        searcher = session.engine.searcher
-        ids = searcher.ids if where is None else searcher.select(where).tolist()
+        ids = self._ordered(session, where, sort, descending)
         page = session.gallery.pictures_of([int(str(picture_id)) for picture_id in ids[offset : offset + k]])
         return [picture for picture in page if picture is not None], len(ids)
+
+    def _ordered(
+        self, session: GallerySession, where: str | None, sort: str | None, descending: bool
+    ) -> Sequence[Hashable] | NDArray[np.int64]:
+        searcher = session.engine.searcher
+        if sort is None:
+            return searcher.ids if where is None else searcher.select(where).tolist()
+        key = (where, sort, descending)
+        order = session.orders.get(key)
+        if order is None:
+            ids = searcher.ids if where is None else searcher.select(where).tolist()
+            order = sorted_ids(session.gallery, [int(str(one)) for one in ids], sort, descending=descending)
+            session.orders.put(key, order)
+        return order
+
+    def values(self, column: str, wanted: str, k: int) -> tuple[list[tuple[Value, int]], int]:
+        """Up to k values of a column that hold a text, with how often they come; and how many different ones there are.
+
+        Raises QueryError where there is no such column.
+        """
+        self._look()
+        session = self._session
+        if column not in session.gallery.columns():
+            raise QueryError(f"there is no column {column!r}")
+        counts = session.counts.get(column)
+        if counts is None:
+            ids = [int(str(one)) for one in session.engine.searcher.ids]
+            session.counts.put(column, counts := counted(session.gallery, ids, column))
+        return matching(counts, wanted, k), len(counts)
 
     def check_where(self, where: str | None) -> None:
         """Raise QueryError where a filter asks for places, which its client may not see."""

@@ -5,13 +5,17 @@ import { giveOriginals, openDetail, whenLooked } from "./detail.js";
 import { $, copy, remember } from "./dom.js";
 import { drawFilters } from "./filters.js";
 import { offerFolders, openFolders, whenIndexed } from "./folders.js";
-import { endWaiting, focusPicture, focusResult, shown, waitForResults } from "./results.js";
+import { keepPicture } from "./own.js";
+import { endWaiting, focusPicture, topResult, waitForResults } from "./results.js";
+import { savedPictures, whenSaved } from "./saved.js";
 import { readLater, refresh, switchDevice, whenMuted } from "./search.js";
+import { whenSorted } from "./sort.js";
 import * as state from "./state.js";
-import { asks, hasReference, newStep } from "./steps.js";
+import { addressOf, asks, hasReference, newStep } from "./steps.js";
 import * as view from "./view.js";
 
 const TYPING_MS = 160;
+const SCROLLED_MS = 300;
 const text = $("text");
 const { chosen, step } = state;
 let typing = 0;
@@ -25,9 +29,9 @@ function show() {
   ask();
 }
 
-function ask(offset = 0) {
+function ask() {
   clearTimeout(typing);
-  return refresh(offset);
+  return refresh();
 }
 
 function goTo(number) {
@@ -54,6 +58,7 @@ function take(one) {
 function changed() {
   state.rewrite();
   view.showTrail();
+  view.showTitle();
   view.showRefinements(step());
   ask();
 }
@@ -150,7 +155,12 @@ $("on-device").addEventListener("change", ({ target }) => switchDevice(target.ch
 
 function takeFile(file) {
   if (!file) return;
-  take(newStep({ file, url: URL.createObjectURL(file), text: hasReference(step()) ? "" : text.value }));
+  const one = newStep({ file, url: URL.createObjectURL(file), text: hasReference(step()) ? "" : text.value });
+  take(one);
+  keepPicture(file, [...savedPictures(), ...state.allSteps().map(({ own }) => own)]).then((own) => {
+    one.own = own;
+    if (step() === one) state.rewrite();
+  });
 }
 
 for (const input of [$("file"), $("camera")]) {
@@ -198,11 +208,28 @@ document.addEventListener("paste", (event) => {
 
 // ---- the rest of the page ----
 
-$("more").addEventListener("click", async () => {
-  const first = shown();
-  await ask(first);
-  focusResult(first);
-  state.keepShown(shown());
+// The address says where in the list one is.
+history.scrollRestoration = "manual";
+let scrolled = 0;
+addEventListener("scroll", () => {
+  clearTimeout(scrolled);
+  scrolled = setTimeout(() => {
+    if (begun && topResult() !== state.wanted()) state.keepPlace(topResult());
+  }, SCROLLED_MS);
+}, { passive: true });
+whenSorted(changed);
+whenSaved({
+  address: () => addressOf(step(), chosen),
+  suggested: () => (document.title.includes(" · ") ? document.title.split(" · ")[0] : chosen.condition() ? "Filtered" : ""),
+  told: view.tell,
+  async open(address) {
+    keepTyped();
+    history.pushState(null, "", address);
+    await state.goBack(null);
+    drawFilters($("filters"), chosen, changed);
+    show();
+    scrollTo({ top: 0, behavior: "instant" });
+  },
 });
 $("retry").addEventListener("click", () => {
   $("title").focus();
@@ -213,6 +240,7 @@ $("retry").addEventListener("click", () => {
 $("home").addEventListener("click", (event) => {
   event.preventDefault();
   chosen.clear();
+  chosen.sort = "";
   drawFilters($("filters"), chosen, changed);
   take(newStep());
 });
@@ -221,10 +249,11 @@ $("share").addEventListener("click", async () => {
   const own = step().file ? " It holds the words and filters, but not your own picture: who opens it has to show one." : "";
   view.tell((done ? "Link copied." : "This browser does not let the page copy: copy the address above.") + own);
 });
-addEventListener("popstate", (event) => {
-  state.goBack(event.state);
+addEventListener("popstate", async (event) => {
+  await state.goBack(event.state);
   drawFilters($("filters"), chosen, changed);
   show();
+  if (!state.wanted()) scrollTo({ top: 0, behavior: "instant" });
 });
 // The address is the query's: it stays as it is.
 document.querySelector(".skip").addEventListener("click", (event) => {
@@ -280,9 +309,10 @@ async function begin() {
     return;
   }
   begun = true;
-  state.begin(text.value); // what was typed while the page was loading stays
+  await state.begin(text.value); // what was typed while the page was loading stays
   drawFilters($("filters"), chosen, changed);
   show();
+  if (step().lost) view.tell("This link was made with a picture that is not in this browser. Show it again to ask with it.");
 }
 
 begin();

@@ -43,7 +43,7 @@ function look(pictures, at) {
   [list, place] = [pictures, at];
   const one = picture();
   $("detail-title").textContent = nameOf(one);
-  $("detail-place").textContent = [`${kind} ${place + 1} of ${list.length} shown`, one.score !== undefined && `score ${rounded(one.score)}`].filter(Boolean).join(" · ");
+  $("detail-place").textContent = [`${kind} ${(place + 1).toLocaleString("en")} of ${list.length.toLocaleString("en")}`, one.score !== undefined && `score ${rounded(one.score)}`].filter(Boolean).join(" · ");
   $("detail-note").textContent = "";
   $("detail-before").disabled = place === 0;
   $("detail-after").disabled = place === list.length - 1;
@@ -131,9 +131,12 @@ function showStrip(id, pictures) {
 
 // ---- what can be done ----
 
-function go(by) {
-  if (list[place + by] === undefined) return;
-  look(list, place + by);
+async function go(by) {
+  const [pictures, at] = [list, place + by];
+  if (at < 0 || at >= list.length) return;
+  if (!list[at]) await list.need?.(at);
+  if (list !== pictures || !list[at] || place !== at - by) return;
+  look(list, at);
   // A button that has just been disabled would lose the keyboard.
   if (document.activeElement === document.body || document.activeElement?.disabled) $("detail-title").focus({ preventScroll: true });
 }

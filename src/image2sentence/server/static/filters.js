@@ -1,6 +1,9 @@
 // Filters from the gallery's metadata: a menu for each column, and what is chosen as a condition.
 
+import { get } from "./api.js";
 import { capital, element } from "./dom.js";
+
+const SEARCHING_MS = 160;
 
 // What is chosen: values of text and boolean columns, ranges of numbers and dates.
 export class Chosen {
@@ -8,6 +11,8 @@ export class Chosen {
     this.columns = [];
     this.values = new Map();
     this.ranges = new Map();
+    this.sort = ""; // a column, or a fact with "@"; "" for the gallery's own order, or the best first
+    this.descending = false;
   }
 
   get empty() {
@@ -65,7 +70,7 @@ const isRange = ({ type }) => type === "number" || type === "date";
 const quoted = (name) => `"${name.replaceAll('"', '""')}"`;
 const literal = (value) => (typeof value === "boolean" ? String(value) : `'${String(value).replaceAll("'", "''")}'`);
 const label = (name) => capital(name.replaceAll("_", " "));
-const offered = (column) => (isRange(column) ? column.least !== null && column.least !== column.greatest : column.values.length > 1);
+const offered = (column) => (isRange(column) ? column.least !== null && column.least !== column.greatest : column.many || column.values.length > 1);
 
 // Draws the menus into `place`; `changed` is called after each choice.
 export function drawFilters(place, chosen, changed) {
@@ -99,9 +104,10 @@ function menu(column, chosen, changed) {
     showChosen();
     changed();
   };
-  const inside = isRange(column) ? range(column, chosen, after) : choices(column, chosen, after);
+  const inside = isRange(column) ? range(column, chosen, after) : column.many ? sought(column, chosen, after) : choices(column.values, column, chosen, after);
   const details = element("details", { name: "filter" }, summary, inside);
   details.addEventListener("toggle", () => {
+    if (details.open) inside.opened?.();
     inside.classList.toggle("to-left", details.getBoundingClientRect().left + inside.offsetWidth > document.documentElement.clientWidth);
   });
   details.addEventListener("keydown", (event) => {
@@ -112,15 +118,48 @@ function menu(column, chosen, changed) {
   return details;
 }
 
-function choices(column, chosen, after) {
+// Of many values those that hold what is typed, after those that are chosen.
+function sought(column, chosen, after) {
+  const input = element("input", { type: "search", placeholder: `Search ${label(column.name).toLowerCase()}`, autocomplete: "off", spellcheck: false, maxLength: 200 });
+  input.setAttribute("aria-label", `Search the values of ${label(column.name)}`);
+  const list = element("div");
+  const more = element("p", { className: "fine" });
+  const menu = element("div", { className: "menu sought" }, input, list, more);
+  let asking = new AbortController();
+  const show = async () => {
+    asking.abort();
+    asking = new AbortController();
+    const { signal } = asking;
+    const answer = await get("v1/values", { column: column.name, text: input.value.trim(), k: 40 }, signal).catch(({ name, message }) => ({ values: [], problem: name === "AbortError" ? "" : message }));
+    if (signal.aborted) return;
+    const kept = [...(chosen.values.get(column.name) ?? [])];
+    const found = answer.values.filter(([value]) => !kept.includes(value));
+    const values = [...kept.map((value) => [value, answer.values.find(([one]) => one === value)?.[1]]), ...found];
+    list.replaceChildren(...choices(values, column, chosen, after).childNodes);
+    const rest = found.length ? (answer.values.length === 40 ? `The first 40 of ${answer.distinct.toLocaleString("en")} different ones: type to find others.` : "") : "No value holds that.";
+    more.textContent = answer.problem || rest;
+  };
+  let typing = 0;
+  input.addEventListener("input", () => {
+    clearTimeout(typing);
+    typing = setTimeout(show, SEARCHING_MS);
+  });
+  menu.opened = () => {
+    show();
+    input.focus();
+  };
+  return menu;
+}
+
+function choices(values, column, chosen, after) {
   const list = element("div", { className: "menu" });
-  for (const [value, count] of column.values) {
+  for (const [value, count] of values) {
     const box = element("input", { type: "checkbox", checked: chosen.values.get(column.name)?.has(value) ?? false });
     box.addEventListener("change", () => {
       chosen.toggle(column.name, value);
       after();
     });
-    list.append(element("label", {}, box, element("span", { textContent: String(value) }), element("small", { textContent: count.toLocaleString("en") })));
+    list.append(element("label", {}, box, element("span", { textContent: String(value) }), element("small", { textContent: count?.toLocaleString("en") ?? "" })));
   }
   return list;
 }

@@ -4,14 +4,22 @@ import { showPicture } from "./api.js";
 import { $, element, unseen } from "./dom.js";
 import { newStep } from "./steps.js";
 import { nameOf, titleOf } from "./titles.js";
+import { VirtualList } from "./virtual.js";
 
 const SKELETONS = 12;
 
 const results = $("results");
-let all = [];
+let actions = {};
+const list = new VirtualList(
+  results,
+  (result, place) => card(result, actions.take, () => actions.open(list.items, place)),
+  () => element("li", { className: "skeleton" }),
+);
 
-// How many pictures of the current query are shown.
-export const shown = () => all.length;
+// The place in the list of the uppermost result in sight.
+export const topResult = () => list.top();
+
+export const showFrom = (place) => list.scrollTo(place);
 
 // Shapes of cards while the first results are on their way; later ones keep the old results, faded.
 export function waitForResults() {
@@ -25,39 +33,31 @@ export function endWaiting() {
   results.removeAttribute("aria-busy");
 }
 
-// Shows what was found, after the first `offset` that are there. `take` is called with the step that a card starts,
-// `open` with all results and the place of the one to look at. Gives a sentence about them; "" where there is nothing.
-export function fill(found, offset, more, { take, open }) {
-  all = offset ? [...all.slice(0, offset), ...found] : found;
-  const cards = found.map((result, place) => card(result, take, () => open(all, offset + place)));
-  if (offset) results.append(...cards);
-  else results.replaceChildren(...cards);
-  $("more").hidden = !more;
-  $("empty").hidden = all.length > 0;
-  if (!all.length) return "";
+// Shows a list of `count` pictures, of which `found` are here from `offset` on; `load(offset)` gives the page there.
+// `take` is called with the step that a card starts, `open` with all results and the place of the one to look at. Gives a
+// sentence about them; "" where there is nothing.
+export function fill(found, offset, count, load, { take, open }) {
+  actions = { take, open };
+  list.fill(found, offset, count, load);
+  $("empty").hidden = count > 0;
+  if (!count) return "";
   const first = found.length && !offset ? `, first: ${nameOf(found[0])}` : "";
-  return `${all.length} ${all.length === 1 ? "picture" : "pictures"} shown${first}`;
+  return `${count.toLocaleString("en")} ${count === 1 ? "picture" : "pictures"}${first}`;
 }
 
 export function clearResults() {
-  results.replaceChildren();
-  all = [];
-  $("more").hidden = true;
+  list.clear();
   $("empty").hidden = true;
 }
 
-export function focusResult(place) {
-  results.children[place]?.firstElementChild.focus({ preventScroll: true });
-}
-
-// The card of a picture gets the keyboard, where the picture is shown.
+// The card of a picture gets the keyboard, where the picture is in the list.
 export function focusPicture(id) {
-  const at = all.findIndex((result) => result.id === id);
-  if (at >= 0) focusResult(at);
+  const at = list.items.findIndex((result) => result?.id === id);
+  if (at >= 0) list.focus(at);
 }
 
 function card(result, take, open) {
-  const img = element("img", { alt: "", loading: "lazy", width: 168, height: 168 });
+  const img = element("img", { alt: "", width: 168, height: 168 });
   const look = element("button", { type: "button", className: "open" }, img);
   const missing = () => {
     if (look.classList.contains("missing")) return;
@@ -98,12 +98,10 @@ export function rounded(score) {
 }
 
 results.addEventListener("keydown", (event) => {
-  const cards = [...results.querySelectorAll(".open")];
-  const here = cards.indexOf(event.target.parentElement?.querySelector(":scope > .open"));
-  const columns = getComputedStyle(results).gridTemplateColumns.split(" ").length;
-  const move = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[event.key];
-  const next = here < 0 || !move ? undefined : cards[here + move];
-  if (!next) return;
+  const inside = event.target === results || event.target.closest("li");
+  const move = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -list.columns, ArrowDown: list.columns }[event.key];
+  const next = list.here + (move ?? 0);
+  if (!inside || !move || next < 0 || next >= list.length || event.altKey || event.ctrlKey || event.metaKey) return;
   event.preventDefault();
-  next.focus();
+  list.focus(next);
 });

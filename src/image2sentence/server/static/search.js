@@ -5,6 +5,7 @@ import { bytes } from "./dom.js";
 import { covered, deviceEncoder, encodeStep, isUnderstood, pseudoWords } from "./ondevice.js";
 import { endWaiting, waitForResults } from "./results.js";
 import { chosen, step, wanted } from "./state.js";
+import { inOrder } from "./sort.js";
 import { PAGE, asks, hasReference } from "./steps.js";
 import * as view from "./view.js";
 import { hideWhy, showWhy, waitForWhy } from "./why.js";
@@ -42,18 +43,18 @@ async function postAbout(address, one, fields, signal) {
 
 // ---- ranking ----
 
-// Asks for the current step's results after the first `offset`, in place of what is on its way.
-export async function refresh(offset = 0) {
+// Asks for the current step's results, in place of what is on its way.
+export async function refresh() {
   asking.abort();
   asking = new AbortController();
   const { signal } = asking;
   waitForResults();
   try {
-    await (asks(step()) ? rank(step(), offset, signal) : list(offset, signal));
+    await (asks(step()) ? rank(step(), signal) : list(signal));
     if (!signal.aborted) view.hideProblem();
   } catch (error) {
     if (signal.aborted) return;
-    if (!offset && (view.isAnswer(error) || answered !== step())) view.showNothing();
+    if (view.isAnswer(error) || answered !== step()) view.showNothing();
     if (device && error.name !== "QueryError") hideHere();
     view.showProblem(error);
   }
@@ -62,18 +63,43 @@ export async function refresh(offset = 0) {
   readOnce();
 }
 
-async function rank(one, offset, signal) {
+// Gives a function of an offset that gives the page there; undefined, with the problem shown, where it cannot be had.
+function pages(signal, ask) {
+  return async (offset) => {
+    try {
+      return await ask(offset);
+    } catch (error) {
+      if (!signal.aborted) view.showProblem(error);
+      return undefined;
+    }
+  };
+}
+
+// A ranking can be paged through to this place; sorted by a column are the best ones.
+const DEEPEST = 10_000;
+const SORTED = 100;
+
+async function rank(one, signal) {
   const encoder = await device;
   const start = performance.now();
-  const common = { not_text: one.not, not_item: one.unlike, where: chosen.condition(), k: offset ? PAGE : wanted(), offset };
-  const { answer, sent } = await (encoder ? rankHere(encoder, one, common, signal) : rankThere(one, common, signal));
+  const common = { not_text: one.not, not_item: one.unlike, where: chosen.condition(), k: chosen.sort ? SORTED : PAGE };
+  const ask = async (offset) => {
+    const paged = { ...common, offset };
+    return encoder ? rankHere(encoder, one, paged, signal) : rankThere(one, paged, signal);
+  };
+  const at = chosen.sort ? 0 : pageOf(wanted());
+  const { answer, sent } = await ask(at);
   if (signal.aborted) return;
   const spent = performance.now() - start;
   answered = one;
   addCost(one, encoder ? "device" : "server", spent, sent);
   if (!encoder) view.showNote(answer.not_understood);
-  view.showRanking(answer, offset, spent);
+  if (chosen.sort) answer.results = inOrder(answer.results, chosen);
+  const all = answer.more && !chosen.sort ? Math.min(answer.total, DEEPEST) : at + answer.results.length;
+  view.showRanking(answer, at, all, pages(signal, async (offset) => (await ask(offset)).answer.results), spent);
 }
+
+const pageOf = (place) => Math.min(Math.floor(place / PAGE) * PAGE, DEEPEST - PAGE);
 
 // A picture that is on its way goes on travelling when its query is overtaken by the next letter.
 async function rankThere(one, common, signal) {
@@ -112,11 +138,14 @@ async function content(one) {
   return one.file ?? fetchPicture(`v1/items/${one.item}/image`);
 }
 
-async function list(offset, signal) {
-  const page = await get("v1/items", { k: offset ? PAGE : wanted(), offset, where: chosen.condition() }, signal);
+async function list(signal) {
+  const { sort, descending } = chosen;
+  const ask = (offset) => get("v1/items", { k: PAGE, offset, where: chosen.condition(), sort, descending: (sort && descending) || undefined }, signal);
+  const at = Math.floor(wanted() / PAGE) * PAGE;
+  const page = await ask(at);
   if (signal.aborted) return;
   answered = step();
-  view.showGallery(page, offset);
+  view.showGallery(page, at, pages(signal, async (offset) => (await ask(offset)).items));
 }
 
 // Of each way the time of the first query, which has read the picture, and of the last; and all bytes sent.

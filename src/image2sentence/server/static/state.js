@@ -1,13 +1,15 @@
 // Where one is: the trail of steps, the chosen filters, and the browser's history and address that follow them.
 
 import { Chosen } from "./filters.js";
-import { PAGE, addressOf, asks, newStep, readAddress } from "./steps.js";
+import { remember, remembered } from "./dom.js";
+import { ownPicture } from "./own.js";
+import { addressOf, asks, newStep, readAddress } from "./steps.js";
 
 export const chosen = new Chosen();
 
 let trail = [newStep()];
 let current = 0;
-let wantedShown = PAGE;
+let wantedAt = 0;
 
 // Entries of the history name their step; those from before a reload have only their address.
 const visit = Date.now();
@@ -16,8 +18,8 @@ const steps = new Map();
 export const step = () => trail[current];
 export const allSteps = () => trail;
 export const currentNumber = () => current;
-// How many results the current step is to show.
-export const wanted = () => wantedShown;
+// The place of the result that is to be the first in sight.
+export const wanted = () => wantedAt;
 
 function place() {
   steps.set(step().id, step());
@@ -35,45 +37,72 @@ export function append(one) {
 // Makes a step of the trail the current one.
 export function enter(number) {
   current = number;
-  wantedShown = PAGE;
+  wantedAt = 0;
   history.pushState(place(), "", addressOf(step(), chosen));
+  keepTrail();
 }
 
 // The current step has been changed in place.
 export function rewrite() {
-  wantedShown = PAGE;
+  wantedAt = 0;
   history.replaceState(place(), "", addressOf(step(), chosen));
+  keepTrail();
 }
 
-// More results of the current step are shown.
-export function keepShown(count) {
-  history.replaceState(place(), "", addressOf(step(), chosen, count));
+// Other results of the current step are in sight.
+export function keepPlace(at) {
+  wantedAt = at;
+  history.replaceState(place(), "", addressOf(step(), chosen, at));
 }
 
-// The step that the address carries is the only one; the history then knows it. `typed` stands for its words.
-export function begin(typed) {
-  takeAddress();
+// The step that the address carries, within the trail of before a reload where it was part of one. `typed` stands for its
+// words.
+export async function begin(typed) {
+  await takeAddress();
   if (typed) step().text = typed;
   history.replaceState(place(), "");
 }
 
-// The browser went to an entry of its history.
-export function goBack(entry) {
-  const known = entry?.visit === visit ? steps.get(entry.id) : undefined;
-  if (!known) {
-    takeAddress();
-    return;
-  }
-  if (!trail.includes(known)) trail = [known];
-  current = trail.indexOf(known);
-  wantedShown = PAGE;
-  chosen.read(readAddress().pairs);
+// The trail as addresses, for a reload of this tab; a picture of one's own comes from what the browser keeps.
+function keepTrail() {
+  remember("trail", JSON.stringify(trail.map((one) => addressOf(one, new Chosen()))), () => sessionStorage);
 }
 
-function takeAddress() {
+async function keptTrail(shared) {
+  const own = addressOf(shared, new Chosen());
+  const kept = JSON.parse(remembered("trail", () => sessionStorage) ?? "[]");
+  const at = kept.indexOf(own);
+  if (at < 0) return [[shared], 0];
+  const steps = await Promise.all(kept.map((hash, number) => (number === at ? shared : withPicture(readAddress(hash).step))));
+  return [steps, at];
+}
+
+// A step whose picture, where it has one of its own, is fetched from what the browser keeps; `lost` where that is gone.
+async function withPicture(one) {
+  if (!one.own) return one;
+  const file = await ownPicture(one.own);
+  if (file) Object.assign(one, { file, url: URL.createObjectURL(file) });
+  else Object.assign(one, { own: undefined, lost: true });
+  return one;
+}
+
+// The browser went to an entry of its history.
+export async function goBack(entry) {
+  const known = entry?.visit === visit ? steps.get(entry.id) : undefined;
+  if (!known) return takeAddress();
+  if (!trail.includes(known)) trail = [known];
+  current = trail.indexOf(known);
+  takeChoices(readAddress());
+}
+
+async function takeAddress() {
   const shared = readAddress();
-  chosen.read(shared.pairs);
-  trail = [shared.step];
-  current = 0;
-  wantedShown = shared.shown;
+  takeChoices(shared);
+  [trail, current] = await keptTrail(await withPicture(shared.step));
+}
+
+function takeChoices({ pairs, sort, descending, at }) {
+  chosen.read(pairs);
+  Object.assign(chosen, { sort, descending });
+  wantedAt = at;
 }

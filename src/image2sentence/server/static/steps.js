@@ -1,11 +1,11 @@
 // A step of the trail, and the address that carries it.
 //
-// A step: { item } or { file, url } or neither; the words `text`; words not wanted `not`; ids of pictures that
+// A step: { item } or { file, url, own } or neither, where `own` names the picture in what the browser keeps; the words `text`; words not wanted `not`; ids of pictures that
 // results should not look like `unlike`; `balance`, 0 to 1; the numbers
 // of the pseudo-words switched off `muted`; its `id` in the history; and `sentence` once the server has named it. Filters hold for all steps.
 
 export const NEUTRAL = 0.5;
-export const PAGE = 24;
+export const PAGE = 48;
 
 let made = 0;
 
@@ -17,26 +17,30 @@ export const hasReference = (one) => one.item !== undefined || one.file !== unde
 export const asks = (one) => hasReference(one) || Boolean(one.text.trim());
 
 // Behind the "#", so that words are not written into logs of servers between.
-export function addressOf(one, chosen, shown = PAGE) {
+export function addressOf(one, chosen, at = 0) {
   const shared = new URLSearchParams();
   if (one.item !== undefined) shared.set("item", one.item);
+  if (one.own) shared.set("own", one.own);
   if (one.text.trim()) shared.set("text", one.text.trim());
   for (const words of one.not) shared.append("not", words);
   for (const item of one.unlike) shared.append("unlike", item);
   if (one.balance !== NEUTRAL) shared.set("balance", one.balance);
   if (one.muted.length) shared.set("muted", one.muted.join(","));
   for (const [name, value] of chosen.pairs()) shared.append(`in.${name}`, value);
-  if (shown > PAGE) shared.set("shown", shown);
+  if (chosen.sort) shared.set("sort", chosen.sort);
+  if (chosen.sort && chosen.descending) shared.set("down", 1);
+  if (at) shared.set("at", at);
   return `#${shared}`;
 }
 
-// The step, the chosen filters as pairs, and how many results were shown.
-export function readAddress() {
-  const shared = new URLSearchParams(location.hash.slice(1));
+// The step, the chosen filters as pairs, the order, and the place of the first result in sight.
+export function readAddress(hash = location.hash) {
+  const shared = new URLSearchParams(hash.slice(1));
   const whole = (text) => (/^\d{1,15}$/.test(text ?? "") ? Number(text) : undefined);
   const balance = Number.parseFloat(shared.get("balance"));
   const step = newStep({
     item: whole(shared.get("item")),
+    own: shared.get("own") || undefined,
     text: shared.get("text") || "",
     not: shared.getAll("not").filter((words) => words.trim()),
     unlike: shared.getAll("unlike").map(whole).filter((item) => item !== undefined),
@@ -44,5 +48,5 @@ export function readAddress() {
     muted: (shared.get("muted") || "").split(",").map(whole).filter(Boolean),
   });
   const pairs = [...shared].filter(([key]) => key.startsWith("in.")).map(([key, value]) => [key.slice(3), value]);
-  return { step, pairs, shown: Math.min(whole(shared.get("shown")) || PAGE, 100) };
+  return { step, pairs, sort: shared.get("sort") || "", descending: shared.get("down") === "1", at: whole(shared.get("at")) || 0 };
 }

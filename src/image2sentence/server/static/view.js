@@ -2,8 +2,9 @@
 
 import { Refused, showPicture } from "./api.js";
 import { $, bytes, capital, element, unseen } from "./dom.js";
-import { clearResults, fill } from "./results.js";
-import { allSteps, chosen, currentNumber, step } from "./state.js";
+import { clearResults, fill, showFrom } from "./results.js";
+import { drawSort } from "./sort.js";
+import { allSteps, chosen, currentNumber, step, wanted } from "./state.js";
 import { NEUTRAL, asks, hasReference } from "./steps.js";
 
 const SAYING_MS = 700;
@@ -34,7 +35,17 @@ export function showStep() {
   showRefinements(one);
   showCosts(one);
   showTrail();
+  showTitle();
   hideProblem();
+}
+
+// What the tab is called.
+export function showTitle() {
+  const one = step();
+  const words = one.text.trim();
+  const what = hasReference(one) ? [one.title || "a picture", words].filter(Boolean).join(", ") : words;
+  document.title = what ? `${what} · image2sentence` : "image2sentence";
+  drawSort();
 }
 
 function showReference(one) {
@@ -53,11 +64,14 @@ export async function referenceSize() {
 
 // ---- results ----
 
-export function showRanking(answer, offset, spent) {
+// `count` results can be gone through, of which the answer has those from `offset` on; `load` gives the others.
+export function showRanking(answer, offset, count, load, spent) {
   $("heading").textContent = "Results";
-  $("status").textContent = answer.results.length || offset ? `Best of ${answer.total.toLocaleString("en")} · ${inMilliseconds(spent)}` : "";
+  const best = chosen.sort ? `Best ${count} of` : "Best of";
+  $("status").textContent = answer.results.length || offset ? `${best} ${answer.total.toLocaleString("en")} · ${inMilliseconds(spent)}` : "";
   const nothing = answer.understood === false ? noWordKnown : nothingMeets;
-  say(fill(answer.results, offset, answer.more, actions) || nothing());
+  say(fill(answer.results, offset, count, load, actions) || nothing());
+  showPlace();
 }
 
 // Which model answers, and what it knows: said where the gallery is shown, before anything is asked.
@@ -66,11 +80,18 @@ export function nameModel(model) {
   answering = model ? ` · model ${model.name}${model.knows && `: ${model.knows}`}` : "";
 }
 
-export function showGallery(page, offset) {
+export function showGallery(page, offset, load) {
   $("heading").textContent = "Or start from one of these";
   $("status").textContent = `${page.total.toLocaleString("en")} ${page.total === 1 ? "picture" : "pictures"}${answering}`;
   showNote([]);
-  say(fill(page.items, offset, offset + page.items.length < page.total, actions) || nothingMeets());
+  say(fill(page.items, offset, page.total, load, actions) || nothingMeets());
+  showPlace();
+}
+
+// Where the list was left; a new list that one is in the middle of is shown from its beginning.
+function showPlace() {
+  if (wanted()) showFrom(wanted());
+  else if ($("results").getBoundingClientRect().top < 0) $("heading").scrollIntoView({ block: "start", behavior: "instant" });
 }
 
 function noWordKnown() {
