@@ -105,8 +105,11 @@ export class VirtualList {
   measure() {
     const style = getComputedStyle(this.place);
     this.columns = style.gridTemplateColumns.split(" ").length;
-    const card = this.place.querySelector("li:not(.skeleton)") ?? this.place.firstElementChild;
-    if (card) this.rowHeight = card.getBoundingClientRect().height + (Number.parseFloat(style.rowGap) || 0);
+    const card = this.place.querySelector("li:not(.skeleton)");
+    if (!card) return; // what stands for a card has the height of the last one
+    const { height } = card.getBoundingClientRect();
+    this.rowHeight = height + (Number.parseFloat(style.rowGap) || 0);
+    this.place.style.setProperty("--card", `${height}px`);
   }
 
   resized() {
@@ -131,7 +134,7 @@ export class VirtualList {
     let next = this.place.firstElementChild;
     for (let at = from; at < to; at++) {
       const card = this.card(at);
-      if (card === next) next = next.nextElementSibling;
+      if (card.parentNode === this.place) next = card.nextElementSibling;
       else this.place.insertBefore(card, next);
     }
     this.place.style.paddingTop = `${first * this.rowHeight}px`;
