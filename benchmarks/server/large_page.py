@@ -1,4 +1,4 @@
-"""The page over a made-up gallery of 100,000 rows, in headless Chromium: what is in the document, and how long it takes.
+"""The page over a made-up gallery of 100,000 rows, in headless Chromium: elements and times.
 
     pip install playwright
     python -m benchmarks.server.large_page WORK [--rows 100000]

@@ -12,14 +12,12 @@ from fastapi import Path as PathParameter
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from image2sentence.encoders.model_folder import ModelFolder
-from image2sentence.encoders.scope import name_of, what_it_knows
 from image2sentence.errors import QueryError
 from image2sentence.gallery.records import Picture
 from image2sentence.server.local import programs
 from image2sentence.server.local.folders import MAX_PATH, Listing, list_folder, usual_folders
 from image2sentence.server.local.index_job import IndexJob, Progress
-from image2sentence.server.schemas import Problem
+from image2sentence.server.schemas import Answering, AnswerModel, Problem
 from image2sentence.server.security import is_on_this_computer, require_token
 from image2sentence.server.service import SearchService
 from image2sentence.server.thread_pool import Workers
@@ -58,17 +56,10 @@ class Local:
         self.job.close()
 
 
-class Model(BaseModel):
-    """The model that reads the pictures, and in a few words what it knows; empty where nothing is said of it."""
-
-    name: str
-    knows: str
-
-
-class Here(BaseModel):
+class Here(AnswerModel):
     """This computer: the model, the folders that the gallery holds, folders to begin at, and the indexing run."""
 
-    model: Model
+    model: Answering | None
     indexed: list[str]
     usual: list[tuple[str, str]]
     progress: Progress
@@ -112,7 +103,9 @@ def _local(request: Request) -> Local:
 async def here(request: Request) -> Here:
     """The model, the folders, and how far indexing is."""
     local = _local(request)
-    model, indexed, usual = await local.run(_about, local)
+    about = local.service.about_model
+    indexed, usual = await local.run(_folders, local)
+    model = None if about is None else Answering(name=about.name, knows=about.knows)
     return Here(model=model, indexed=indexed, usual=usual, progress=_progress(local))
 
 
@@ -162,13 +155,9 @@ def _progress(local: Local) -> Progress:
     return Progress(**local.job.progress())
 
 
-def _about(local: Local) -> tuple[Model, list[str], list[tuple[str, str]]]:
-    folder = getattr(local.service.encoder, "folder", None)
-    model = Model(name="", knows="")
-    if isinstance(folder, ModelFolder):
-        model = Model(name=name_of(folder), knows=what_it_knows(folder))
+def _folders(local: Local) -> tuple[list[str], list[tuple[str, str]]]:
     indexed = [str(one) for one in local.service.roots() if isinstance(one, Path)]
-    return model, [path for path in indexed if path.isprintable()], usual_folders()
+    return [path for path in indexed if path.isprintable()], usual_folders()
 
 
 def _run_for(service: SearchService, picture_id: int, commands: Callable[[Path], list[list[str]]]) -> None:

@@ -56,7 +56,8 @@ async function find(name, usual) {
 
 const below = (path, name) => `${path}${/[\\/]$/.test(path) ? "" : path.includes("\\") ? "\\" : "/"}${name}`;
 
-function showModel({ name, knows }) {
+function showModel(model) {
+  const { name, knows } = model ?? {};
   $("folders-model").textContent = name ? `Pictures are read by the model ${name}${knows ? `, which knows ${knows}` : ""}.` : "";
 }
 
