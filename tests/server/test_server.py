@@ -764,6 +764,37 @@ def test_a_token_keeps_strangers_out(shop: Shop) -> None:
         assert client.get("/").status_code == client.get("/health").status_code == 200
 
 
+def test_every_described_address_below_v1_wants_the_token(shop: Shop) -> None:
+    with TestClient(create_app(shop.service, token="secret"), raise_server_exceptions=False) as client:
+        paths = client.get("/openapi.json").json()["paths"]
+        asked = [(method, path) for path, ways in paths.items() for method in ways if path.startswith("/v1/")]
+        assert {("post", "/v1/search"), ("post", "/v1/sentence/json")} < set(asked)
+        for method, path in asked:
+            assert client.request(method, path.replace("{number}", "1")).status_code == 401, path
+
+
+def test_every_query_counts(shop: Shop) -> None:
+    asked = [("post", f"/v1/{name}") for name in ("search", "search/json", "sentence", "sentence/json")]
+    for method, path in [*asked, ("get", "/v1/items/1/similar")]:
+        app = create_app(shop.service, load=Load(rate=1.0))
+        app.state.serving.rates = Rates(1.0, clock=lambda: 0.0)
+        with TestClient(app) as client:
+            body = {"json": {"item": shop.ids["red"]}} if method == "post" else {}
+            answers = [client.request(method, path, **body).status_code for _ in range(3)]
+        assert answers == [200, 200, 429], path
+
+
+def test_a_search_without_a_condition_waits_for_no_thread(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run(*_: object) -> None:
+        raise AssertionError("a thread was asked")
+
+    with TestClient(create_app(shop.service)) as client:
+        monkeypatch.setattr(client.app.state.serving.pictures, "run", run)  # type: ignore[attr-defined]
+        assert shop.found(client.post("/v1/search", **form(text="green", k=1))) == ["green"]
+
+
 def test_wrong_tokens_are_limited_and_right_ones_are_not(shop: Shop) -> None:
     right, wrong = ({"Authorization": f"Bearer {token}"} for token in ("secret", "guess"))
     app = create_app(shop.service, token="secret")

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -119,6 +120,7 @@ def client_of(request: Request) -> str:
     return client_name(request.client.host if request.client is not None else "")
 
 
+@lru_cache(maxsize=1_024)
 def client_name(host: str) -> str:
     """The client behind an address: itself, of IPv6 the network, which is what one subscriber is given.
 

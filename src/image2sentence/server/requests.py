@@ -129,8 +129,8 @@ class Serving:
     ) -> SearchAnswer:
         """Rank the gallery; `with_paths` tells where the results lie. Raises QueryError, ImageError, NotThere, Busy."""
         start = time.perf_counter()
-        if not with_paths:
-            await self.pictures.run(self.service.check_where, fields.where or None)
+        if fields.where and not with_paths:
+            await self.pictures.run(self.service.check_where, fields.where)
         asked = Asked(picture, fields.item, fields.sentence)
         read = None if asked == Asked() else await self._read(asked)
         for item in fields.exclude:
@@ -333,4 +333,4 @@ def _described(picture: Picture | Ranked, metadata: dict[str, Value], with_paths
 
 def text_of(path: str) -> str:
     """A path or file name as it is, but for bytes that are no UTF-8, which become escapes."""
-    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
+    return path if path.isascii() else os.fsencode(path).decode("utf-8", errors="backslashreplace")

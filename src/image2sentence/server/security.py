@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from fastapi import HTTPException, Request
 from fastapi.responses import JSONResponse
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from image2sentence.server.admission import Rates, client_of
@@ -100,7 +100,10 @@ class Guard:
     ) -> None:
         self._app = app
         self._origins = origins
-        self._headers = headers
+        self._headers = [
+            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()
+        ]
+        self._names = frozenset(name for name, _ in self._headers)
         self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -111,7 +114,8 @@ class Guard:
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(self._headers)
+                kept = [header for header in message.get("headers", ()) if header[0] not in self._names]
+                message = {**message, "headers": [*kept, *self._headers]}
             await send(message)
 
         await (self._refusal(scope) or self._app)(scope, receive, guarded)
