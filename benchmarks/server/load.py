@@ -1,12 +1,13 @@
 """A server under load: latency, throughput, and what micro-batching is worth, ours against itself without it.
 
-    python -m benchmarks.server.load GALLERY [--clients 32] [--seconds 60] [--compare-seconds 20]
+    python -m benchmarks.server.load GALLERY [--clients 32] [--seconds 60] [--compare-seconds 20] [--before SRC]
 
 Starts `image2sentence serve` on this computer, asks it from many connections at once (each sends its next query when
 it has the answer to the last), and prints p50 and p99, throughput, statuses, and memory before and after. Queries are
 the gallery's own pictures by id with drawn words, so the picture's sentence is remembered after its first use, as it
 is on the page. Then a server with `--batch 32` and one with `--batch 1` are asked in turns, `--compare-seconds` each
-in all, so that what else happens on the computer meets both; the ratio is the median of the turns.
+in all, so that what else happens on the computer meets both; the ratio is the median of the turns. With `--before`,
+the `src` folder of an earlier checkout, that version and this one are asked in such turns instead.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import random
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -132,11 +133,9 @@ def measured(gallery: Path, clients: int, seconds: float, *options: str) -> Run:
         before = resident(process.pid)
         run = asyncio.run(load(port, ids, clients, seconds))
         after = resident(process.pid)
-    statuses = ", ".join(f"{count:,} × {status}" for status, count in sorted(run.statuses.items()))
+    name = " ".join(options) or "default"
     print(
-        f"{' '.join(options) or 'default':<12} {run.rate:7.0f} queries/s   p50 {run.percentile(0.5):6.1f} ms"
-        f"   p99 {run.percentile(0.99):6.1f} ms   {statuses}   memory {before:.0f} -> {after:.0f} MiB"
-        f"   ready in {ready:.2f} s",
+        f"{name:<12} {told(run)}   memory {before:.0f} -> {after:.0f} MiB   ready in {ready:.2f} s",
         flush=True,
     )
     return run
@@ -160,6 +159,41 @@ def compared(gallery: Path, clients: int, seconds: float) -> None:
     print(f"ratio with / without micro-batching: {statistics.median(ratios):.2f}")
 
 
+def versus(galleries: tuple[Path, Path], source: Path, clients: int, seconds: float) -> None:
+    """This version and another one, in turns, under load and with one client; `galleries`: this one's, the other's."""
+    with server(galleries[0]) as (now, *_), server(galleries[1], source=source) as (before, *_):
+        ids = {port: asyncio.run(item_ids(port)) for port in (now, before)}
+        for number in (clients, 1):
+            for port in ids:
+                asyncio.run(load(port, ids[port], number, 2))
+            turns = [
+                [asyncio.run(load(port, ids[port], number, seconds / TURNS)) for port in (now, before)]
+                for _ in range(TURNS)
+            ]
+            runs = [joined([turn[place] for turn in turns]) for place in (0, 1)]
+            for name, run in zip(("now", "before"), runs, strict=True):
+                print(f"{name:<7} {number:3} clients {told(run)}")
+            for part in (0.5, 0.95, 0.99):
+                ratio = statistics.median(a.percentile(part) / b.percentile(part) for a, b in turns)
+                print(f"  p{100 * part:.0f} now / before: {ratio:.2f}")
+
+
+def joined(runs: Sequence[Run]) -> Run:
+    """What several runs saw together."""
+    return Run(
+        sum((run.statuses for run in runs), Counter()),
+        [one for run in runs for one in run.times],
+        sum(run.wall for run in runs),
+    )
+
+
+def told(run: Run) -> str:
+    """A run in one line."""
+    statuses = ", ".join(f"{count:,} × {status}" for status, count in sorted(run.statuses.items()))
+    parts = "   ".join(f"p{100 * part:.0f} {run.percentile(part):6.1f} ms" for part in (0.5, 0.95, 0.99))
+    return f"{run.rate:7.0f} queries/s   {parts}   {statuses}"
+
+
 @click.command()
 @click.argument("gallery", type=click.Path(exists=True, path_type=Path))
 @click.option("--clients", default=32, show_default=True)
@@ -170,8 +204,24 @@ def compared(gallery: Path, clients: int, seconds: float) -> None:
     show_default=True,
     help="With and without batches, each; 0 leaves it out.",
 )
-def main(gallery: Path, clients: int, seconds: float, compare_seconds: float) -> None:
-    """Measure a server over GALLERY."""
+@click.option(
+    "--before", type=click.Path(exists=True, path_type=Path), help="The src folder of an earlier checkout."
+)
+@click.option(
+    "--before-gallery", type=click.Path(exists=True, path_type=Path), help="Its gallery; default: GALLERY."
+)
+def main(
+    gallery: Path,
+    clients: int,
+    seconds: float,
+    compare_seconds: float,
+    before: Path | None,
+    before_gallery: Path | None,
+) -> None:
+    """Measure a server over GALLERY; with --before only against an earlier version, in turns."""
+    if before is not None:
+        versus((gallery, before_gallery or gallery), before, clients, seconds)
+        return
     if seconds:
         run = measured(gallery, clients, seconds)
         bad = sum(count for status, count in run.statuses.items() if status not in (200, 429))

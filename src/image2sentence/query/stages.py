@@ -34,6 +34,7 @@ from image2sentence.query.composition import (
 )
 from image2sentence.query.diversity import BLOCK, hide_near_duplicates, spread_out
 from image2sentence.query.negatives import POOL, NegativeQuery
+from image2sentence.query.picture_rows import PictureRows
 from image2sentence.query.query import Query
 from image2sentence.query.references import LoadedReference, load_reference
 from image2sentence.query.rerank import require_matching, score_matches, sort_by_match
@@ -65,6 +66,9 @@ class Context:
     statistics: ScoreStatistics
     forgotten: set[int] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        self._rows = PictureRows(self.gallery)
+
     @classmethod
     def read(cls, encoder: Encoder, gallery: GalleryStore) -> Context:
         """Read a gallery's vectors."""
@@ -83,16 +87,14 @@ class Context:
 
     def ready_pictures(self, ids: Collection[int]) -> dict[int, Picture]:
         """The pictures with these ids; those that the gallery has lost are left out of results from now on."""
-        found = self.gallery.pictures_of(list(ids))
+        found = self._rows.pictures(ids)
         ready = {picture.id: picture for picture in found if picture is not None and picture.state == "ready"}
         self.forgotten |= set(ids) - set(ready)
         return ready
 
     def metadata(self, ids: Collection[int]) -> dict[int, dict[str, Value]]:
         """The metadata of pictures, by id; empty where a picture has none."""
-        if not ids or not self.gallery.columns():
-            return {picture_id: {} for picture_id in ids}
-        return dict(zip(ids, self.gallery.metadata(list(ids)), strict=True))
+        return dict(zip(ids, self._rows.metadata(ids), strict=True)) if ids else {}
 
     def known_ids(self, ids: Collection[int]) -> list[int]:
         """Those of the ids that the searcher knows, ascending."""
