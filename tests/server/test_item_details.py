@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -12,11 +18,14 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the server needs the [server] extra")
 
+import uvicorn
 from fastapi.testclient import TestClient
 from test_server import COLOURS, Shop, form, plate
 
 from image2sentence.server.app import Deployment, create_app
+from image2sentence.server.connections import bounded_protocol
 from image2sentence.server.requests import text_of
+from image2sentence.server.security import AllowedHosts
 
 HERE = ("127.0.0.1", 50_000)
 
@@ -86,6 +95,42 @@ def test_by_default_those_on_this_computer_see_paths(
         shown_path = asking.get(f"/v1/items/{number}", headers=headers).json()["path"]
         original = asking.get(f"/v1/items/{number}/original", headers=headers)
     assert (shown_path is not None, original.status_code) == (shown, 200 if shown else 403)
+
+
+ASK = """
+import os, socket, sys
+family, kind, *_, place = socket.getaddrinfo(sys.argv[1], int(sys.argv[2]), type=socket.SOCK_STREAM)[0]
+os.setuid(int(sys.argv[3]))
+with socket.socket(family, kind) as connection:
+    connection.connect(place)
+    connection.sendall(b"GET /v1/items/1 HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n")
+    while piece := connection.recv(4096):
+        sys.stdout.buffer.write(piece)
+"""
+NOBODY = 65_534
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or os.getuid() != 0,
+    reason="only Linux tells accounts, and only root may take another",
+)
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize(("user", "shown"), [(0, True), (NOBODY, False)], ids=["own", "another"])
+def test_a_program_of_another_account_sees_no_paths(shop: Shop, address: str, user: int, shown: bool) -> None:
+    app = create_app(shop.service, hosts=AllowedHosts.of("::1"), deployment=Deployment(show_paths=None))
+    config = uvicorn.Config(app, http=bounded_protocol([]), log_level="critical")
+    server = uvicorn.Server(config)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.create_server((address, 0), family=family) as listening:
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        port = str(listening.getsockname()[1])
+        asked = subprocess.run(  # like a proxy that passes no name and adds no header
+            [sys.executable, "-I", "-c", ASK, address, port, str(user)], capture_output=True, text=True
+        )
+        server.should_exit = True
+        thread.join()
+    assert (json.loads(asked.stdout.rpartition("\n\n")[2])["path"] is not None) is shown, asked.stderr
 
 
 def test_an_original_is_the_file_itself(shop: Shop) -> None:
@@ -171,7 +216,10 @@ def test_serve_tells_paths_on_this_computer_only(shop: Shop, monkeypatch: pytest
     }
     for options in expected:
         command = ["serve", "--gallery", str(shop.gallery.folder), "--port", str(free_port()), *options]
-        assert CliRunner().invoke(cli, command).exit_code == 0
+        ran = CliRunner().invoke(cli, command)
+        assert ran.exit_code == 0
+        noted = "--hide-paths" in ran.stdout
+        assert noted is (not options)  # where somebody could be taken for a visitor on this computer
     assert made == list(expected.values())
 
 

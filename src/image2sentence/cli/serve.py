@@ -63,6 +63,11 @@ BATCH = 32
 SWITCH_SECONDS = 0.0005
 LARGE_BLOCK = 1 << 20
 
+NOT_BEHIND_A_PROXY = (
+    "Browsers on this computer see paths and may index folders; a proxy on it can pass for one of them: "
+    "behind a proxy, give --allow-host NAME or --hide-paths."
+)
+
 _M_MMAP_THRESHOLD = -3
 _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
@@ -256,6 +261,8 @@ def serve(
             for one in sockets:
                 one.listen()
         _say_where(len(service), host, port, root_path)
+        if alone and show_paths is None:
+            click.echo(NOT_BEHIND_A_PROXY)
         if not len(service) and is_local:
             click.echo("No pictures yet: the page leads through indexing a folder.")
         if access_log is not None:

@@ -15,6 +15,8 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from image2sentence.server.admission import client_name
+from image2sentence.server.peer import is_of_another_user
+from image2sentence.server.security import ANOTHER_USER
 
 MAX_HEAD = 64 << 10
 """Bytes of a request line with all headers; as much again, beside the body itself, for what frames a body."""
@@ -45,6 +47,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection's place, or close it where there is none."""
         super().connection_made(transport)
+        self._another_user: bool | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
         self._begun = self._in_body = False
@@ -73,6 +76,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._framing = 0 if self._completed else self._framing + len(data) - self._chunk_body
         if self._timer is not None and self._framing > MAX_HEAD + self._body:
             self._refuse(431, f"the headers are larger than the limit of {MAX_HEAD:,} bytes")
+
+    def on_message_begin(self) -> None:
+        """A request begins: it can be told whose program sends it."""
+        super().on_message_begin()
+        self.scope.setdefault("state", {})[ANOTHER_USER] = self._is_of_another_user
 
     def on_headers_complete(self) -> None:
         """The head is there: wait for the body."""
@@ -117,6 +125,14 @@ class BoundedProtocol(HttpToolsProtocol):
             self._stalled.cancel()
             self._stalled = None
         super().resume_writing()
+
+    def _is_of_another_user(self) -> bool:
+        """Looked up once for each connection, and only where it is asked for."""
+        if self._another_user is None:
+            ends = (self.transport.get_extra_info(name) for name in ("peername", "sockname"))
+            client, own = (one[1] if isinstance(one, tuple) else 0 for one in ends)
+            self._another_user = is_of_another_user(client, own)
+        return self._another_user
 
     def _has_place(self) -> bool:
         if len(self.connections) > MAX_CONNECTIONS:

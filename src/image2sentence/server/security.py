@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import socket
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -19,6 +19,8 @@ from image2sentence.server.admission import Rates, client_of
 WRONG_TOKENS = 5.0
 """Wrong tokens a second from one client, and twice as many at once."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+ANOTHER_USER = "is_of_another_user"
+"""The state of a request has under this name what tells whether another account's program sends it."""
 
 _CONTENT = (
     "default-src 'none'; script-src 'self'{wasm}; worker-src 'self'; style-src 'self'; img-src 'self' blob:; "
@@ -195,13 +197,19 @@ _FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forw
 
 
 def is_on_this_computer(request: Request) -> bool:
-    """Whether a request comes from this computer itself, and not through a proxy on it, as far as that can be seen."""
+    """Whether a request comes from this computer itself, and not through a proxy on it, as far as that can be seen.
+
+    A proxy is seen by what it adds, by the name that it passes on, or by the account under which it runs.
+    """
     client = request.client.host if request.client is not None else ""
     called = host_name(request.headers.get("host", ""))
     direct = (
         not any(name in request.headers for name in _FORWARDED) and request.scope["http_version"] != "1.0"
     )
-    return direct and client in LOOPBACK and called in LOOPBACK
+    if not (direct and client in LOOPBACK and called in LOOPBACK):
+        return False
+    of_another_user: Callable[[], bool] | None = getattr(request.state, ANOTHER_USER, None)
+    return of_another_user is None or not of_another_user()
 
 
 async def require_token(request: Request) -> None:
