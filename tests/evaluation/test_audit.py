@@ -11,7 +11,12 @@ from PIL import Image
 
 from image2sentence.errors import DataError
 from image2sentence.evaluation.audit import WORDINGS, audit_attributes
-from image2sentence.evaluation.datasets.attributes import attribute_queries, hard_negatives, load_catalogue
+from image2sentence.evaluation.datasets.attributes import (
+    attribute_queries,
+    hard_negatives,
+    load_catalogue,
+    similar_references,
+)
 from image2sentence.evaluation.evaluate import COMPOSED, evaluate
 from image2sentence.images import load_image
 
@@ -147,6 +152,53 @@ def test_six_wordings_of_one_change_have_mean_worst_and_best(folder):
     assert figures.mean.mean == pytest.approx(expected)
     assert some.sentences == 2 * 5, "sentences are encoded once for the table and once for all wordings"
     assert len(WORDINGS) == 6
+
+
+class Misreading(WordEncoder):
+    """Takes a picture with a blue pixel for the other type, on the query side."""
+
+    def encode_sentences(self, images):
+        rows = super().encode_sentences(images)
+        for row, image in zip(rows, images, strict=True):
+            if image.getpixel((0, 0))[2]:
+                row[0, : len(TYPES)] = row[0, : len(TYPES)][::-1]
+        return rows
+
+
+def test_several_references_make_up_for_one_that_is_misread(tmp_path):
+    pictures = [
+        ("bag", "red", 255),
+        ("bag", "red", 0),
+        ("bag", "red", 0),
+        ("bag", "blue", 0),
+        ("cap", "blue", 0),
+    ]
+    lines = ["file,type,colour"]
+    for number, (kind, colour, odd) in enumerate(pictures):
+        colours = (TYPES.index(kind), COLOURS.index(colour), odd)
+        Image.new("RGB", (8, 8), colours).save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,{kind},{colour}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    audit, benchmark, catalogue = audited(tmp_path, Misreading())
+    alike = similar_references(catalogue, benchmark, 2)
+    found = {query.reference: set(own) for query, own in zip(benchmark.queries, alike, strict=True)}
+    assert found["0.png"] == {"1.png", "2.png"}
+    assert found["3.png"] == set()
+    assert audit.references_queries == 3
+    figures = audit.references[COMPOSED]
+    assert figures[1].mean == pytest.approx(100 * 2 / 3)
+    assert figures[3].mean == 100
+    assert (
+        "asked with several references, recall@1 (3 queries have 3 pictures of the same values)"
+        in audit.as_text()
+    )
+    assert audit.as_dict()["references"][COMPOSED][3]["mean"] == 100
+
+
+def test_labels_without_alike_pictures_have_no_figures_of_several_references(folder):
+    audit, *_ = audited(folder, WordEncoder())
+    assert audit.references == {}
+    assert "several references" not in audit.as_text()
 
 
 def test_the_audit_is_text_and_json(folder):

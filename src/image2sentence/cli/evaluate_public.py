@@ -15,6 +15,7 @@ from image2sentence.cli.options import device_option, model_option, progress_bar
 if TYPE_CHECKING:
     from image2sentence.encoders import OnnxEncoder
     from image2sentence.encoders.protocols import Encoder
+    from image2sentence.evaluation.audit import Audit
     from image2sentence.evaluation.evaluate import Evaluation
     from image2sentence.evaluation.features import Opener
     from image2sentence.evaluation.kept_gallery import KeptVectors
@@ -56,6 +57,11 @@ _COMMON = (
         flag_value=STANDARD_OUTPUT,
         metavar="[OUT]",
         help="Write the report with every query's values to OUT too; without OUT, print it instead of the table.",
+    ),
+    click.option(
+        "--audit",
+        is_flag=True,
+        help="Also: references above right answers, queries that one modality alone solves, six wordings.",
     ),
 )
 _split = click.option("--split", help="The split. Default: val.")
@@ -151,6 +157,7 @@ def _run(
     also: Sequence[str],
     gallery: Path | None,
     json_file: str | None,
+    audit: bool,
     split: str | None = None,
     part: Sequence[str] = (),
     submission: Path | None = None,
@@ -158,6 +165,7 @@ def _run(
     **loader: str | None,
 ) -> None:
     from image2sentence.encoders import load_encoder
+    from image2sentence.evaluation.audit import audit_public
     from image2sentence.evaluation.evaluate import default_composers
     from image2sentence.evaluation.kept_gallery import DEFAULT_FOLDER, keep_vectors
     from image2sentence.evaluation.kept_sentences import KeptSentences
@@ -182,17 +190,20 @@ def _run(
     def open_image(image: str) -> Any:
         return loaded.files[image].open(root)
 
-    evaluations = []
+    evaluations, audits = [], []
     with progress_bar("sentences of references") as progress:
         sentences = KeptSentences(place, kept.contents, progress)
         if submission is not None:
             _submit(submission, submission_row, loaded, root, encoder, composers, open_image, kept, sentences)
         for one in () if hidden else loaded.parts:
             click.echo(f"{one.name} {one.split}: {len(one.queries):,} queries", err=True)
-            evaluations.append(evaluate_kept(one, encoder, open_image, kept.vectors, composers, sentences))
+            made = evaluate_kept(one, encoder, open_image, kept.vectors, composers, sentences)
+            evaluations.append(made)
+            if audit:
+                audits.append(audit_public(made, encoder, open_image, kept.vectors, composers, sentences))
     click.echo(f"encoded {sentences.encoded:,} sentences of references", err=True)
     if evaluations:
-        _report(evaluations, describe_model(encoder, others), json_file)
+        _report(evaluations, audits, describe_model(encoder, others), json_file)
 
 
 def _say_kept(loaded: LoadedBenchmarks, kept: KeptVectors) -> None:
@@ -236,7 +247,9 @@ def _submit(
         click.echo(f"wrote {file} (row {row})", err=True)
 
 
-def _report(evaluations: Sequence[Evaluation], model: ModelDescription, json_file: str | None) -> None:
+def _report(
+    evaluations: Sequence[Evaluation], audits: Sequence[Audit], model: ModelDescription, json_file: str | None
+) -> None:
     from image2sentence.evaluation.public_benchmarks import part_means
     from image2sentence.evaluation.report import (
         as_document,
@@ -249,6 +262,8 @@ def _report(evaluations: Sequence[Evaluation], model: ModelDescription, json_fil
 
     means = part_means(evaluations) if len(evaluations) > 1 else None
     documents = [as_document(one, model) for one in evaluations]
+    for document, audit in zip(documents, audits, strict=False):  # none, or one each
+        document["audit"] = audit.as_dict()
     if means is None:
         (whole,) = documents
     else:
@@ -256,10 +271,12 @@ def _report(evaluations: Sequence[Evaluation], model: ModelDescription, json_fil
     if json_file == STANDARD_OUTPUT:
         click.echo(json.dumps(whole, indent=1))
         return
-    for evaluation in evaluations:
+    for place, evaluation in enumerate(evaluations):
         click.echo(as_text(evaluation, model) + "\n")
         if aspects := aspects_as_text(evaluation):
             click.echo(aspects + "\n")
+        if audits:
+            click.echo(audits[place].as_text() + "\n")
     if means is not None:
         click.echo(f"plain mean over {', '.join(one.benchmark.name for one in evaluations)}\n")
         click.echo(means_as_text(means))

@@ -163,6 +163,26 @@ def hard_negatives(catalogue: Catalogue, benchmark: AttributeBenchmark) -> list[
     return found
 
 
+def similar_references(
+    catalogue: Catalogue, benchmark: AttributeBenchmark, count: int
+) -> list[tuple[str, ...]]:
+    """For each query up to `count` other pictures of its gallery with the reference's kept and changed values.
+
+    They come in an order of their own for each reference, which depends on names alone.
+    """
+    rows = {row[FILE_COLUMN]: row for row in catalogue.of_split(None)}
+    names = (*benchmark.keep, *benchmark.change)
+    groups: defaultdict[Values, list[str]] = defaultdict(list)
+    for name in benchmark.needed_ids():
+        groups[_pick(rows[name], names)].append(name)
+    found = []
+    for query in benchmark.queries:
+        others = [name for name in groups[_pick(rows[query.reference], names)] if name != query.reference]
+        random.Random(f"similar/{query.reference}").shuffle(others)
+        found.append(tuple(others[:count]))
+    return found
+
+
 def hold_out(
     benchmark: AttributeBenchmark, count: int, seed: int = 0
 ) -> tuple[AttributeBenchmark, AttributeBenchmark]:
