@@ -41,6 +41,7 @@ from made_up_benchmarks import (
     make_domains,
     make_fashioniq,
     make_genecis,
+    write,
 )
 
 
@@ -198,6 +199,45 @@ def test_missing_pictures_and_annotations_stop_the_run_with_name_and_source(run,
     stopped = run("evaluate", "cirr", "--root", root, code=1).output
     assert "cap.rc2.val.json" in stopped
     assert "where to get it" in stopped
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "file", "key"),
+    [
+        (make_cirr, "cirr", "captions/cap.rc2.val.json", "target_hard"),
+        (make_fashioniq, "fashioniq", "captions/cap.shirt.val.json", "target"),
+        (make_circo, "circo", "annotations/val.json", "gt_img_ids"),
+    ],
+)
+def test_a_query_whose_answer_is_not_there_stops_the_run(run, models, tmp_path, make, name, file, key):
+    """Only hidden splits have none; one query without is damage, and would count as never found."""
+    root = make(tmp_path)
+    queries = json.loads((root / file).read_text())
+    del queries[3][key]
+    write(root / file, queries)
+    stopped = run("evaluate", name, "--root", root, code=1).output
+    assert f"entry 3: key '{key}' is missing" in stopped
+    assert models["None"].encoded == 0
+
+
+def test_annotations_of_another_version_are_named(run, models, tmp_path):
+    root = make_cirr(tmp_path)
+    (root / "captions" / "cap.rc2.val.json").rename(root / "captions" / "cap.rc1.val.json")
+    stopped = run("evaluate", "cirr", "--root", root, code=1).output
+    assert "captions/cap.rc2.val.json" in stopped
+    assert "there are 'captions/cap.rc1.val.json'" in stopped
+
+
+def test_places_to_write_to_and_names_of_rows_are_checked_before_anything_is_encoded(run, models, tmp_path):
+    root = make_cirr(tmp_path)
+    nowhere = tmp_path / "nowhere"
+    for option in ("--json", "--submission"):
+        refused = run("evaluate", "cirr", "--root", root, option, nowhere / "r", code=2).output
+        assert f"Invalid value for {option}: there is no folder {nowhere}" in refused
+    for row in ("Slerp", "BASIC", "composed, without guiding phrases"):
+        refused = run("evaluate", "cirr", "--root", root, "--also", f"{row}=symmetric", code=2).output
+        assert "is there already" in refused
+    assert models["None"].encoded == 0
 
 
 def test_a_picture_that_cannot_be_read_stops_the_run_and_the_next_one_goes_on(run, models, tmp_path):

@@ -132,16 +132,16 @@ def attributes(
         raise click.ClickException(f"cannot write {error.filename}: {error.strerror}") from error
 
 
-def other_models(also: Sequence[str]) -> dict[str, Path]:
-    """ "ROW=DIR" texts as row -> model folder."""
-    from image2sentence.evaluation.evaluate import ROWS
+def other_models(also: Sequence[str], taken: Sequence[str] = ()) -> dict[str, Path]:
+    """ "ROW=DIR" texts as row -> model folder; `taken` are rows of the table beside those of every one."""
+    from image2sentence.evaluation.evaluate import ROWS, UNGUIDED
 
     folders: dict[str, Path] = {}
     for text in also:
         row, equals, folder = (part.strip() for part in text.partition("="))
         if not (row and equals and folder):
             raise click.BadParameter(f"expected ROW=DIR, such as mapper=runs/mapper/model, got {text!r}")
-        if row in folders or row in ROWS:
+        if row in folders or row in (*ROWS, UNGUIDED, *taken):
             raise click.BadParameter(f"row {row!r} is there already: call {folder} something else")
         folders[row] = Path(folder)
     return folders

@@ -169,9 +169,11 @@ def _run(
     from image2sentence.evaluation.evaluate import default_composers
     from image2sentence.evaluation.kept_gallery import DEFAULT_FOLDER, keep_vectors
     from image2sentence.evaluation.kept_sentences import KeptSentences
-    from image2sentence.evaluation.public_benchmarks import evaluate_kept, load_benchmarks
+    from image2sentence.evaluation.public_benchmarks import ROWS, evaluate_kept, load_benchmarks
 
     root = root.absolute()
+    for option, place in (("--json", json_file), ("--submission", submission)):
+        _require_place(option, place)
     chosen = {key: value for key, value in loader.items() if value is not None}
     loaded = load_benchmarks(name, root, split, part, **chosen)
     hidden = any(one.hidden for one in loaded.parts)
@@ -180,7 +182,7 @@ def _run(
             "the right answers of this split are hidden: write a submission (--submission)"
         )
     encoder = load_encoder(model, device=device)
-    others = {row: load_encoder(folder, device=device) for row, folder in other_models(also).items()}
+    others = {row: load_encoder(folder, device=device) for row, folder in other_models(also, ROWS).items()}
     composers = default_composers(encoder) | others
     place = gallery or root / DEFAULT_FOLDER
     with progress_bar("gallery") as progress:
@@ -204,6 +206,15 @@ def _run(
     click.echo(f"encoded {sentences.encoded:,} sentences of references", err=True)
     if evaluations:
         _report(evaluations, audits, describe_model(encoder, others), json_file)
+
+
+def _require_place(option: str, place: str | Path | None) -> None:
+    """Better known before hours of encoding than after."""
+    if place is None or place == STANDARD_OUTPUT:
+        return
+    folder = Path(place).absolute().parent
+    if not folder.is_dir():
+        raise click.BadParameter(f"there is no folder {folder}", param_hint=option)
 
 
 def _say_kept(loaded: LoadedBenchmarks, kept: KeptVectors) -> None:

@@ -13,15 +13,24 @@ from image2sentence.evaluation.protocol import named, picture_number, plain_id, 
 
 
 def find_file(root: Path | str, places: Sequence[str]) -> Path:
-    """First of `places` (relative to `root`) that is a file; a DataError lists where it was looked for."""
+    """First of `places` (relative to `root`) that is a file; a DataError lists where it was looked for, and what is
+    there: other versions, other splits.
+    """
     folder = Path(root)
     for place in places:
         if (folder / place).is_file():
             return folder / place
     raise DataError(
         f"annotation file missing: looked in {folder} for {', '.join(places)}; "
-        "give the folder that holds the dataset's annotations"
+        f"give the folder that holds the dataset's annotations{_what_is_there(folder, places)}"
     )
+
+
+def _what_is_there(folder: Path, places: Sequence[str]) -> str:
+    around = {(folder / place).parent for place in places}
+    pattern = f"*{Path(places[0]).suffix}"
+    found = sorted(file.relative_to(folder).as_posix() for one in around for file in one.glob(pattern))
+    return f" (there are {named(found)})" if found else ""
 
 
 def read_text(path: Path) -> str:

@@ -39,7 +39,8 @@ def load(root: Path | str, split: str = "val") -> Benchmark:
     )
     captions = find_file(root, in_folders(f"cap.rc2.{split}.json", "captions", "cirr", "cirr/captions"))
     paths = _read_listing(listing)
-    queries = tuple(_query(record, frozenset(paths), listing) for record in read_records(captions))
+    known, hidden = frozenset(paths), split == "test1"
+    queries = tuple(_query(record, known, listing, hidden) for record in read_records(captions))
     require_unique([query.id for query in queries], captions, "pairid")
     return Benchmark("cirr", split, queries, PROTOCOL, tuple(paths), images=paths)
 
@@ -56,10 +57,10 @@ def _read_listing(path: Path) -> dict[str, tuple[str, ...]]:
     return {name: (file, f"img_raw/{file}", f"images/{file}") for name, file in files.items()}
 
 
-def _query(record: Record, known: frozenset[str], listing: Path) -> Query:
+def _query(record: Record, known: frozenset[str], listing: Path, hidden: bool) -> Query:
     reference = record.id("reference")
     subset = record.part("img_set").ids("members")
-    target = record.id("target_hard") if "target_hard" in record.fields else None
+    target = None if hidden and "target_hard" not in record.fields else record.id("target_hard")
     answers = () if target is None else (target,)
     require_known(record, known, [reference, *subset, *answers], listing)
     if any(name not in subset for name in (reference, *answers)):

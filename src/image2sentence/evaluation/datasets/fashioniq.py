@@ -55,7 +55,8 @@ def load(
     captions = _find(root, "captions", f"cap.{category}.{split}.json")
     ids = _read_listing(listing)
     rule = CAPTION_RULES[caption_rule]
-    queries = tuple(_query(record, frozenset(ids), listing, rule) for record in read_records(captions))
+    known, hidden = frozenset(ids), split == "test"
+    queries = tuple(_query(record, known, listing, rule, hidden) for record in read_records(captions))
     images = {name: tuple(f"images/{name}.{end}" for end in ENDINGS) for name in ids}
     options = {"caption rule": caption_rule}
     return Benchmark(f"fashioniq/{category}", split, queries, PROTOCOL, ids, images, options)
@@ -75,10 +76,14 @@ def _read_listing(path: Path) -> tuple[str, ...]:
 
 
 def _query(
-    record: Record, known: frozenset[str], listing: Path, rule: Callable[[str, str], tuple[str, ...]]
+    record: Record,
+    known: frozenset[str],
+    listing: Path,
+    rule: Callable[[str, str], tuple[str, ...]],
+    hidden: bool,
 ) -> Query:
     reference = record.id("candidate")
-    target = record.id("target") if "target" in record.fields else None
+    target = None if hidden and "target" not in record.fields else record.id("target")
     answers = () if target is None else (target,)
     require_known(record, known, [reference, *answers], listing)
     captions = record.texts("captions")
