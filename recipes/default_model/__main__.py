@@ -9,7 +9,7 @@ while what it was made from is the same.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -243,7 +243,13 @@ class Recipe:
 
 
 def _plain(settings: QuerySettings) -> dict[str, object]:
-    return {"drawn": settings.drawn, "train": digest(settings.train)}
+    train = asdict(settings.train)
+    for name in (
+        "lar_side",
+        "modifier_batch",
+    ):  # as they are, they change nothing: no stage is done again for them
+        del train[name]
+    return {"drawn": settings.drawn, "train": digest(train)}
 
 
 @click.command()

@@ -51,6 +51,7 @@ class QuerySettings:
             smallest_crop=0.85,
             brightness=0.3,
             keep="last",
+            precision="bf16",
         )
     )
 

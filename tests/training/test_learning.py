@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import two_processes  # noqa: E402
 from image2sentence.catalogue import write_catalogue  # noqa: E402
 from image2sentence.encoders import load_encoder  # noqa: E402
 from image2sentence.encoders.config import LearnerConfig  # noqa: E402
-from image2sentence.errors import ModelError  # noqa: E402
+from image2sentence.errors import ConfigError, ModelError  # noqa: E402
 from image2sentence.images import load_image  # noqa: E402
 from image2sentence.training import checkpoint as state  # noqa: E402
 from image2sentence.training import losses  # noqa: E402
@@ -24,10 +25,13 @@ from image2sentence.training import phrase_bank as phrases  # noqa: E402
 from image2sentence.training import train as run  # noqa: E402
 from image2sentence.training.dataset import collect  # noqa: E402
 from image2sentence.training.distributed import Processes  # noqa: E402
+from image2sentence.training.lowered import Lowered  # noqa: E402
 from image2sentence.training.models.light_encoders import LIGHT  # noqa: E402
 from image2sentence.training.models.query_model import build_query_model  # noqa: E402
+from image2sentence.training.models.token_learner import Sentence  # noqa: E402
+from image2sentence.training.objective import Draws  # noqa: E402
 from image2sentence.training.settings import TrainSettings  # noqa: E402
-from image2sentence.training.trainer import Trainer, held_out  # noqa: E402
+from image2sentence.training.trainer import Trainer, held_out, precision_for  # noqa: E402
 from image2sentence.training.vl.load import load_vl  # noqa: E402
 from tiny_vl import KINDS, save_tiny_vl  # noqa: E402
 
@@ -200,3 +204,70 @@ def test_the_same_seed_trains_the_same_model(material: Path, tmp_path: Path) -> 
         (tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("first", "second")
     )
     assert first == second
+
+
+# --- what takes less time ---
+
+
+def test_modifiers_may_be_asked_of_a_part_of_each_batch(material: Path, tmp_path: Path) -> None:
+    trainer = make_trainer(material, tmp_path, settings=replace(SETTINGS, modifier_batch=2, lar="off"))
+    whole = make_trainer(material, tmp_path, settings=replace(SETTINGS, lar="off"))
+    vl, count = trainer.vl, 4
+    drawn = torch.randn(count, 2, vl.word_width, generator=torch.Generator().manual_seed(0))
+    sentence = Sentence(drawn, torch.ones(count, 2, 1, 1), torch.ones(count, 2))
+    gallery, pseudo = trainer.vectors[:count], torch.tensor([[0], [1], [2], [1]])
+
+    def loss(owner: Trainer, rows: int) -> float:
+        draws = Draws(random.Random(3), torch.Generator().manual_seed(3))
+        named = owner.objective(sentence.first(rows), gallery[:rows], pseudo[:rows], None, draws)
+        return float(named["modifier"])
+
+    assert loss(trainer, count) == pytest.approx(loss(whole, 2), abs=1e-5)
+    assert loss(trainer, count) != pytest.approx(loss(whole, count), abs=1e-3)
+
+
+def test_a_run_from_before_a_setting_was_known_goes_on(material: Path, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, precision="bf16")
+    first = make_trainer(material, tmp_path, settings=settings).run()
+    tensors, record = state.load_tensors(tmp_path / "state.safetensors")
+    for name in ("lar_side", "modifier_batch"):
+        del record["settings"][name]
+    state.save_tensors(tmp_path / "state.safetensors", tensors, record)
+    assert make_trainer(material, tmp_path, settings=settings).run() == first
+    with pytest.raises(ConfigError, match="settings differs"):
+        make_trainer(material, tmp_path, settings=replace(settings, lar_side=64)).run()
+
+
+def test_the_automatic_precision_is_bfloat16_where_the_processor_has_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    device = torch.device("cpu")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    for native, precision in ((True, "bf16"), (False, "no")):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda native=native: native)
+        assert precision_for("auto", device) == precision
+        assert precision_for("fp16", device) == "fp16"
+
+
+def test_alignment_reads_pictures_of_the_side_that_is_asked_for(material: Path, tmp_path: Path) -> None:
+    trainer = make_trainer(material, tmp_path, "blip", settings=replace(SETTINGS, lar_side=16 * 2))
+    halved = make_trainer(material, tmp_path, "blip", settings=replace(SETTINGS, lar_side=48))
+    assert next(trainer.loader.ahead(0, 1)).clean.shape == (2, 3, 32, 32)
+    batch = next(halved.loader.ahead(0, 1))
+    assert batch.clean.shape == (2, 3, 48, 48)
+    assert 0 < halved._step(0, [batch])["lar"] < 20
+
+
+def test_frozen_layers_in_bfloat16_give_what_autocast_gives(material: Path, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, precision="bf16")
+    kept, cast = (make_trainer(material, tmp_path / n, "blip", settings=settings) for n in ("a", "b"))
+    cast.frozen = Lowered(nn.Identity())
+    layer = next(m for m in kept.vl.modules() if type(m) is nn.Linear)
+    own = layer.weight
+    with kept.frozen.used():
+        assert layer.weight.dtype == torch.bfloat16
+    batch = next(kept.loader.ahead(0, 1))
+    assert kept._step(0, [batch]) == cast._step(0, [batch])
+    assert layer.weight is own
+    for first, second in zip(kept.model.parameters(), cast.model.parameters(), strict=True):
+        torch.testing.assert_close(first, second, rtol=0, atol=0)

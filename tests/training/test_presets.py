@@ -65,7 +65,7 @@ def test_the_command_takes_light_encoder_and_settings_of_a_preset(
 ) -> None:
     asked = []
 
-    def train(request: run.TrainRequest, processes: object) -> dict[str, object]:
+    def train(request: run.TrainRequest, *_: object) -> dict[str, object]:
         asked.append(request)
         raise ConfigError("enough")
 

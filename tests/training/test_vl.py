@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,28 @@ def test_text_vectors_are_transformers_own(vl: VisionLanguageModel) -> None:
     assert ours.shape == (3, vl.width)
     torch.testing.assert_close(ours, native_text_vectors(vl, TEXTS), atol=1e-5, rtol=0)
     assert (ours[0] - ours[1]).abs().max() > 0.05, "the texts must differ for this to mean anything"
+
+
+def test_rows_in_groups_of_like_length_have_the_same_vectors_and_gradients(vl: VisionLanguageModel) -> None:
+    texts = [*TEXTS, "", "in blue", "a", "but red"]
+    pseudo = sentence(vl, len(texts)).requires_grad_()
+    words = vl.compose(pseudo, torch.full((len(texts), 2), 0.5), texts, PLAIN)
+    found = []
+    for vectors in (vl.encode_words(words), vl.encode_rows(words, group=2)):
+        (gradient,) = torch.autograd.grad(vectors[:, 0].sum(), pseudo, retain_graph=True)
+        found.append((vectors.detach(), gradient))
+    torch.testing.assert_close(found[1][0], found[0][0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[1][1], found[0][1], atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_pictures_of_another_side_have_fewer_patches(vl: VisionLanguageModel) -> None:
+    small = functional.interpolate(pixels(), SIZE // 2)
+    whole, seen = vl.encode_images(pixels()).patches, vl.encode_images(small, resized=True).patches
+    grid = math.isqrt(whole.shape[1])
+    class_token = whole.shape[1] - grid**2
+    assert seen.shape == (3, class_token + (grid // 2) ** 2, whole.shape[2])
+    assert len(vl.place_vectors(seen)[0]) == (grid // 2) ** 2
 
 
 @torch.no_grad()

@@ -104,7 +104,7 @@ def train(
         pictures, vl, chosen, out, settings, revision, phrases, modifiers, start, other_vl, model
     )
     processes = Processes()
-    record = run.train(request, processes)
+    record = run.train(request, processes, lambda line: click.echo(line, err=True))
     if not processes.main:
         return
     click.echo(

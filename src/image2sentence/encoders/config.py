@@ -51,6 +51,10 @@ class Preprocessing:
         _check(len(self.mean) == len(self.std) == 3, "preprocessing mean and std need three values each")
         _check(min(self.std) > 0, f"preprocessing std must be positive, got {self.std}")
 
+    def at_side(self, side: int) -> Preprocessing:
+        """The same view of a picture at another `size`, in pixels."""
+        return replace(self, size=side, resize=round(self.resize * side / self.size))
+
 
 @dataclass(frozen=True)
 class VLRecord:

@@ -156,6 +156,18 @@ def _encode(
     return {"vectors": torch.cat(vectors), "readable": torch.tensor(readable, dtype=torch.long)}, unreadable
 
 
+def encode_some(paths: Sequence[Path], encoder: VisionLanguageModel | Encoder) -> list[Path]:
+    """Encodes pictures as `collect` does, to see how long it takes; returns those that can be read."""
+    with tqdm(disable=True) as bar:
+        part, _ = _encode(paths, range(len(paths)), encoder, len(paths), bar)
+    return [paths[i] for i in part["readable"].tolist()]
+
+
+def is_kept(kept: Path, folder: Path, space: str) -> bool:
+    """Whether `collect` would find all of the folder's vectors in `kept`; `space` is the encoder's fingerprint."""
+    return _read(kept, _fingerprint(find_pictures(folder), space)) is not None
+
+
 @torch.no_grad()
 def _gallery_vectors(encoder: VisionLanguageModel | Encoder, images: Sequence[Image.Image]) -> Tensor:
     """(n, d) float32 unit rows on the processor."""

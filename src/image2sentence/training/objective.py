@@ -75,7 +75,9 @@ class Objective(nn.Module):
             chosen = self._captions(pseudo, draws.rng)
             result["caption"] = losses.mean_squared(queries, self._phrases.vectors[chosen])
         if pseudo is not None and settings.modifier_weight:
-            result["modifier"] = self._modifier(sentence, gallery, pseudo, draws.rng)
+            asked = settings.modifier_batch or len(gallery)
+            some = sentence.first(asked // self.processes.count)
+            result["modifier"] = self._modifier(some, gallery[:asked], pseudo[:asked], draws.rng)
         return result
 
     def weights(self) -> dict[str, float]:
@@ -97,11 +99,11 @@ class Objective(nn.Module):
     def _query(self, sentence: Sentence, texts: list[str]) -> Tensor:
         """Text vectors of own rows -> the joint batch's (B, d)."""
         words = self.vl.compose(sentence.tokens, sentence.gates, texts, self.template)
-        return self.processes.join(self.vl.encode_words(words).float())
+        return self.processes.join(self.vl.encode_rows(words).float())
 
     def _read(self, texts: list[str]) -> Tensor:
         """Text vectors of own texts without a sentence -> the joint batch's (B, d)."""
-        return self.processes.join(self.vl.encode_words(self.vl.words(texts)).float())
+        return self.processes.join(self.vl.encode_rows(self.vl.words(texts)).float())
 
     def _gcd(self, queries: Tensor, gallery: Tensor, queue: Tensor | None) -> Tensor:
         temperature = self.log_temperature.exp()

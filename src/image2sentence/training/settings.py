@@ -14,13 +14,15 @@ GCD_KINDS = ["info_nce", "symmetric", "kl", "mse"]
 LAR_KINDS = ("auto", "matching", "local", "off")
 MODIFIER_KINDS = ("info_nce", "mse")
 KEPT = ("best", "last")
+PRECISIONS = ("auto", "no", "bf16", "fp16")
 AUTO = "auto"
 UNKNOWN_TEMPERATURE = 0.05
 """What `temperature="auto"` comes to for a VL model whose weights do not say its own, such as BLIP."""
 
+MIN_LAR_SIDE, MAX_LAR_SIDE = 32, 1024
 # A contrastive loss needs at least two pictures a batch.
 _MINIMA = {"steps": 1, "batch": 2, "accumulate": 1, "save_every": 1, "lar_batch": 2, "pseudo_captions": 1}
-_MINIMA |= {"validation": 1, "warmup": 0, "queue": 0, "seed": 0}
+_MINIMA |= {"validation": 1, "warmup": 0, "queue": 0, "modifier_batch": 0, "seed": 0}
 _NOT_NEGATIVE = (
     "gcd_weight",
     "lar_weight",
@@ -84,6 +86,12 @@ class TrainSettings:
     Validation asks with the picture alone; `keep` says whether the best weights by it are the result, or the last ones,
     for runs whose composed queries get better while that figure stands still.
 
+    LAR reads pictures at `lar_side` pixels a side (0: the VL model's own): a ViT's cost goes with its square, or more.
+
+    `modifier_batch` of each batch's pictures are asked with a modifier (0: all), which takes two texts out of three.
+
+    `precision="auto"` is "bf16" where the processor or GPU multiplies such numbers itself, else "no".
+
     `brightness` b shows the query side half of its pictures with all values times a factor between 1 / (1 + b) and
     1 + b, the target unchanged: photographs come darker and brighter than the gallery's.
     """
@@ -102,9 +110,11 @@ class TrainSettings:
     lar: str = "auto"
     lar_weight: float = 0.25
     lar_batch: int = 32
+    lar_side: int = 0
     caption_weight: float = 0.0
     modifier: str = "mse"
     modifier_weight: float = 1.0
+    modifier_batch: int = 0
     residual: float = 0.5
     pseudo_captions: int = 2
     targets: tuple[Target, ...] = ()
@@ -115,7 +125,7 @@ class TrainSettings:
     smallest_crop: float = 0.75
     flip: bool = True
     brightness: float = 0.0
-    precision: str = "bf16"
+    precision: str = AUTO
     validation: int = 512
     save_every: int = 200
     keep: str = "best"
@@ -126,7 +136,7 @@ class TrainSettings:
             ("lar", self.lar, LAR_KINDS),
             ("modifier", self.modifier, MODIFIER_KINDS),
             ("keep", self.keep, KEPT),
-            ("precision", self.precision, ("no", "bf16", "fp16")),
+            ("precision", self.precision, PRECISIONS),
         ):
             if value not in known:
                 raise ConfigError(
@@ -144,6 +154,10 @@ class TrainSettings:
         for name in _NOT_NEGATIVE:
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"training setting {name} must not be negative, got {getattr(self, name)}")
+        if self.lar_side and not MIN_LAR_SIDE <= self.lar_side <= MAX_LAR_SIDE:
+            raise ConfigError(
+                f"training setting lar_side must be 0 or {MIN_LAR_SIDE} to {MAX_LAR_SIDE}, got {self.lar_side}"
+            )
         if self.seed > _MAX_SEED:
             raise ConfigError(f"training setting seed must be at most {_MAX_SEED}, got {self.seed}")
         if not 0 < self.learning_rate < math.inf:

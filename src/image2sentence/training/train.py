@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,13 +13,15 @@ import torch
 from image2sentence.encoders.guide_files import read_lines
 from image2sentence.encoders.model_folder import WEIGHTS, bundled, check_replaceable
 from image2sentence.encoders.onnx_encoder import load_encoder
+from image2sentence.encoders.protocols import Encoder
 from image2sentence.errors import ConfigError, ModelError
 from image2sentence.hub.find import find_model
 from image2sentence.strict_json import from_dict, read_json, to_dict
 from image2sentence.training import phrase_bank as phrases
 from image2sentence.training.adapted import open_adapted, require_same_model, take_over, weights_of
-from image2sentence.training.dataset import Collection, collect
+from image2sentence.training.dataset import Collection, collect, find_pictures, is_kept
 from image2sentence.training.distributed import Processes
+from image2sentence.training.forecast import SHORT, Forecast, forecast
 from image2sentence.training.models.light_encoders import without_side
 from image2sentence.training.models.query_model import QueryModel, build_query_model
 from image2sentence.training.presets import Preset
@@ -89,8 +91,12 @@ def read_settings(
     return from_dict(TrainSettings, values, "settings")
 
 
-def train(request: TrainRequest, processes: Processes | None = None) -> dict[str, Any]:
+def train(
+    request: TrainRequest, processes: Processes | None = None, say: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
     """Trains (or goes on with) the run in `request.out` and writes the model folder `out/model`.
+
+    `say` is told how long it will take, before the work and once the gallery vectors are there.
 
     Returns the training record; on the main process with its export's parity. Raises DataError, ModelError or
     ConfigError, each of which leaves what was there before.
@@ -108,7 +114,12 @@ def train(request: TrainRequest, processes: Processes | None = None) -> dict[str
     settings, bank = _with_bank(request, vl)
     model = _first_model(request, settings, vl)
     targets = request.out / "targets.safetensors"
+    expected = _forecast(request, settings, vl, encoder, model, bank) if processes.count == 1 else None
+    if expected is not None:
+        say(str(expected))
     collection = collect(request.pictures, vl, targets, processes=processes, encoder=encoder)
+    if expected is not None and expected.encoding:
+        say(f"gallery vectors are there; training takes {expected.left} from here")
     if encoder is not None:
         some = collection.paths[:_COMPARED]
         require_same_model(vl, encoder, _load(some), collection.vectors[: len(some)].numpy())
@@ -122,6 +133,23 @@ def train(request: TrainRequest, processes: Processes | None = None) -> dict[str
             vl, model, request.light, settings, record, out, shown, vl_name, adapted
         )
     return record
+
+
+def _forecast(
+    request: TrainRequest,
+    settings: TrainSettings,
+    vl: VisionLanguageModel,
+    encoder: Encoder | None,
+    model: QueryModel,
+    bank: phrases.PhraseBank | None,
+) -> Forecast | None:
+    """None for a run that is short, or has begun to train: its bar knows better."""
+    if settings.steps < SHORT or (request.out / "state.safetensors").exists():
+        return None
+    space = vl.record.fingerprint if encoder is None else encoder.fingerprint
+    known = is_kept(request.out / "targets.safetensors", request.pictures, space)
+    paths = [request.pictures / file.path for file in find_pictures(request.pictures)]
+    return forecast(vl, encoder, model, settings, bank, paths, request.out, known=known)
 
 
 def _require_matching(settings: TrainSettings, vl: VisionLanguageModel) -> None:

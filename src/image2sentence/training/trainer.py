@@ -35,12 +35,14 @@ from image2sentence.training import losses
 from image2sentence.training import phrase_bank as phrases
 from image2sentence.training.dataset import Augmentation, Batch, BatchLoader, Collection
 from image2sentence.training.distributed import Processes
+from image2sentence.training.lowered import lowered
 from image2sentence.training.models.query_model import QueryModel
 from image2sentence.training.objective import Draws, Objective
-from image2sentence.training.settings import TrainSettings
+from image2sentence.training.settings import AUTO, TrainSettings
 from image2sentence.training.vl.base import VisionLanguageModel
 
 _PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_LATER = {"lar_side": 0, "modifier_batch": 0}  # what runs had before these settings were known
 
 
 @dataclass
@@ -87,7 +89,9 @@ class Trainer:
         self.vectors = pictures.vectors.to(self.device)
         self.pseudo = bank.nearest(self.vectors, bank.captions) if bank else None
         self.optimizer = torch.optim.AdamW(self._groups(), lr=settings.learning_rate, betas=(0.9, 0.98))
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "fp16")
+        self.precision = _PRECISIONS[precision_for(settings.precision, self.device)]
+        self.frozen = lowered(self.vl, self.device, self.precision)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
         self.average = state.Average(self.model, settings.average)
         self.progress = Progress()
         self.loader = self._loader()
@@ -169,12 +173,13 @@ class Trainer:
 
     def _backward(self, batch: Batch, draws: Draws, turns: int) -> dict[str, float]:
         """Adds one of `turns` batches' gradients; its named losses."""
-        precision = _PRECISIONS[self.settings.precision]
-        with torch.autocast(self.device.type, precision, enabled=precision != torch.float32):
-            named = self._losses(batch, draws)
-        weights = self.objective.weights()
-        total = torch.stack([weights[name] * value for name, value in named.items()]).sum()
-        self.scaler.scale(total / turns).backward()
+        enabled = self.precision != torch.float32
+        with self.frozen.used():
+            with torch.autocast(self.device.type, self.precision, enabled=enabled):
+                named = self._losses(batch, draws)
+            weights = self.objective.weights()
+            total = torch.stack([weights[name] * value for name, value in named.items()]).sum()
+            self.scaler.scale(total / turns).backward()
         return {name: float(value.detach()) for name, value in named.items()}
 
     def _check_finite(self, step: int, values: dict[str, float]) -> None:
@@ -200,7 +205,8 @@ class Trainer:
         patches = None
         if len(batch.clean):
             with torch.no_grad():
-                patches = self.vl.encode_images(batch.clean.to(self.device)).patches
+                resized = bool(self.settings.lar_side)
+                patches = self.vl.encode_images(batch.clean.to(self.device), resized).patches
         pseudo = None if self.pseudo is None else self.pseudo[rows]
         queue = self._queue(rows, draws.rng)
         named: dict[str, Tensor] = self.objective(sentence, self.vectors[rows], pseudo, patches, draws, queue)
@@ -240,7 +246,7 @@ class Trainer:
         images = [load_image(self.pictures.paths[i], at_least=size) for i in block]
         sentence = self.model(torch.from_numpy(to_pixels(images, self.model.preprocessing)).to(self.device))
         template = self.objective.template
-        return self.vl.encode_words(
+        return self.vl.encode_rows(
             self.vl.compose(sentence.tokens, sentence.gates, [""] * len(block), template)
         )
 
@@ -266,6 +272,11 @@ class Trainer:
         if not path.is_file():
             return
         tensors, record = state.load_tensors(path)
+        record["settings"] = {
+            "lar_side": 0,
+            "modifier_batch": 0,
+            **record.get("settings", {}),
+        }  # of runs before these were known
         for key, value in self._identity().items():
             if record.get(key) != value:
                 raise ConfigError(
@@ -286,6 +297,7 @@ class Trainer:
 
     def _identity(self) -> dict[str, Any]:
         settings = json.loads(json.dumps(to_dict(self.settings)))
+        settings["precision"] = precision_for(self.settings.precision, self.device)
         record = {"settings": settings, "vl": self.vl.record.fingerprint, "data": self.pictures.fingerprint}
         return record | self._begun
 
@@ -296,7 +308,7 @@ class Trainer:
             s.batch, len(self.kept) // count * count
         )  # no picture twice in a batch, where there are few
         clean = 0 if lar == "off" else min(s.lar_batch, batch)
-        for name, rows in (("batch", batch), ("lar_batch", clean)):
+        for name, rows in (("batch", batch), ("lar_batch", clean), ("modifier_batch", s.modifier_batch)):
             if rows % count:
                 raise ConfigError(
                     f"training setting {name}: {rows} pictures cannot be shared by {count} processes"
@@ -304,7 +316,7 @@ class Trainer:
         return BatchLoader(
             [self.pictures.paths[i] for i in self.kept],
             self.model.preprocessing,
-            self.vl.preprocessing,
+            self.vl.preprocessing.at_side(s.lar_side or self.vl.preprocessing.size),
             Augmentation(s.smallest_crop, s.flip, s.brightness),
             batch,
             clean,
@@ -355,6 +367,16 @@ class _Log:
         """Writes what is left."""
         self._bar.close()
         self._writer.close()
+
+
+def precision_for(asked: str, device: torch.device) -> str:
+    """A setting's `precision` on this device: "auto" is "bf16" where its own instructions multiply such numbers."""
+    if asked != AUTO:
+        return asked
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if native else "no"
 
 
 def held_out(pictures: int, settings: TrainSettings) -> NDArray[np.int64]:

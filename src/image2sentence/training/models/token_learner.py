@@ -28,6 +28,10 @@ class Sentence:
     attention: Tensor
     gates: Tensor
 
+    def first(self, count: int) -> Sentence:
+        """Those of the first `count` pictures."""
+        return Sentence(self.tokens[:count], self.attention[:count], self.gates[:count])
+
 
 def build_learner(config: LearnerConfig, feature_width: int, word_width: int, word_norm: float) -> nn.Module:
     """The learner that `config.kind` names; every kind maps (B, C, H, W) to a `Sentence`.

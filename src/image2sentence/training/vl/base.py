@@ -40,6 +40,10 @@ class Words:
     embeddings: Tensor
     bias: Tensor
 
+    def rows(self, chosen: Tensor, length: int) -> Words:
+        """The `chosen` rows, their first `length` positions."""
+        return Words(self.embeddings[chosen, :length], self.bias[chosen, :length])
+
 
 class VisionLanguageModel(nn.Module, ABC):
     """A frozen VL model. Its parameters never require gradients; it is always in evaluation mode.
@@ -69,8 +73,11 @@ class VisionLanguageModel(nn.Module, ABC):
         self.record = VLRecord(name, revision, self.kind, weights_fingerprint(model, preprocessing))
 
     @abstractmethod
-    def encode_images(self, pixels: Tensor) -> ImageFeatures:
-        """Pixels (B, 3, S, S) float -> vectors and patches."""
+    def encode_images(self, pixels: Tensor, resized: bool = False) -> ImageFeatures:
+        """Pixels (B, 3, S, S) float -> vectors and patches.
+
+        `resized`: S is not the side that the tower was trained with; its position embeddings are interpolated.
+        """
 
     @abstractmethod
     def place_vectors(self, patches: Tensor) -> Tensor:
@@ -86,6 +93,19 @@ class VisionLanguageModel(nn.Module, ABC):
     @abstractmethod
     def encode_words(self, words: Words) -> Tensor:
         """Words -> (B, d) unit rows."""
+
+    def encode_rows(self, words: Words, group: int = 32) -> Tensor:
+        """`encode_words`, on a CPU in groups of rows of like length, none read beyond the last word of its group.
+
+        The vectors are the same: where texts differ in length, about a third of a batch is padding.
+        """
+        if words.bias.device.type != "cpu" or len(words.bias) <= group:
+            return self.encode_words(words)
+        places = torch.arange(1, words.bias.shape[1] + 1)
+        lengths = ((words.bias > ABSENT / 2) * places).amax(1)
+        order = lengths.argsort(stable=True)
+        parts = [self.encode_words(words.rows(rows, int(lengths[rows].max()))) for rows in order.split(group)]
+        return torch.cat(parts)[order.argsort()]
 
     def match(self, words: Words, patches: Tensor) -> Tensor:
         """Words and patches (B, N, C) -> (B,) logit that they belong together. Only where `has_matching`."""

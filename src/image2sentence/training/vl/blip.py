@@ -39,8 +39,9 @@ class BlipVL(VisionLanguageModel):
         self.whole_adds = getattr(model.vision_model, "layout", None) is not None
         self.freeze()
 
-    def encode_images(self, pixels: Tensor) -> ImageFeatures:
-        tokens = self.model.vision_model(pixel_values=pixels).last_hidden_state
+    def encode_images(self, pixels: Tensor, resized: bool = False) -> ImageFeatures:
+        seen = self.model.vision_model(pixel_values=pixels, interpolate_pos_encoding=resized)
+        tokens = seen.last_hidden_state
         return ImageFeatures(functional.normalize(self.model.vision_proj(tokens[:, 0]), dim=-1), tokens)
 
     def place_vectors(self, patches: Tensor) -> Tensor:

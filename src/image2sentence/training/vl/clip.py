@@ -41,8 +41,8 @@ class ClipVL(VisionLanguageModel):
         self.temperature = float((-model.logit_scale.detach()).exp())
         self.freeze()
 
-    def encode_images(self, pixels: Tensor) -> ImageFeatures:
-        output = self.model.vision_model(pixel_values=pixels)
+    def encode_images(self, pixels: Tensor, resized: bool = False) -> ImageFeatures:
+        output = self.model.vision_model(pixel_values=pixels, interpolate_pos_encoding=resized)
         vectors = functional.normalize(self.model.visual_projection(output.pooler_output), dim=-1)
         return ImageFeatures(vectors, output.last_hidden_state)
 

@@ -52,8 +52,8 @@ class SiglipVL(VisionLanguageModel):
         self.temperature = float((-model.logit_scale.detach()).exp())
         self.freeze()
 
-    def encode_images(self, pixels: Tensor) -> ImageFeatures:
-        output = self.model.vision_model(pixel_values=pixels)
+    def encode_images(self, pixels: Tensor, resized: bool = False) -> ImageFeatures:
+        output = self.model.vision_model(pixel_values=pixels, interpolate_pos_encoding=resized)
         return ImageFeatures(functional.normalize(output.pooler_output, dim=-1), output.last_hidden_state)
 
     def place_vectors(self, patches: Tensor) -> Tensor:
