@@ -106,7 +106,17 @@ def test_pixels_are_pythons(expected: Path) -> None:
     run_tests(["pictures.test.js"], expected)
 
 
-def test_vectors_in_a_browser_are_pythons(expected: Path) -> None:
+def require_chromium() -> None:
+    """Skip the test where there is no browser to run it in."""
     if not (JS / "node_modules" / "playwright-core").is_dir() or not shutil.which("chromium"):
         pytest.skip("chromium, or what `npm ci` installs in js/, is missing: see `make test-js`")
+
+
+def test_vectors_in_a_browser_are_pythons(expected: Path) -> None:
+    require_chromium()
     run_tests(["browser.test.js"], expected)
+
+
+def test_the_page_sends_large_photographs_smaller(tmp_path: Path) -> None:
+    require_chromium()
+    run_tests(["shrink.test.js"], tmp_path)

@@ -1,6 +1,7 @@
 // The query encoded in the browser: the picture stays here, and its vector alone is sent.
 
 import { at, authorization } from "./api.js";
+import { digest } from "./shrink.js";
 import { NEUTRAL } from "./steps.js";
 
 class NothingAsked extends Error {
@@ -40,7 +41,7 @@ export async function encodeStep(encoder, one, content, made) {
   const sentence = whole && without(whole, one.muted);
   if (whole && !sentence && !one.text.trim()) throw new NothingAsked();
   const fields = { vector: base64(await queryVector(encoder, sentence, one.text.trim(), one.balance)) };
-  if (one.file && one.text.trim()) fields.exclude_content = await digest(one);
+  if (one.file && one.text.trim()) fields.exclude_content = one.digest ??= await digest(one.file);
   return fields;
 }
 
@@ -89,12 +90,4 @@ async function queryVector(encoder, sentence, text, balance) {
 
 function base64(vector) {
   return btoa(String.fromCharCode(...new Uint8Array(vector.buffer, vector.byteOffset, vector.byteLength)));
-}
-
-// SHA-256 of the picture's file, so that the server can leave out its copies without having seen it.
-async function digest(one) {
-  one.digest ??= [...new Uint8Array(await crypto.subtle.digest("SHA-256", await one.file.arrayBuffer()))]
-    .map((byte) => byte.toString(16).padStart(2, "0"))
-    .join("");
-  return one.digest;
 }

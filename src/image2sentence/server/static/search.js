@@ -4,6 +4,7 @@ import { Refused, fetchPicture, get, post } from "./api.js";
 import { bytes } from "./dom.js";
 import { covered, deviceEncoder, encodeStep, isUnderstood, pseudoWords } from "./ondevice.js";
 import { endWaiting, waitForResults } from "./results.js";
+import { toSend } from "./shrink.js";
 import { chosen, step, wanted } from "./state.js";
 import { inOrder } from "./sort.js";
 import { PAGE, asks, hasReference } from "./steps.js";
@@ -23,21 +24,21 @@ export function whenMuted(mute) {
   muteWords = mute;
 }
 
-// What names the step's reference to the server: a name where it has one, else the file itself.
-function named(one) {
+// What names the step's reference to the server: a name where it has one, else the file itself, made smaller if large.
+async function named(one) {
   if (one.item !== undefined) return { item: one.item };
   if (one.sentence) return { sentence: one.sentence };
-  return { picture: one.file };
+  return { picture: (await toSend(one.file)).file };
 }
 
 // Posts about a step's reference; sends the file again where the server has forgotten its sentence.
 async function postAbout(address, one, fields, signal) {
   try {
-    return await post(address, { ...named(one), ...fields }, signal);
+    return await post(address, { ...(await named(one)), ...fields }, signal);
   } catch (error) {
     if (!(error instanceof Refused) || error.status !== 404 || !one.sentence || !one.file) throw error;
     one.sentence = undefined;
-    return post(address, { ...named(one), ...fields }, signal);
+    return post(address, { ...(await named(one)), ...fields }, signal);
   }
 }
 
@@ -106,6 +107,8 @@ async function rankThere(one, common, signal) {
   if (one.sending) await one.sending.catch(() => {});
   signal.throwIfAborted();
   const fields = { text: one.text, balance: one.balance, muted: one.muted, ...common };
+  if (one.file && one.text.trim()) fields.exclude_content = (await toSend(one.file)).digest;
+  signal.throwIfAborted();
   if (!hasReference(one)) return post("v1/search", fields, signal);
   if (!one.file || one.sentence) return postAbout("v1/search", one, fields, signal);
   one.sending = postAbout("v1/search", one, fields, reading.signal)
