@@ -128,6 +128,27 @@ def test_static_files_are_compressed_and_kept_for_ever_by_version(shop: Shop) ->
             assert (again.status_code, again.content) == (304, b"")
 
 
+def test_pictures_that_a_client_has_are_not_sent_again(shop: Shop) -> None:
+    with deployed(shop) as client:
+        for path in ("/v1/items/1/thumbnail", "/v1/items/1/image"):
+            first, other = client.get(path), client.get(path.replace("/1/", "/2/"))
+            tag = first.headers["etag"]
+            again = client.get(path, headers={"If-None-Match": f'"other", W/{tag}'})
+            assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+            assert again.headers["cache-control"] == first.headers["cache-control"]
+            assert other.headers["etag"] != tag
+            changed = client.get(path, headers={"If-None-Match": other.headers["etag"]})
+            assert (changed.status_code, changed.content) == (200, first.content)
+
+
+def test_another_method_is_told_which_one_to_use(shop: Shop) -> None:
+    with deployed(shop) as client:
+        for method, path, allowed in (("GET", "/v1/search", "POST"), ("DELETE", "/v1/items/1", "GET")):
+            refused = client.request(method, path)
+            assert (refused.status_code, refused.headers["allow"]) == (405, allowed)
+            assert refused.json() == {"error": "Method Not Allowed"}
+
+
 def test_gzip_is_sent_only_where_it_is_taken() -> None:
     taken = {"gzip": True, "deflate, GZIP": True, "*": True, "gzip;q=0.5": True, "gzip; q=1": True}
     refused = {"": False, "identity": False, "gzip;q=0": False, "gzip;q=0.0": False, "br": False}

@@ -387,8 +387,10 @@ def test_the_page_s_own_encoder_is_handed_out_only_where_it_is_wanted(tmp_path: 
         assert "wasm" not in client.get("/").headers["content-security-policy"]
     with TestClient(create_app(service, runtime=tmp_path)) as client:
         for name in names:
-            content = client.get(f"/v1/model/{name}").content
-            assert content == (bundled() / name).read_bytes()
+            answer = client.get(f"/v1/model/{name}")
+            assert answer.content == (bundled() / name).read_bytes()
+            again = client.get(f"/v1/model/{name}", headers={"If-None-Match": answer.headers["etag"]})
+            assert (again.status_code, again.content) == (304, b"")
         for name in (
             "onnx/gallery_image.onnx",
             "README.md",

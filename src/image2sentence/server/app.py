@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import mimetypes
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -39,7 +40,7 @@ from image2sentence.server.openapi import (
     describe_json,
     operation_id,
 )
-from image2sentence.server.page_files import PageFiles, StaticFile
+from image2sentence.server.page_files import PageFiles, StaticFile, has_version
 from image2sentence.server.requests import Load, Page, Serving
 from image2sentence.server.schemas import (
     MAX_LIST_OFFSET,
@@ -408,7 +409,7 @@ async def model_file(name: str, request: Request) -> Response:
         raise NotThere("this server does not hand out its model")
     content = await serving.pictures.run(serving.service.device_file, name)
     kind = JSON if name.endswith(".json") else BINARY
-    return Response(content, media_type=kind, headers={"Cache-Control": "private, no-cache"})
+    return await serving.pictures.run(_kept, request, content, kind, "private, no-cache")
 
 
 @open_routes.get("/runtime/{name}", include_in_schema=False)
@@ -431,7 +432,16 @@ def _read_compressed(path: Path) -> StaticFile:
 
 async def _jpeg(request: Request, picture_id: int, side: int) -> Response:
     content = await _serving(request).jpeg(picture_id, side)
-    return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
+    return _kept(request, content, "image/jpeg", "private, max-age=600")
+
+
+def _kept(request: Request, content: bytes, kind: str, caching: str) -> Response:
+    """What a client may keep: 304 without content where it has this version."""
+    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    headers = {"Cache-Control": caching, "ETag": tag}
+    if has_version(request.headers.get("if-none-match", ""), tag):
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type=kind, headers=headers)
 
 
 def _problem(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:

@@ -57,7 +57,7 @@ class StaticFile:
         compressed = self.compressed if accepts_gzip(request.headers.get("accept-encoding", "")) else None
         tag = f'"{self.digest[:32]}{"-gz" if compressed is not None else ""}"'
         headers = {"ETag": tag, "Cache-Control": caching, "Vary": "Accept-Encoding"}
-        if _has_version(request.headers.get("if-none-match", ""), tag):
+        if has_version(request.headers.get("if-none-match", ""), tag):
             return Response(status_code=304, headers=headers)
         kind = f"{self.media_type}; charset=utf-8" if self.media_type in _TEXTS else self.media_type
         if compressed is None:
@@ -129,6 +129,7 @@ def _version(files: Mapping[str, StaticFile]) -> str:
     return hashlib.sha256(listed.encode()).hexdigest()[:VERSION_DIGITS]
 
 
-def _has_version(header: str, tag: str) -> bool:
+def has_version(header: str, tag: str) -> bool:
+    """Whether an `If-None-Match` header names a version."""
     tags = [one.strip().removeprefix("W/") for one in header.split(",")]
     return tag in tags or "*" in tags
