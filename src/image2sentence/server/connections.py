@@ -129,9 +129,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def _is_of_another_user(self) -> bool:
         """Looked up once for each connection, and only where it is asked for."""
         if self._another_user is None:
-            ends = (self.transport.get_extra_info(name) for name in ("peername", "sockname"))
-            client, own = (one[1] if isinstance(one, tuple) else 0 for one in ends)
-            self._another_user = is_of_another_user(client, own)
+            client, own = (self.transport.get_extra_info(name) for name in ("peername", "sockname"))
+            self._another_user = is_of_another_user(client[:2], own[:2])
         return self._another_user
 
     def _has_place(self) -> bool:
