@@ -25,14 +25,25 @@ EXCLUDED_FOLDERS = frozenset(
         "#snapshot",
         "$recycle.bin",
         "__macosx",
+        "~snapshot",
+        "found.000",
         "lost+found",
+        "network trash folder",
         "recycler",
         "system volume information",
+        "temporary items",
     }
 )
 """Folders passed over unless a pattern takes them back, in capitals or not: thumbnails and bins of disks."""
 
-EXCLUDED_ENDINGS = (".photoslibrary", ".photolibrary", ".migratedphotolibrary", ".aplibrary", ".lrdata")
+EXCLUDED_ENDINGS = (
+    ".photoslibrary",
+    ".photolibrary",
+    ".migratedphotolibrary",
+    ".aplibrary",
+    ".lrdata",
+    ".lrlibrary",
+)
 """Endings of folders passed over unless a pattern takes them back: insides of photo libraries and previews."""
 
 MAX_IGNORE_BYTES = 64 << 10

@@ -7,10 +7,13 @@ from itertools import islice
 from typing import NamedTuple
 
 _NEGATION = re.compile(
-    r"""\b(?:(?:is|are|was|does|do|has|have)n['\N{RIGHT SINGLE QUOTATION MARK}]?t | not | no | without
-      | except(?:\ for)? | excluding | lacking | free\ of | other\ than | rather\ than | instead\ of | neither )\s+
+    r"""\b(?:(?:is|are|was|does|do|has|have)n['\N{RIGHT SINGLE QUOTATION MARK}]?t | not | no | without | nor | never
+      | except(?:\ for)? | excluding | lacking | minus | sans | free\ of | hardly\ any | (?:any|every)thing\ but
+      | all\ but | nothing | other\ than | rather\ than | instead\ of | neither )\s+
       (?:(?:have|has|show|having|being|any|a|an|the|in|with)\s+)*
-      (?P<unwanted>[^\W_][\w'-]*(?:\s+(?!(?:and|or|but|with|in|on|nor|that|which|than)\b)[^\W_][\w'-]*){0,2})""",
+      (?!(?:only|just|too|more|less|fewer|as)\b|\d)
+      (?P<unwanted>[^\W_][\w'-]*(?:\s+(?!(?:and|or|but|with|in|on|nor|that|which|than)\b)[^\W_][\w'-]*){0,2})
+      | (?:\bnon-\s?|(?<!\S)[-!])(?P<one>[^\W\d_][\w']*)""",
     re.IGNORECASE | re.VERBOSE,
 )
 MAX_HINTS = 5
@@ -26,4 +29,6 @@ class NegationHint(NamedTuple):
 def negation_hints(words: str) -> tuple[NegationHint, ...]:
     """The negations in some words, in their order; models put what is named into the query, wanted or not."""
     found = _NEGATION.finditer(words[:10_000])
-    return tuple(NegationHint(match[0], match["unwanted"]) for match in islice(found, MAX_HINTS))
+    return tuple(
+        NegationHint(match[0], match["unwanted"] or match["one"]) for match in islice(found, MAX_HINTS)
+    )
