@@ -103,6 +103,7 @@ def with_chunks(content: bytes, *chunks: bytes) -> bytes:
 _SRGB = ((0.4360, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7141))
 _P3 = ((0.5151, 0.2412, -0.0011), (0.2919, 0.6922, 0.0419), (0.1572, 0.0666, 0.7841))
 _PROPHOTO = ((0.7977, 0.2880, 0.0), (0.1352, 0.7119, 0.0), (0.0313, 0.0001, 0.8249))
+_ADOBE = ((0.6097, 0.3111, 0.0195), (0.2053, 0.6257, 0.0609), (0.1492, 0.0632, 0.7446))
 _WHITE = (0.9642, 1.0, 0.8249)
 
 
@@ -255,6 +256,8 @@ def of_png() -> Iterator[OddPicture]:
     for name, primaries, gamma in (("p3", _P3, 2.2), ("prophoto", _PROPHOTO, 1.8)):
         content = saved(quarters(), "PNG", icc_profile=rgb_profile(primaries, gamma))
         yield OddPicture(f"{name}.png", content, seen_with(COLOURS, primaries, gamma))
+    profile = png_chunk(b"iCCP", b"p3\0\0" + zlib.compress(p3_profile()))
+    yield OddPicture("deep p3.png", with_chunks(_deep_png(), profile), seen_with(COLOURS, _P3, 2.2))
     content = saved(quarters(), "PNG", icc_profile=swapped_profile())
     yield OddPicture("swapped.png", content, seen_with(COLOURS, (_SRGB[1], _SRGB[2], _SRGB[0]), 2.2))
     content = saved(quarters(NEUTRAL).convert("L"), "PNG", icc_profile=grey_profile(1.0))
@@ -287,6 +290,23 @@ def of_others() -> Iterator[OddPicture]:
     for compression in ("tiff_lzw", "tiff_adobe_deflate", "packbits"):
         yield OddPicture(f"{compression}.tiff", saved(quarters(), "TIFF", compression=compression))
     yield OddPicture("held 5.tiff", saved(stored(5), "TIFF", exif=exif(5)))
+    adobe = jpeg(icc_profile=rgb_profile(_ADOBE, 2.2))
+    yield OddPicture("adobe.jpg", adobe, seen_with(COLOURS, _ADOBE, 2.2))
+    adobe = saved(quarters(), "TIFF", icc_profile=rgb_profile(_ADOBE, 2.2), compression="tiff_lzw")
+    yield OddPicture("adobe.tif", adobe, seen_with(COLOURS, _ADOBE, 2.2))
+    lab = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
+    yield OddPicture("lab.tif", saved(ImageCms.applyTransform(quarters(), lab), "TIFF"), tolerance=10)
+    yield OddPicture(
+        "two.mpo.jpg",
+        saved(
+            quarters(),
+            "MPO",
+            save_all=True,
+            append_images=[frames[1].convert("RGB")],
+            quality=98,
+            subsampling=0,
+        ),
+    )
     yield OddPicture("cmyk.tif", saved(quarters().convert("CMYK"), "TIFF"))
     deep = np.asarray(quarters(NEUTRAL).convert("L")).astype(np.uint16) * 257
     yield OddPicture("sixteen bits grey.tif", saved(Image.fromarray(deep), "TIFF"), NEUTRAL)

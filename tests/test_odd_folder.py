@@ -112,6 +112,8 @@ def reference_colours(content: bytes) -> np.ndarray:
         picture = on_ground(picture.convert("RGBA"))
     elif picture.mode in ("P", "1"):
         picture = picture.convert("RGB")
+    if picture.mode == "LAB":
+        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile or b""))
         srgb = ImageCms.createProfile("sRGB")

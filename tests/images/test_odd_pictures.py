@@ -110,6 +110,29 @@ def test_library_warnings_are_logged_and_never_printed(caplog: pytest.LogCapture
     assert not leaked
 
 
+def test_a_webp_whose_size_is_wrong_is_read_and_one_cut_within_its_pixels_is_refused() -> None:
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 256, (60, 80, 3), np.uint8))
+    block = odd_pictures.exif(date="2026:11:21 09:30:00")
+    for how in ({"lossless": True}, {"quality": 90}, {"lossless": True, "exif": block}):
+        whole = saved(noise, "WEBP", **how)  # type: ignore[arg-type]
+        pixels = np.asarray(load_image(whole))
+        for size in (b"\xff\xff\xff\x7f", b"\xff\xff\0\0"):
+            assert np.array_equal(np.asarray(load_image(whole[:4] + size + whole[8:])), pixels)
+        for missing in (200, 1_000):
+            with pytest.raises(ImageError, match="cut short"):
+                load_image(whole[:-missing])
+    assert np.array_equal(np.asarray(load_image(whole[:-20])), pixels)  # of its EXIF
+
+
+@pytest.mark.parametrize("body", [b"", b"\0", b"\0" * 300])
+def test_transparency_that_cannot_be_is_beside_the_pixels(body: bytes) -> None:
+    for picture in (quarters(), quarters(odd_pictures.NEUTRAL).convert("L"), quarters().convert("RGBA")):
+        plain = saved(picture, "PNG")
+        odd = load_image(with_chunks(plain, png_chunk(b"tRNS", body)))
+        assert np.array_equal(np.asarray(odd), np.asarray(load_image(plain)))
+
+
 # ---- bounds before decoding ----
 
 

@@ -263,6 +263,8 @@ def read_png(data: bytes) -> Container:
     if len(header) != 13:
         raise _cut_short()
     width, height, bits, kind = struct.unpack(">IIBB", header[:10])
+    if not _is_transparency(kept.get(b"tRNS", b""), kind):
+        kept.pop(b"tRNS", None)
     whole = [(name, kept[name]) for name in (b"IHDR", *_PNG_KEPT) if name in kept]
     whole += [(b"IDAT", b"".join(chunks)), (b"IEND", b"")]
     return Container(
@@ -276,6 +278,11 @@ def read_png(data: bytes) -> Container:
         xmp=xmp,
         dates=tuple(texts[key] for key in (*_PNG_DATES, b"tIME") if key in texts),
     )
+
+
+def _is_transparency(body: bytes, kind: int) -> bool:
+    """Whether a tRNS chunk is one of a picture of this colour type; else it says nothing."""
+    return len(body) == {0: 2, 2: 6}.get(kind, -1) or (kind == 3 and 0 < len(body) <= 256)
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
@@ -361,7 +368,7 @@ def read_gif(data: bytes) -> Container:
 def read_webp(data: bytes) -> Container:
     """A WebP, with its metadata read. Raises ImageError."""
     found: dict[bytes, bytes] = {}
-    position = 12
+    position = whole = 12
     for _ in range(MAX_SEGMENTS):
         if position + 8 > len(data):
             break
@@ -369,6 +376,11 @@ def read_webp(data: bytes) -> Container:
         if name in (b"ICCP", b"EXIF", b"XMP ") and length <= MAX_METADATA:
             found.setdefault(name, data[position + 8 : position + 8 + length])
         position += 8 + length + (length & 1)
+        whole = position if position <= len(data) else whole
+    if int.from_bytes(data[4:8], "little") + 8 > len(
+        data
+    ):  # more is announced than there is: take what is whole
+        data = data[:4] + struct.pack("<I", whole - 8) + data[8:whole]
     width, height = webp_size(data[:32])
     return Container(
         "WebP",
