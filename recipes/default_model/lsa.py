@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recipes.default_model.meanings import Meanings, unit
 from recipes.default_model.wordnet import Synset, WordNet
 
 WIDTH = 200
@@ -21,22 +20,7 @@ _OWN, _NEAR, _FAR = 3.0, 2.0, 1.0  # how much the synset's words, those above an
 _RARE = 2  # a word that fewer synsets use says nothing
 
 
-@dataclass(frozen=True)
-class Lsa:
-    """Unit rows: `words` (W, d) and `synsets` (S, d), with the place of each."""
-
-    words: NDArray[np.float32]
-    word_rows: dict[str, int]
-    synsets: NDArray[np.float32]
-    synset_rows: dict[str, int]
-
-    def word(self, text: str) -> NDArray[np.float32] | None:
-        """A word's vector, None for one that WordNet does not use."""
-        row = self.word_rows.get(text.lower())
-        return None if row is None else self.words[row]
-
-
-def analyse(wordnet: WordNet, width: int = WIDTH, seed: int = 0) -> Lsa:
+def analyse(wordnet: WordNet, width: int = WIDTH, seed: int = 0) -> Meanings:
     """All of WordNet; half a minute on a CPU core."""
     from scipy.sparse import csr_matrix
     from sklearn.decomposition import TruncatedSVD
@@ -56,7 +40,7 @@ def analyse(wordnet: WordNet, width: int = WIDTH, seed: int = 0) -> Lsa:
     model = TruncatedSVD(min(width, len(place) - 1, len(keys) - 1), random_state=seed)
     synsets = model.fit_transform(matrix)
     words = model.components_.T * model.singular_values_
-    return Lsa(_unit(words), place, _unit(synsets), {key: row for row, key in enumerate(keys)})
+    return Meanings(unit(words), place, unit(synsets), {key: row for row, key in enumerate(keys)})
 
 
 def _weights(wordnet: WordNet, synset: Synset) -> Counter[str]:
@@ -71,8 +55,3 @@ def _weights(wordnet: WordNet, synset: Synset) -> Counter[str]:
                 for word in {name.lower(), *_WORD.findall(name.lower())}:
                     found[word] += weight  # type: ignore[assignment]
     return found
-
-
-def _unit(rows: NDArray[np.floating]) -> NDArray[np.float32]:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.maximum(lengths, 1e-9), np.float32)

@@ -1,7 +1,7 @@
 """What nouns look like, in closed form: vectors in the space of MobileNetV2's classifier.
 
 A synset with ImageNet classes at or below it is the mean of their rows. Any other one is the mean of the known
-synsets that are nearest to it in WordNet's glosses (lsa.py), the nearer the more. How many and how sharply is chosen
+synsets that are nearest to it in WordNet's glosses (glove.py), the nearer the more. How many and how sharply is chosen
 by leaving known classes out: no picture takes part.
 """
 
@@ -16,13 +16,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from recipes.default_model.lsa import Lsa
+from recipes.default_model.meanings import Meanings
 from recipes.default_model.wordnet import WordNet
 
 _WORD = re.compile(r"[a-z0-9'-]+")
 Vectors = NDArray[np.float32]
-_SHARPNESS = (4.0, 8.0, 16.0, 32.0)
-_NEIGHBOURS = (4, 8, 16, 32)
+_SHARPNESS = (8.0, 16.0, 32.0, 64.0)
+_NEIGHBOURS = (2, 4, 8, 16, 32)
 _LATER_SENSES = 0.25  # what a word's second synset counts beside its first, its third beside its second
 _GUESSED = 0.15  # what a guessed synset counts beside a known one
 
@@ -32,14 +32,16 @@ class Nouns:
     """`vector` gives a synset's unit vector; `classes` are the keys of ImageNet's (None: not in WordNet)."""
 
     wordnet: WordNet
-    lsa: Lsa
+    meanings: Meanings
     classes: Sequence[str | None]
     known: dict[str, Vectors]
     neighbours: int
     sharpness: float
 
     @classmethod
-    def build(cls, wordnet: WordNet, lsa: Lsa, names: Sequence[tuple[str, ...]], rows: Vectors) -> Nouns:
+    def build(
+        cls, wordnet: WordNet, meanings: Meanings, names: Sequence[tuple[str, ...]], rows: Vectors
+    ) -> Nouns:
         """`rows` (classes, d) are the classes' centred vectors, of unit length."""
         classes: list[str | None] = []
         for own in names:  # ImageNet has two cranes, and the bird comes first
@@ -53,8 +55,8 @@ class Nouns:
             for key, numbers in below.items()
             if len(numbers) < len(rows) / 2
         }
-        neighbours, sharpness = _choose(lsa, classes, rows)
-        return cls(wordnet, lsa, classes, known, neighbours, sharpness)
+        neighbours, sharpness = _choose(meanings, classes, rows)
+        return cls(wordnet, meanings, classes, known, neighbours, sharpness)
 
     def vectors(self, keys: Sequence[str]) -> Vectors:
         """(n, d) unit rows of synsets."""
@@ -89,11 +91,11 @@ class Nouns:
 
     def described(self, text: str) -> Vectors | None:
         """The unit vector of known things whose glosses speak of this word, such as "leather"; None if none could."""
-        asked = self.lsa.word(text)
+        asked = self.meanings.word(text)
         return None if asked is None else self._near(asked[None])[0]
 
     def _guess(self, keys: Sequence[str]) -> Vectors:
-        return self._near(self.lsa.synsets[[self.lsa.synset_rows[key] for key in keys]])
+        return self._near(self.meanings.synsets[[self.meanings.synset_rows[key] for key in keys]])
 
     def _near(self, asked: Vectors) -> Vectors:
         glosses, rows = self._library
@@ -102,14 +104,14 @@ class Nouns:
     @cached_property
     def _library(self) -> tuple[Vectors, Vectors]:
         """Gloss vectors of the known synsets, and what they look like."""
-        glosses = self.lsa.synsets[[self.lsa.synset_rows[key] for key in self.known]]
+        glosses = self.meanings.synsets[[self.meanings.synset_rows[key] for key in self.known]]
         return glosses, np.stack(list(self.known.values()))
 
 
-def _choose(lsa: Lsa, classes: Sequence[str | None], rows: Vectors) -> tuple[int, float]:
+def _choose(meanings: Meanings, classes: Sequence[str | None], rows: Vectors) -> tuple[int, float]:
     """What puts each class's own row first among all, guessed from the others', by mean reciprocal rank."""
     found = [number for number, key in enumerate(classes) if key]
-    glosses = lsa.synsets[[lsa.synset_rows[str(classes[number])] for number in found]]
+    glosses = meanings.synsets[[meanings.synset_rows[str(classes[number])] for number in found]]
     own = rows[found]
 
     def fit(pair: tuple[int, float]) -> float:

@@ -1,12 +1,13 @@
 """Trains the text tower: towards vectors that are known, by squared distance with a weak contrast.
 
-Word embeddings start from WordNet's glosses (lsa.py), so a rare word is read as those it is explained by. The picture
-side stands still.
+Word embeddings start from GloVe's vectors and from WordNet's glosses (glove.py, lsa.py), so a rare word is read as
+those that it is used with and explained by. The picture side stands still.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from image2sentence.training import checkpoint as state
 from image2sentence.training.trainer import schedule
-from recipes.default_model.lsa import Lsa
+from recipes.default_model.meanings import Meanings
 from recipes.default_model.texts import GROUPS, Lessons
 from recipes.vocabulary import word_tokenizer
 
@@ -31,7 +32,7 @@ _EMBEDDED = 0.3  # length of a word's embedding at the start: as long as BLIP dr
 class TextSettings:
     """`shares` are those of `texts.GROUPS` in a batch; `unknown` that of texts with an unknown word in them."""
 
-    steps: int = 4_000
+    steps: int = 2_400
     batch: int = 384
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.02
@@ -48,15 +49,18 @@ def build_tokenizer(lessons: Lessons, whole: frozenset[str]) -> Tokenizer:
 
 
 @torch.no_grad()
-def start_embeddings(model: Any, tokenizer: Tokenizer, lsa: Lsa) -> int:
-    """Sets the embeddings of words that WordNet uses; returns how many there are."""
+def start_embeddings(model: Any, tokenizer: Tokenizer, parts: Sequence[Meanings]) -> int:
+    """Sets words' embeddings to what `parts` say, side by side, as much as there is room; returns how many it knows."""
     embeddings = model.text_encoder.embeddings.word_embeddings.weight
     found = 0
     for word, row in tokenizer.get_vocab().items():
-        vector = lsa.word(word)
-        if vector is not None:
-            embeddings[row, : len(vector)] = _EMBEDDED * torch.from_numpy(vector)
-            found += 1
+        start = 0
+        for part in parts:
+            vector, stop = part.word(word), min(start + part.words.shape[1], embeddings.shape[1])
+            if vector is not None:
+                embeddings[row, start:stop] = _EMBEDDED * torch.from_numpy(vector[: stop - start])
+            start = stop
+        found += any(part.word(word) is not None for part in parts)
     return found
 
 

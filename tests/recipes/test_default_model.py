@@ -20,10 +20,13 @@ from image2sentence.training.vl.load import load_vl
 from recipes.bundled import language
 from recipes.default_model import targets, wordnet
 from recipes.default_model.centroids import Additive, caption_vectors
+from recipes.default_model.glove import Glove
 from recipes.default_model.lsa import analyse
+from recipes.default_model.meanings import Meanings
 from recipes.default_model.nouns import Nouns
 from recipes.default_model.pictures import TEST, TRAIN, VALIDATION, Picture
 from recipes.default_model.stages import digest, stage
+from recipes.default_model.text_tower import start_embeddings
 from recipes.default_model.tflite import read_imagenet
 from recipes.default_model.varied import write_files
 from tiny_vl import save_tiny_vl
@@ -81,6 +84,44 @@ def test_a_broader_word_is_the_mean_of_its_kinds_and_a_new_one_is_near_what_it_i
     np.testing.assert_allclose(dog, (rows[0] + rows[1]) / np.sqrt(2), atol=1e-6)
     assert van.argmax() == 2
     assert nouns.word("xyzzy") is None
+
+
+def test_glove_says_that_a_van_is_like_a_car_and_reads_only_the_package_it_knows(
+    words: wordnet.WordNet, tmp_path: Path
+) -> None:
+    axes = {"animal": 0, "dog": 0, "barks": 0, "poodle": 0, "terrier": 0, "car": 1, "vehicle": 1, "van": 1}
+    axes |= {"wheels": 2, "engine": 2, "small": 3}
+    glove = Glove.of({word: (np.eye(4)[axis] + 0.1).tolist() for word, axis in axes.items()})
+    meanings = glove.meanings(words)
+    assert meanings.synsets.shape == (len(words.synsets), 4)
+    rows = {key: meanings.synsets[row] for key, row in meanings.synset_rows.items()}
+    assert rows["noun/00000007"] @ rows["noun/00000006"] > rows["noun/00000007"] @ rows["noun/00000005"] + 0.5
+    assert np.linalg.norm(rows["noun/00000003"]) == pytest.approx(1, abs=1e-5)
+    assert glove.text("xyzzy and the").tolist() == [0, 0, 0, 0]
+    with pytest.raises(DataError, match="npm pack"):
+        Glove.read(tmp_path / "none.tgz")
+    (tmp_path / "other.tgz").write_bytes(b"other")
+    with pytest.raises(DataError, match="not the package"):
+        Glove.read(tmp_path / "other.tgz")
+
+
+def test_embeddings_start_with_what_each_source_says_side_by_side(words: wordnet.WordNet) -> None:
+    from types import SimpleNamespace
+
+    import torch
+    from torch import nn
+
+    table = nn.Embedding(3, 6)
+    model = SimpleNamespace(text_encoder=SimpleNamespace(embeddings=SimpleNamespace(word_embeddings=table)))
+    first = Meanings(np.eye(2, 4, dtype=np.float32), {"dog": 0, "car": 1}, np.empty((0, 4)), {})
+    second = Meanings(np.eye(1, 4, dtype=np.float32), {"dog": 0}, np.empty((0, 4)), {})
+    vocabulary = SimpleNamespace(get_vocab=lambda: {"dog": 0, "car": 1, "new": 2})
+    drawn = table.weight.detach().clone()
+    assert start_embeddings(model, vocabulary, (first, second)) == 2
+    assert table.weight[0].tolist() == pytest.approx([0.3, 0, 0, 0, 0.3, 0])
+    assert table.weight[1, :4].tolist() == pytest.approx([0, 0.3, 0, 0])
+    assert torch.equal(table.weight[1, 4:], drawn[1, 4:])
+    assert torch.equal(table.weight[2], drawn[2])
 
 
 def test_additive_effects_step_alike_whatever_else_is_there() -> None:
