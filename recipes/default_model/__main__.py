@@ -20,10 +20,13 @@ from numpy.typing import NDArray
 from torch.nn import functional
 from transformers import BlipForImageTextRetrieval
 
+from image2sentence.encoders.config import CompositionConfig, OriginRecord
+from image2sentence.hub.table import EVERYDAY
 from image2sentence.images import load_image
 from image2sentence.training import checkpoint as state
 from image2sentence.training.dataset import Collection
 from image2sentence.training.export.model_folder import ExportOptions, export
+from image2sentence.training.export.towers import export_towers
 from image2sentence.training.vl.base import VisionLanguageModel
 from image2sentence.training.vl.load import load_vl
 from image2sentence.training.vl.mobile_blip import (
@@ -36,12 +39,15 @@ from recipes.default_model import pictures as material
 from recipes.default_model import tflite, wordnet
 from recipes.default_model.evaluate import write_table
 from recipes.default_model.features import Features, Reader, preprocessing, read_all, read_files
+from recipes.default_model.glove import FILE as VECTORS
+from recipes.default_model.glove import Glove
 from recipes.default_model.head import HeadSettings, fixed_part, train_head, vectors
-from recipes.default_model.lsa import WIDTH, Lsa, analyse
+from recipes.default_model.lsa import WIDTH, analyse
+from recipes.default_model.meanings import Meanings
 from recipes.default_model.nouns import Nouns
-from recipes.default_model.query_side import QuerySettings, banks, train_query_side
+from recipes.default_model.query_side import SOURCES, QuerySettings, banks, train_query_side
 from recipes.default_model.stages import digest, stage
-from recipes.default_model.targets import choose_target, tasks
+from recipes.default_model.targets import choose_target, choose_weight, tasks
 from recipes.default_model.text_tower import TextSettings, build_tokenizer, start_embeddings, train_text
 from recipes.default_model.texts import Lessons, Writer
 from recipes.default_model.varied import write_files
@@ -49,6 +55,8 @@ from recipes.towers import save_model
 
 TABLES = ("clothing/labels.csv", "emoji/emoji.csv", "everyday/everyday.csv", "everyday/coco_captions.csv")
 COMPARED = 64  # pictures on which the exported graphs are compared with torch
+LICENCE = "Apache-2.0"
+KNOWS = "photographs of everyday things, animals, food and garments; less of drawn products and emoji"
 TEXTS = ("in red", "a dog", "but a boot", "with long sleeves", "made of leather", "")
 
 
@@ -82,8 +90,8 @@ class Settings:
 class Recipe:
     """The stages, in order; each is a method that leaves a folder below `runs`."""
 
-    def __init__(self, data: Path, runs: Path, words: Path, settings: Settings) -> None:
-        self.data, self.runs, self.words, self.settings = data, runs, words, settings
+    def __init__(self, data: Path, runs: Path, words: Path, glove: Path, settings: Settings) -> None:
+        self.data, self.runs, self.words, self.glove, self.settings = data, runs, words, glove, settings
 
     def run(self) -> Path:
         """Runs what is not done yet; returns the model folder."""
@@ -95,8 +103,9 @@ class Recipe:
         head = digest(seen, settings.head, settings.kinds, settings.looks, settings.looks_hidden)
         tower = stage(self.runs / "tower", head, self._tower)
         files = [self.words / f"data.{part}" for part in wordnet.PARTS]
-        words = stage(self.runs / "words", digest(tower, settings.text.seed, *files), self._words)
+        words = stage(self.runs / "words", digest(tower, settings.text.seed, *files, self.glove), self._words)
         towers = stage(self.runs / "vl", digest(words, settings.text), self._text)
+        stage(self.runs / "towers", digest(towers), self._towers_alone)
         query = stage(self.runs / "query", digest(towers, _plain(settings.query)), self._query)
         stage(self.runs / "table", digest(query), self._table)
         return self.runs / "query" / "model"
@@ -118,18 +127,22 @@ class Recipe:
         return read_all(Reader(self.imagenet.network, self.settings.side, folder), self.pictures, folder)
 
     @cached_property
-    def lsa(self) -> Lsa:
-        """Vectors of all words and synsets of WordNet."""
+    def lsa(self) -> Meanings:
+        """What WordNet's glosses say of its words and synsets."""
         return analyse(self._wordnet, WIDTH)
+
+    @cached_property
+    def meanings(self) -> Meanings:
+        """What GloVe's vectors say of them."""
+        return Glove.read(self.glove).meanings(self._wordnet)
 
     @cached_property
     def nouns(self) -> Nouns:
         """What nouns look like to the fixed part of the tower."""
         rows = self.imagenet.classifier
         rows = functional.normalize(rows - rows.mean(0), dim=-1) @ self.tower.kinds.weight.T
-        return Nouns.build(
-            self._wordnet, self.lsa, self.imagenet.names, functional.normalize(rows, dim=-1).numpy()
-        )
+        rows = functional.normalize(rows, dim=-1).numpy()
+        return Nouns.build(self._wordnet, self.meanings, self.imagenet.names, rows)
 
     @cached_property
     def tower(self) -> MobileVisionModel:
@@ -198,10 +211,24 @@ class Recipe:
         )
         model: BlipForImageTextRetrieval = MobileBlipForImageTextRetrieval(config)
         model.vision_model.load_state_dict(self.tower.state_dict())
-        start_embeddings(model, tokenizer, self.lsa)
+        start_embeddings(model, tokenizer, (self.meanings, self.lsa))
         train_text(model, tokenizer, self.lessons, settings.text)
         how = preprocessing(settings.side)
         save_model(model, tokenizer, out / "model", settings.side, how.mean, how.std)
+
+    def _towers_alone(self, out: Path) -> None:
+        """A model folder that composes without training: the weighted sum, its weight chosen on validation pictures."""
+        vl: VisionLanguageModel = load_vl(str(self.runs / "vl" / "model"))
+        seen = vectors(self.tower, self.features.whole)
+        asked = [task for source in SOURCES for task in tasks(self.pictures, seen, source)]
+        composition = CompositionConfig("sum", choose_weight(vl, asked))
+        click.echo(f"towers alone: {composition}")
+        rows = material.chosen(self.pictures, "everyday", material.TRAIN)[:COMPARED]
+        shown = [self.pictures[row].open() for row in rows]
+        origin = OriginRecord("trained", LICENCE, KNOWS)
+        export_towers(
+            vl, EVERYDAY, out / "model", composition, origin, shown, [text for text in TEXTS if text]
+        )
 
     def _query(self, out: Path) -> None:
         vl: VisionLanguageModel = load_vl(str(self.runs / "vl" / "model"))
@@ -260,11 +287,12 @@ def _plain(settings: QuerySettings) -> dict[str, object]:
 @click.option(
     "--wordnet", "words", type=click.Path(path_type=Path), default=wordnet.FOLDER, show_default=True
 )
+@click.option("--glove", type=click.Path(path_type=Path), default=VECTORS, show_default=True)
 @click.option("--miniature", is_flag=True, help="A few steps of everything, to see that it runs.")
-def main(data: Path, runs: Path, words: Path, miniature: bool) -> None:
+def main(data: Path, runs: Path, words: Path, glove: Path, miniature: bool) -> None:
     """Runs all stages in order."""
     settings = Settings.miniature() if miniature else Settings()
-    model = Recipe(data, runs, words, settings).run()
+    model = Recipe(data, runs, words, glove, settings).run()
     click.echo(f"model: {model}; table: {runs / 'table' / 'results.md'}")
 
 

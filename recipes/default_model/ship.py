@@ -12,10 +12,12 @@ from pathlib import Path
 import click
 
 from image2sentence.encoders.model_folder import CARD, bundled, write_sealed
+from image2sentence.hub.table import BUNDLED, EVERYDAY
 from image2sentence.training.export.model_folder import PARITY
 from image2sentence.training.trained_model import BUNDLED_VL
 from recipes.default_model import wordnet
 from recipes.default_model.__main__ import Recipe, Settings
+from recipes.default_model.glove import FILE as VECTORS
 from recipes.default_model.query_side import banks
 
 VL_FILES = ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json")
@@ -49,6 +51,19 @@ def ship(recipe: Recipe) -> Path:
     return target
 
 
+def ship_towers(recipe: Recipe) -> Path:
+    """Puts the towers alone into the package, as the model for everyday photographs; returns its folder."""
+    target = bundled(BUNDLED[EVERYDAY])
+    draft = target.with_name(f"{target.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    shutil.copytree(recipe.runs / "towers" / "model", draft)
+    shutil.copyfile(Path(__file__).with_name("everyday_card.md"), draft / CARD)
+    _check_size([path for path in draft.rglob("*") if path.is_file()], SEARCH_LIMIT)
+    shutil.rmtree(target, ignore_errors=True)
+    draft.replace(target)
+    return target
+
+
 def _write(path: Path, lines: list[str]) -> None:
     every = -(-len(lines) // PHRASES)
     path.write_text("\n".join(dict.fromkeys(lines[::every])) + "\n", encoding="utf-8")
@@ -68,9 +83,12 @@ def _check_size(files: list[Path], limit: int) -> None:
 @click.option(
     "--wordnet", "words", type=click.Path(path_type=Path), default=wordnet.FOLDER, show_default=True
 )
-def main(data: Path, runs: Path, words: Path) -> None:
+@click.option("--glove", type=click.Path(path_type=Path), default=VECTORS, show_default=True)
+@click.option("--everyday", is_flag=True, help="Ship the towers alone, beside the starter model.")
+def main(data: Path, runs: Path, words: Path, glove: Path, everyday: bool) -> None:
     """Replaces the package's model by that of RUNS."""
-    click.echo(ship(Recipe(data, runs, words, Settings())))
+    recipe = Recipe(data, runs, words, glove, Settings())
+    click.echo(ship_towers(recipe) if everyday else ship(recipe))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from image2sentence.encoders.interpolation import weighted_sum
 from image2sentence.errors import DataError
 from image2sentence.evaluation.datasets.attributes import attribute_queries
 from image2sentence.evaluation.datasets.labels import FILE_COLUMN, Catalogue
@@ -44,6 +45,7 @@ GRID = [
     Target(residual, push, captions=captions, alone=alone)
     for captions, residual, (push, alone) in itertools.product(CAPTIONS, RESIDUALS, STEPS)
 ]
+WEIGHTS = tuple(round(0.05 * step, 2) for step in range(4, 17))
 _QUERIES = 300  # of one change
 _BATCH = 256
 
@@ -98,6 +100,19 @@ def choose_target(vl: VisionLanguageModel, source: str, asked: Sequence[Task], w
     bank = build_bank(vl, words)
     found = np.mean([_recalls(vl, task, bank, words) for task in asked], axis=0)
     return GRID[int(found.argmax())]
+
+
+@torch.no_grad()
+def choose_weight(vl: VisionLanguageModel, asked: Sequence[Task]) -> float:
+    """The words' weight in the weighted sum that finds most, by the mean over tasks of R@1."""
+    found = np.zeros(len(WEIGHTS))
+    for task in asked:
+        pictures, words = (
+            task.gallery[task.references],
+            _read(vl, [query.texts[0] for query in task.queries]).numpy(),
+        )
+        found += [task.recall(weighted_sum(pictures, words, weight)) for weight in WEIGHTS]
+    return WEIGHTS[int(found.argmax())]
 
 
 def _recalls(vl: VisionLanguageModel, task: Task, bank: PhraseBank, words: WordLists) -> list[float]:

@@ -85,7 +85,11 @@ def test_pictures_are_indexed_searched_and_shown(model: Path, pictures: Path) ->
     result = json.loads(run("info", *with_model, "--json").stdout)
     assert result["model"]["fingerprint"] == result["gallery"]["fingerprint"]
     assert result["gallery"]["pictures"] == COUNT
-    assert "use that model" in run("search", picture, code=1).output
+    unnamed = json.loads(
+        run("search", picture, "--json").stdout
+    )  # the model that made the gallery, found here
+    assert unnamed["results"] == alone["results"]
+    assert "use that model" in run("search", picture, "--model", "starter", code=1).output
 
 
 def test_vectors_are_exported_and_imported(model: Path, pictures: Path, place: Path) -> None:

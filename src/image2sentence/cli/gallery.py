@@ -243,10 +243,11 @@ def import_(
     from image2sentence.gallery.files.vectors import open_vectors
     from image2sentence.gallery.opening import open_or_create_gallery
     from image2sentence.indexing.import_export import import_vectors
+    from image2sentence.indexing.model_choice import space_of
 
-    encoder = load_encoder(model, device=device)
-    file = open_vectors(vectors)
     name = find_gallery(gallery) or Path(GALLERY_NAME)
+    encoder = load_encoder(model, device=device, space=space_of(name))
+    file = open_vectors(vectors)
     with open_or_create_gallery(name, encoder.fingerprint, encoder.width) as opened:
         with progress_bar("importing") as progress:
             report = import_vectors(opened, file, encoder, pictures, check=check, progress=progress)

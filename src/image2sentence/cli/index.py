@@ -117,11 +117,11 @@ def index(
     Only new and changed pictures are encoded. Files that cannot be read are listed and never stop the run.
     Where there is no gallery yet, one is made: by default in this folder, as .image2sentence.
     """
-    from image2sentence.encoders import load_encoder
     from image2sentence.gallery.files.metadata import MetadataFile, apply_metadata
     from image2sentence.gallery.opening import open_or_create_gallery
     from image2sentence.images import display_path, printable
     from image2sentence.indexing.index_pictures import index_pictures
+    from image2sentence.indexing.model_choice import encoder_for
     from image2sentence.indexing.several import index_several
 
     if watch and metadata:
@@ -133,7 +133,7 @@ def index(
     found = find_gallery(gallery)
     waits = watch and found is not None and (isinstance(found, str) or found.is_dir())
     places = _distinct(pictures, waits)
-    encoder = load_encoder(model, threads, device=device)
+    encoder = encoder_for(model, found, places, threads, device)
     name = found or Path(GALLERY_NAME)
     with open_or_create_gallery(name, encoder.fingerprint, encoder.width) as opened:
         columns, tables = opened.columns(), []

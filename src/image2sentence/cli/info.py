@@ -36,7 +36,9 @@ def info(ctx: click.Context, gallery: Path | str | None, model: Path | None, as_
 
     Ends with exit code 1 where the model or the gallery cannot be used, after saying why.
     """
-    about_model = _model(model)
+    from image2sentence.indexing.model_choice import space_of
+
+    about_model = _model(model, space_of(find_gallery(gallery)))
     sections = {
         "model": about_model,
         "gallery": _gallery(gallery, about_model.get("fingerprint")),
@@ -60,12 +62,12 @@ def _versions() -> dict[str, str]:
     return own | {name: metadata.version(name) for name in PACKAGES}
 
 
-def _model(model: Path | None) -> dict[str, Any]:
+def _model(model: Path | None, space: str | None) -> dict[str, Any]:
     from image2sentence.encoders import load_encoder
     from image2sentence.encoders.scope import about_model
 
     try:
-        encoder = load_encoder(model)
+        encoder = load_encoder(model, space=space)
     except ModelError as error:
         return {PROBLEM: str(error)}
     config = encoder.config

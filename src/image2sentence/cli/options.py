@@ -49,8 +49,8 @@ model_option = click.option(
     "--model",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="MODEL",
-    help="A folder, or a name on the Hub. Default: $IMAGE2SENTENCE_MODEL, else the model "
-    "that comes with the package.",
+    help="A folder, or a name that `models` lists. Default: $IMAGE2SENTENCE_MODEL, else the gallery's, else the "
+    "one of the package that knows the pictures.",
 )
 device_option = click.option(
     "--device",

@@ -79,7 +79,7 @@ def search(
 
     with open_gallery(name) as opened:
         query = options.query(opened)
-        engine = QueryEngine(load_encoder(model, device=device), opened)
+        engine = QueryEngine(load_encoder(model, device=device, space=opened.fingerprint), opened)
         engine.prepare(pictures=bool(query.references))
         load_ms = 1000 * (time.perf_counter() - STARTED)
         answer = engine.rank(query)

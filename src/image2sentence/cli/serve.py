@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -227,6 +228,7 @@ def serve(
         from image2sentence.server.security import LOOPBACK, AllowedHosts
         from image2sentence.server.service import UPLOADS, SearchService
     from image2sentence.encoders import load_encoder
+    from image2sentence.indexing.model_choice import space_of
 
     own_only = host in LOOPBACK
     alone = own_only and not (allowed or root_path or origins)
@@ -234,10 +236,11 @@ def serve(
     name = (find_gallery(gallery) or Path.cwd() / GALLERY_NAME) if is_local else require_gallery(gallery)
     with ExitStack() as opening:
         sockets = opening.enter_context(taken(host, port))
-        encoder = load_encoder(model, threads, device=device)
+        encoder = load_encoder(model, threads, device=device, space=space_of(name))
         opened = opening.enter_context(_opened(name, encoder))
         uploads = UPLOADS if max_upload_pixels is None else replace(UPLOADS, max_pixels=max_upload_pixels)
-        service = SearchService(encoder, opened, uploads)
+        encoder_of = None if model else partial(load_encoder, None, threads, None, device)
+        service = SearchService(encoder, opened, uploads, encoder_of)
         service.prepare()
         _require_runtime(browser_runtime, RUNTIME_FILES)
         if show_paths is None and not alone:

@@ -146,9 +146,9 @@ def _incomplete(path: Path, error: OSError) -> ModelError:
     return ModelError(f"cannot read {path}: {error.strerror}; the model folder is incomplete")
 
 
-def bundled() -> Path:
-    """The folder of the model that ships inside the package."""
-    return Path(str(resources.files("image2sentence"))) / "models" / "default"
+def bundled(name: str = "default") -> Path:
+    """The folder of a model that ships inside the package."""
+    return Path(str(resources.files("image2sentence"))) / "models" / name
 
 
 def listed(config: ModelConfig, draft: Path, paths: Iterable[str]) -> ModelConfig:

@@ -433,23 +433,32 @@ def load_encoder(
     threads: int = 0,
     revision: str | None = None,
     device: str | None = None,
+    space: str | None = None,
 ) -> OnnxEncoder:
     """The encoder of a model folder: the one given, else $IMAGE2SENTENCE_MODEL, else the one inside the package.
 
     A name that is no folder here is a model on the Hub, "org/name", at `revision` or
     as "org/name@revision"; a folder may be in any layout that is known (`image2sentence.hub`). `device` is "auto",
-    "cpu", "cuda", "directml", "coreml", "openvino" or "rocm"; None: $IMAGE2SENTENCE_DEVICE, else "auto". Raises
+    "cpu", "cuda", "directml", "coreml", "openvino" or "rocm"; None: $IMAGE2SENTENCE_DEVICE, else "auto". `space` is a
+    gallery's fingerprint: where no model is named, the one that made the gallery, if it is on this machine. Raises
     ModelError where there is no such model, and ConfigError for an unknown device.
     """
-    name = model or os.environ.get(MODEL_VARIABLE)
-    if not name:
-        return OnnxEncoder(ModelFolder.open(bundled()), threads, device=device)
+    folder = _folder(model or os.environ.get(MODEL_VARIABLE), revision, space)
+    if folder.config.composition is None:
+        return OnnxEncoder(folder, threads, device=device)
     from image2sentence.encoders.composition import TrainingFreeEncoder
-    from image2sentence.hub.find import find_model  # reaches for the network's modules
 
-    folder = find_model(os.fspath(name), revision)
-    kind = OnnxEncoder if folder.config.composition is None else TrainingFreeEncoder
-    return kind(folder, threads, device=device)
+    return TrainingFreeEncoder(folder, threads, device=device)
+
+
+def _folder(name: str | os.PathLike[str] | None, revision: str | None, space: str | None) -> ModelFolder:
+    if not name:
+        starter = ModelFolder.open(bundled())
+        if space in (None, starter.config.fingerprint):
+            return starter
+    from image2sentence.hub.find import find_for_space, find_model  # reaches for the network's modules
+
+    return find_model(os.fspath(name), revision) if name else find_for_space(str(space)) or starter
 
 
 def _by_length(

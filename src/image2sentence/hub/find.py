@@ -24,7 +24,7 @@ from image2sentence.errors import ConfigError, ModelError
 from image2sentence.hub.adapt import Source, adapt
 from image2sentence.hub.download import Listing, by_hand, fetch, list_repository, require_room
 from image2sentence.hub.layouts import Precision, recognise
-from image2sentence.hub.table import STARTER, KnownModel, known_model
+from image2sentence.hub.table import BUNDLED, KnownModel, known_model
 from image2sentence.strict_json import from_dict, read_json
 
 MAX_FILES = 10_000
@@ -59,9 +59,22 @@ def find_model(name: str, revision: str | None = None, precision: Precision = "a
             _log.warning("there is no folder %s here: asking the Hub for a model of this name", base)
     if row is None:
         return ModelFolder.open(path)
-    if row.name == STARTER:
-        return ModelFolder.open(bundled())
+    if row.name in BUNDLED:
+        return ModelFolder.open(bundled(BUNDLED[row.name]))
     return _of_hub(row, revision or named, precision)
+
+
+def find_for_space(fingerprint: str) -> ModelFolder | None:
+    """The model with this vector space: of the package, else one that was adapted here; None where there is none."""
+    made = sorted((cache() / "models").glob(f"*/{CONFIG}"))[:MAX_FILES]
+    for folder in (*map(bundled, BUNDLED.values()), *(file.parent for file in made)):
+        try:
+            model = ModelFolder.open(folder)
+        except ModelError:
+            continue  # a damaged one is named where it is asked for
+        if model.config.fingerprint == fingerprint:
+            return model
+    return None
 
 
 def local_source(path: Path, precision: Precision = "auto") -> Source:

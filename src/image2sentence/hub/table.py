@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 STARTER = "starter"
+EVERYDAY = "everyday"
+BUNDLED = {STARTER: "default", EVERYDAY: "everyday"}
+"""Models of the package, and their folders in it."""
 GENERAL = "clip-b32-datacomp"
 """The model that is suggested for photographs of anything."""
 
@@ -15,7 +18,7 @@ class KnownModel:
 
     Attributes:
         name: What `--model` takes.
-        repository: On the Hub; "" for the model of the package.
+        repository: On the Hub; "" for a model of the package.
         folder: Where in the repository its files lie.
         text_repository: Where its text graph lies, if in a repository of its own.
         weights: Its torch weights in the format of transformers, for training; "" where none are known.
@@ -39,6 +42,7 @@ class KnownModel:
 _PHOTOGRAPHS = "photographs of anything"
 MODELS = (
     KnownModel(STARTER, "", "garments, drawn products, emoji", "English", "Apache-2.0", 0),
+    KnownModel(EVERYDAY, "", "everyday things, animals, food, garments", "English", "Apache-2.0", 0),
     KnownModel(
         GENERAL,
         "yurijmikhalevich/rclip-models",

@@ -8,8 +8,7 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Hashable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -23,7 +22,7 @@ from image2sentence.encoders.onnx_encoder import Explanation
 from image2sentence.encoders.phrase_guide import PHRASES, VECTORS
 from image2sentence.encoders.protocols import Encoder, Vectors
 from image2sentence.encoders.scope import AboutModel, about_model
-from image2sentence.errors import GalleryError, Image2SentenceError, ImageError, QueryError
+from image2sentence.errors import Image2SentenceError, ImageError, QueryError
 from image2sentence.gallery.base import GalleryStore
 from image2sentence.gallery.facts import facts_asked
 from image2sentence.gallery.filters.language import ColumnType, Value
@@ -93,22 +92,34 @@ class SearchService:
         gallery: Stays open as long as the service is used; its owner closes it. The service closes it, too, once
             another has taken its place.
         uploads: What decoding a stranger's picture may take.
+        encoder_of: Gives the encoder of a vector space, by its fingerprint, for a gallery of another space that comes
+            to the first one's place; None: such a gallery is refused.
 
     Raises:
         GalleryError: the gallery is of another model, or damaged.
     """
 
-    def __init__(self, encoder: Encoder, gallery: GalleryStore, uploads: DecodeLimits = UPLOADS) -> None:
-        self._encoder = encoder
-        self._uploads = uploads
+    def __init__(
+        self,
+        encoder: Encoder,
+        gallery: GalleryStore,
+        uploads: DecodeLimits = UPLOADS,
+        encoder_of: Callable[[str], Encoder] | None = None,
+    ) -> None:
+        self._uploads, self._encoder_of = uploads, encoder_of
+        self._use(encoder)
         self._session = GallerySession(encoder, gallery, gallery.file_identity())
         self._lock = threading.RLock()
+        self._reading = [threading.Lock() for _ in range(_READING_LOCKS)]
+        self._looked = time.monotonic()
+
+    def _use(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self.about_model: AboutModel | None = about_model(encoder)
         self._nearest_words = NearestWords(encoder)
         self._phrases = SentencePhrases(encoder)
         self._readings: LruCache[Reading] = LruCache(SENTENCES_KEPT)
         self._read: LruCache[ReadPicture] = LruCache(SENTENCES_KEPT)
-        self._reading = [threading.Lock() for _ in range(_READING_LOCKS)]
-        self._looked = time.monotonic()
 
     def __len__(self) -> int:
         return len(self.engine)
@@ -126,11 +137,6 @@ class SearchService:
     def roots(self) -> list[Place]:
         """The places that were indexed."""
         return list(self._session.gallery.roots().values())
-
-    @cached_property
-    def about_model(self) -> AboutModel | None:
-        """Which model answers."""
-        return about_model(self._encoder)
 
     def prepare(self) -> None:
         """Load the query side of the model. Raises ModelError."""
@@ -368,12 +374,17 @@ class SearchService:
             folder = session.gallery.own_folder
             if file == session.file or folder is None:
                 return
-            opened = open_gallery(folder, fingerprint=self._encoder.fingerprint)
+            opened = open_gallery(folder)
+            encoder = self._encoder
             try:
-                self._session = GallerySession(self._encoder, opened, file)
-            except GalleryError:
+                if self._encoder_of is not None and opened.fingerprint != encoder.fingerprint:
+                    encoder = self._encoder_of(opened.fingerprint)
+                self._session = GallerySession(encoder, opened, file)
+            except Image2SentenceError:
                 opened.close()
                 raise
+            if encoder is not self._encoder:
+                self._use(encoder)
             for one in (session, self._session):  # closed when no thread reads from it any more
                 weakref.finalize(one, one.gallery.close)
             _log.warning("another gallery is in %s: it is served from now on", session.gallery.name)

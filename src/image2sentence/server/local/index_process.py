@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from image2sentence.encoders import load_encoder
 from image2sentence.encoders.model_folder import ModelFolder
 from image2sentence.encoders.protocols import Encoder
 from image2sentence.encoders.scope import read_scope
@@ -31,6 +30,7 @@ from image2sentence.gallery.opening import open_or_create_gallery
 from image2sentence.images import display_path, printable
 from image2sentence.indexing import index_pictures
 from image2sentence.indexing.index_pictures import IndexReport
+from image2sentence.indexing.model_choice import encoder_for
 from image2sentence.strict_json import from_dict
 
 MAX_LISTED = 200
@@ -84,8 +84,8 @@ def _interrupt_at_end() -> None:
 
 
 def _index(job: Job) -> None:
-    encoder = load_encoder(None if job.model is None else Path(job.model), 0, device=job.device)
     folder, said = Path(job.folder), 0.0
+    encoder = encoder_for(job.model, job.gallery, [folder], device=job.device)
 
     def show(done: int, total: int) -> None:
         nonlocal said
