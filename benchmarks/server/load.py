@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import click
 
-from benchmarks.server.process import resident, server
+from benchmarks.server.process import ServerProcess, processor_seconds, resident, server
 
 COLOURS = [
     "red",
@@ -142,21 +142,31 @@ def measured(gallery: Path, clients: int, seconds: float, *options: str) -> Run:
 
 
 def compared(gallery: Path, clients: int, seconds: float) -> None:
-    """Servers with and without micro-batching, in turns."""
-    with server(gallery, "--batch", "32") as (together, *_), server(gallery, "--batch", "1") as (alone, *_):
-        ids = asyncio.run(item_ids(together))
-        for port in (together, alone):
-            asyncio.run(load(port, ids, clients, 2))
+    """Servers with and without micro-batching, in turns; also by processor time, which other programs hardly change."""
+    with server(gallery, "--batch", "32") as together, server(gallery, "--batch", "1") as alone:
+        ids = asyncio.run(item_ids(together.port))
+        for one in (together, alone):
+            asyncio.run(load(one.port, ids, clients, 2))
         turns = [
-            [asyncio.run(load(port, ids, clients, seconds / TURNS)).rate for port in (together, alone)]
-            for _ in range(TURNS)
+            [_turn(one, ids, clients, seconds / TURNS) for one in (together, alone)] for _ in range(TURNS)
         ]
-    ratios = [batched / single for batched, single in turns]
+    ratios = [batched[0] / single[0] for batched, single in turns]
     for (batched, single), ratio in zip(turns, ratios, strict=True):
         print(
-            f"  with micro-batching {batched:5.0f} queries/s   without {single:5.0f} queries/s   ratio {ratio:.2f}"
+            f"  with micro-batching {batched[0]:5.0f} queries/s, {batched[1]:.2f} ms of processor each"
+            f"   without {single[0]:5.0f} queries/s, {single[1]:.2f} ms   ratio {ratio:.2f}"
         )
-    print(f"ratio with / without micro-batching: {statistics.median(ratios):.2f}")
+    costs = statistics.median(single[1] / batched[1] for batched, single in turns if batched[1])
+    print(
+        f"ratio with / without micro-batching: {statistics.median(ratios):.2f}; by processor time {costs:.2f}"
+    )
+
+
+def _turn(one: ServerProcess, ids: list[int], clients: int, seconds: float) -> tuple[float, float]:
+    """Queries a second, and milliseconds of the server's processor time for each."""
+    start = processor_seconds(one.process.pid)
+    run = asyncio.run(load(one.port, ids, clients, seconds))
+    return run.rate, 1000 * (processor_seconds(one.process.pid) - start) / len(run.times)
 
 
 def versus(galleries: tuple[Path, Path], source: Path, clients: int, seconds: float) -> None:

@@ -123,3 +123,12 @@ def resident(process: int) -> float:
         return 0.0
     own = sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
     return own + sum(resident(int(child)) for child in children)
+
+
+def processor_seconds(process: int) -> float:
+    """Seconds of processor time that a process has taken; 0 where the system does not tell."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
