@@ -25,7 +25,7 @@ from image2sentence.encoders.model_folder import (
     ModelFolder,
     bundled,
 )
-from image2sentence.encoders.onnx_session import load_session
+from image2sentence.encoders.onnx_session import load_session, run
 from image2sentence.encoders.phrase_guide import Guide
 from image2sentence.encoders.preprocess import to_pixels
 from image2sentence.encoders.protocols import Vectors, with_sentences
@@ -131,7 +131,7 @@ class OnnxEncoder:
             large, light = large.reshape(-1, 3, first, first), light.reshape(-1, 3, second, second)
         few = self._plan.rows
         parts = [
-            _run(session, "vectors", {"pixels": large[at : at + few]}) for at in range(0, len(large), few)
+            run(session, "vectors", {"pixels": large[at : at + few]}) for at in range(0, len(large), few)
         ]
         vectors = _unit(np.concatenate(parts))
         share = self.config.sentence_share
@@ -282,7 +282,7 @@ class OnnxEncoder:
 
     def _seen(self, output: str, images: Sequence[Image.Image]) -> Vectors:
         pixels = to_pixels(images, self.config.gallery_preprocessing)
-        return _run(self._gallery_image, output, {"pixels": pixels})
+        return run(self._gallery_image, output, {"pixels": pixels})
 
     def unknown_words(self, text: str) -> list[str]:
         """The words of `text` that the model's vocabulary does not have, in order, once each."""
@@ -307,7 +307,7 @@ class OnnxEncoder:
         graph = self._query_text  # before there is room for what it gives, which it is checked against
         vectors = np.empty((len(ids), self.width), np.float32)
         for rows, feed in _by_length(sentences, ids):
-            vectors[rows] = _run(graph, "vectors", feed)
+            vectors[rows] = run(graph, "vectors", feed)
         return _unit(vectors)
 
     def _plain_ids(self, text: str) -> list[int]:
@@ -469,15 +469,6 @@ def _by_length(
     for length in np.unique(lengths):
         rows = np.flatnonzero(lengths == length)
         yield rows, {"sentence": sentences[rows], "ids": np.array([ids[int(row)] for row in rows], np.int64)}
-
-
-def _run(session: Any, output: str, feed: dict[str, NDArray[Any]]) -> Vectors:
-    """One output for all rows; a graph that reads one row at a time is run as often as there are rows."""
-    if session.get_inputs()[0].shape[0] != 1:
-        return np.asarray(session.run([output], feed)[0], np.float32)
-    count = len(next(iter(feed.values())))
-    rows = ({name: value[at : at + 1] for name, value in feed.items()} for at in range(count))
-    return np.concatenate([np.asarray(session.run([output], row)[0], np.float32) for row in rows])
 
 
 def _unit(rows: NDArray[np.float32]) -> Vectors:

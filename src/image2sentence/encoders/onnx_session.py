@@ -7,8 +7,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from image2sentence.encoders.devices import CPU, configure, providers, require_started
 from image2sentence.encoders.known_files import known
+from image2sentence.encoders.protocols import Vectors
 from image2sentence.errors import ModelError
 
 _LOCATION = b"location"
@@ -69,3 +73,12 @@ def load_session(
         raise ModelError(f"ONNX Runtime cannot load {path}: {error}") from error
     require_started(session, device, on)
     return session
+
+
+def run(session: Any, output: str, feed: dict[str, NDArray[Any]]) -> Vectors:
+    """One output for all rows; a graph that reads one row at a time is run as often as there are rows."""
+    if session.get_inputs()[0].shape[0] != 1:
+        return np.asarray(session.run([output], feed)[0], np.float32)
+    count = len(next(iter(feed.values())))
+    rows = ({name: value[at : at + 1] for name, value in feed.items()} for at in range(count))
+    return np.concatenate([np.asarray(session.run([output], row)[0], np.float32) for row in rows])
