@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -39,6 +39,7 @@ from image2sentence.cli.options import (
 if TYPE_CHECKING:
     from image2sentence.encoders import Encoder
     from image2sentence.gallery.base import GalleryStore
+    from image2sentence.server.thumbnails import Thumbnails
 
 TOKEN_VARIABLE = "IMAGE2SENTENCE_TOKEN"
 PROXIES_VARIABLE = "FORWARDED_ALLOW_IPS"
@@ -60,6 +61,7 @@ ANSWERING_SECONDS = 8
 """After a signal, for what has begun; the process ends two seconds later whatever still runs."""
 RATE = 20.0
 WAITING = 32
+THUMBNAILS = 1_024
 BATCH = 32
 SWITCH_SECONDS = 0.0005
 LARGE_BLOCK = 1 << 20
@@ -177,6 +179,14 @@ _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
     help="Largest picture that is decoded for a visitor. Default: 64,000,000; 400 MB of memory bound it, too.",
 )
 @click.option(
+    "--thumbnails",
+    type=click.IntRange(min=0),
+    default=THUMBNAILS,
+    show_default=True,
+    metavar="MIB",
+    help="Most that small pictures take on disk, in the user's cache folder; 0 keeps none, and wipes those there.",
+)
+@click.option(
     "--browser-runtime",
     type=click.Path(file_okay=False, exists=True, path_type=Path),
     metavar="DIR",
@@ -202,6 +212,7 @@ def serve(
     threads: int,
     max_upload: float | None,
     max_upload_pixels: int | None,
+    thumbnails: int,
     browser_runtime: Path | None,
 ) -> None:
     """Open a page where a gallery is searched with pictures and words, until Ctrl-C.
@@ -240,7 +251,8 @@ def serve(
         opened = opening.enter_context(_opened(name, encoder))
         uploads = UPLOADS if max_upload_pixels is None else replace(UPLOADS, max_pixels=max_upload_pixels)
         encoder_of = None if model else partial(load_encoder, None, threads, None, device)
-        service = SearchService(encoder, opened, uploads, encoder_of)
+        kept = opening.enter_context(_thumbnails(thumbnails))
+        service = SearchService(encoder, opened, uploads, encoder_of, kept)
         service.prepare()
         _require_runtime(browser_runtime, RUNTIME_FILES)
         if show_paths is None and not alone:
@@ -281,6 +293,22 @@ def serve(
         )
         with suppress(KeyboardInterrupt):  # the server has ended by then
             EndingServer(config).run(sockets)
+
+
+@contextmanager
+def _thumbnails(mib: int) -> Iterator[Thumbnails | None]:
+    """Where thumbnails are kept. Raises ClickException where those there cannot be wiped."""
+    from image2sentence.server.thumbnails import MIB, Thumbnails, cache_folder, wipe
+
+    if not mib:
+        try:
+            wipe(cache_folder())
+        except OSError as error:
+            raise click.ClickException(f"thumbnails cannot be wiped: {error}") from error
+        yield None
+        return
+    with closing(Thumbnails(cache_folder(), mib * MIB)) as kept:
+        yield kept
 
 
 def _opened(name: Path | str, encoder: Encoder) -> AbstractContextManager[GalleryStore]:

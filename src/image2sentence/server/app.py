@@ -67,9 +67,8 @@ from image2sentence.server.security import (
     require_token,
     security_headers,
 )
-from image2sentence.server.service import NotThere, SearchService
+from image2sentence.server.service import THUMBNAIL_SIDE, NotThere, SearchService
 
-THUMBNAIL_SIDE = 384
 IMAGE_SIDE = 1_280
 PICTURE_COST = 0.05
 """What a picture of the gallery, or a list, costs of a client's rate; a query costs 1."""

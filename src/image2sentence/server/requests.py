@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ READERS = 2
 """Threads that read references. The image graph gains nothing from batches, so each picture is read by itself."""
 
 WAITING_FOR_PICTURES = 512
+AHEAD_SECONDS = 3.0
+"""Between looks for pictures whose thumbnails are to be made ahead."""
 NEAR_DUPLICATE = 0.98
 """Dot product from which a picture is shown as a near-duplicate: another size or quality of the same one."""
 
@@ -101,6 +104,7 @@ class Serving:
         self.admission = Admission(1 + load.waiting, load.bodies)
         self.rates = Rates(load.rate)
         self.metrics = Metrics()
+        self._ending = threading.Event()
         self.pictures = Workers(2, WAITING_FOR_PICTURES)
         self._readers = Workers(READERS, load.waiting + 1)
         self._queries: Batcher[Query, Answer] = Batcher(
@@ -114,9 +118,18 @@ class Serving:
     def start(self) -> None:
         """Get ready what is not needed at once: words that pseudo-words are compared with."""
         self._learning = asyncio.ensure_future(self._readers.run(self.service.learn_words))
+        threading.Thread(target=self._make_thumbnails, daemon=True).start()
+
+    def _make_thumbnails(self) -> None:
+        """Ahead of being asked for, and again after changes."""
+        made = -1
+        while not self._ending.wait(AHEAD_SECONDS):
+            if made != (made := len(self.service)):
+                self.service.make_thumbnails(self._ending, lambda: self.admission.inside > 0)
 
     def close(self) -> None:
         """Let running calls finish, but for what is being decoded, and drop those that wait."""
+        self._ending.set()
         self._readers.drop()
         self.pictures.drop()
         self.service.interrupt()

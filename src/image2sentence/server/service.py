@@ -39,6 +39,7 @@ from image2sentence.server.lru_cache import LruCache
 from image2sentence.server.nearest_words import NearestWords, NearWord
 from image2sentence.server.sentence_phrases import Reading, SentencePhrases
 from image2sentence.server.sorting import sorted_ids
+from image2sentence.server.thumbnails import Thumbnails, make_ahead
 
 UPLOAD_PIXELS = 64_000_000
 """Largest picture that a stranger may have decoded."""
@@ -46,6 +47,7 @@ UPLOAD_PIXELS = 64_000_000
 UPLOADS = DecodeLimits(UPLOAD_PIXELS, UNTRUSTED_MEMORY, seconds=5.0)
 """What decoding a stranger's picture may take."""
 LOOKS_FOR_CHANGES = 1.0
+THUMBNAIL_SIDE = 384
 """Seconds between looks at whether the gallery has changed."""
 
 NEAR_WORDS = 5
@@ -94,6 +96,7 @@ class SearchService:
         uploads: What decoding a stranger's picture may take.
         encoder_of: Gives the encoder of a vector space, by its fingerprint, for a gallery of another space that comes
             to the first one's place; None: such a gallery is refused.
+        thumbnails: Where thumbnails are kept on disk; its owner closes it. None to keep them in memory only.
 
     Raises:
         GalleryError: the gallery is of another model, or damaged.
@@ -105,8 +108,9 @@ class SearchService:
         gallery: GalleryStore,
         uploads: DecodeLimits = UPLOADS,
         encoder_of: Callable[[str], Encoder] | None = None,
+        thumbnails: Thumbnails | None = None,
     ) -> None:
-        self._uploads, self._encoder_of = uploads, encoder_of
+        self._uploads, self._encoder_of, self._thumbnails = uploads, encoder_of, thumbnails
         self._use(encoder)
         self._session = GallerySession(encoder, gallery, gallery.file_identity())
         self._lock = threading.RLock()
@@ -336,6 +340,10 @@ class SearchService:
             NotThere: an unknown item, or one whose file is gone or damaged.
         """
         session = self._session
+        on_disk = self._thumbnails if side == THUMBNAIL_SIDE else None
+        if on_disk is not None and (kept := on_disk.of(session.gallery, picture_id)) is not None:
+            session.jpegs.put((picture_id, side), kept)
+            return kept
         try:
             content, limits = _content(session.gallery, picture_id), _own(session.gallery, picture_id)
             picture = own_pool().decode(content, at_least=side, limits=limits).picture
@@ -346,7 +354,17 @@ class SearchService:
         picture.save(buffer, "JPEG", quality=_QUALITY)
         made = buffer.getvalue()
         session.jpegs.put((picture_id, side), made)
+        if on_disk is not None:
+            on_disk.put(hashlib.sha256(content).digest(), made)
         return made
+
+    def make_thumbnails(self, stop: threading.Event, is_busy: Callable[[], bool]) -> None:
+        """Make the gallery's thumbnails ahead, in its order; see `make_ahead`."""
+        session, kept = self._session, self._thumbnails
+        if kept is not None:
+            ids = [int(str(one)) for one in session.engine.searcher.ids]
+            gallery = session.gallery
+            make_ahead(kept, gallery, ids, lambda one: self.jpeg(one, THUMBNAIL_SIDE), stop, is_busy)
 
     def _look(self) -> None:
         """Notice changes, where no query that runs will."""
