@@ -1,14 +1,16 @@
-"""The page used as a person would, in headless Chromium over the drawn catalogue; each step is checked.
+"""The page used as a person would, in headless Chromium and Firefox over the drawn catalogue; each step is checked.
 
-    pip install playwright; npm install --ignore-scripts onnxruntime-web axe-core
+    pip install playwright==1.58.0; npm install --ignore-scripts onnxruntime-web axe-core
     python -m benchmarks.server.page_walk WORK --runtime node_modules/onnxruntime-web/dist \\
         --axe node_modules/axe-core/axe.min.js --screenshots docs/images
 
-Draws and indexes the catalogue into WORK (kept for the next run), starts the server, drops a photograph of a product
+Draws the catalogue into WORK (kept for the next run) and indexes it, once from the page of a server without a gallery.
+Starts the server, drops a photograph of a product
 that the gallery does not hold, types words, follows two more steps, looks at the attention overlay, switches a
 pseudo-word off, filters, asks again on the device, goes through it with the keyboard alone, and lets axe-core look for
 what a screen reader could not use. Ends with 1 where something is not as a person would expect. Screenshots are made
-at desktop and phone width, light and dark.
+at desktop and phone width, light and dark. In Firefox (`--firefox`) as in Chromium, without what only Chromium's tools
+do: a slow link and touch.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -29,12 +32,15 @@ from benchmarks.server.process import server
 from image2sentence.catalogue import write_catalogue
 
 try:
-    from playwright.sync_api import Browser, Page, expect, sync_playwright
+    from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+
+    from benchmarks.server.page_index_walk import first_run, shown, stopped_and_gone_on
 except ModuleNotFoundError:
     sync_playwright = None  # `main` says so
 
 CATALOGUE = (720, 1)
 OUTSIDE = (60, 9)
+NEW = (150, 4)
 PHOTO = "images/00039.jpg"  # a green jumper with a round neck
 STEPS = (
     ("but purple", r"purple jumper with a round neck"),
@@ -89,6 +95,11 @@ class Walk:
         """Wait until no query is on its way."""
         self.page.wait_for_timeout(250)
         expect(self.page.locator("#results")).not_to_have_attribute("aria-busy", "true", timeout=30_000)
+
+    def back(self) -> None:
+        """The browser's Back; not Playwright's, which in Firefox waits for a page to load."""
+        self.page.evaluate("history.back()")
+        self.page.wait_for_timeout(100)
 
     def drop(self, photo: Path) -> None:
         """Drop a picture file on the page."""
@@ -163,7 +174,7 @@ def attention(walk: Walk) -> None:
     assert min(opacity, contrast / 50) >= 1, f"no overlay: opacity {opacity}, contrast {contrast}"
     print(f"  words of the sentence: {[' '.join(text.split()) for text in words.all_inner_texts()]}")
     walk.shot("page-attention")
-    walk.page.go_back()
+    walk.back()
     walk.settled()
     assert walk.page.locator("#text").input_value() == STEPS[-1][0], "the back button leads to another step"
     expect(walk.page.locator("#pseudo .word > button")).to_have_count(4)
@@ -177,7 +188,7 @@ def by_keyboard(walk: Walk) -> None:
     expect(words).to_be_focused()
     page.keyboard.type("a green umbrella")
     walk.settled()
-    expect(page.locator("#said")).to_have_text(re.compile("24 pictures shown, first: .*umbrella"))
+    expect(page.locator("#said")).to_have_text(re.compile("720 pictures, first: .*umbrella"))
     focused = []
     while "result 1," not in (name := focused_name(page)):
         page.keyboard.press("Tab")
@@ -188,7 +199,7 @@ def by_keyboard(walk: Walk) -> None:
     page.keyboard.press("Enter")
     expect(page.locator("#detail")).to_be_visible()
     page.keyboard.press("ArrowRight")
-    expect(page.locator("#detail-place")).to_contain_text("Result 3 of 24")
+    expect(page.locator("#detail-place")).to_contain_text("Result 3 of 720")
     page.keyboard.press("Escape")
     expect(page.locator("#detail")).to_be_hidden()
     assert "result 3," in focused_name(page)
@@ -196,7 +207,7 @@ def by_keyboard(walk: Walk) -> None:
     assert focused_name(page) == "use as reference"
     page.keyboard.press("Enter")
     walk.settled()
-    expect(words).to_be_focused()
+    assert page.evaluate("document.activeElement.id") in ("text", "title")  # the title where fingers type
     assert page.locator("#trail li").count() == 2
     print(f"  {len(focused)} stops from the words to the first result, all of them named")
 
@@ -335,7 +346,7 @@ def there_and_back(walk: Walk, address: str) -> None:
     page.goto(address)
     walk.settled()
     walk.go_on()
-    page.go_back()
+    walk.back()
     walk.settled()
     expect(page.locator("#shown")).to_be_hidden()
     sources = []
@@ -347,7 +358,7 @@ def there_and_back(walk: Walk, address: str) -> None:
     page.locator("#results .use").nth(4).click()
     walk.settled()
     for expected in (sources[1], sources[2]):
-        page.go_back()
+        walk.back()
         walk.settled()
         assert reference.get_attribute("src") == expected
     page.locator("#text").fill("but blue")
@@ -357,6 +368,61 @@ def there_and_back(walk: Walk, address: str) -> None:
     page.keyboard.press("Enter")
     expect(page.locator("#results")).to_be_focused()
     assert (page.url, page.locator("#text").input_value()) == (before, "but blue")
+
+
+def kept(walk: Walk, address: str, photo: Path) -> None:
+    """A reload brings everything back, one's own picture too; orders and saved searches lead where they should."""
+    page = walk.page
+    page.goto(address)
+    page.reload()
+    walk.settled()
+    assert page.title() == "image2sentence"
+    walk.drop(photo)
+    walk.type("but purple")
+    assert page.title() == "a picture, but purple · image2sentence"
+    page.locator("#filters summary", has_text="Type").click()
+    page.locator("#filters [open] label", has_text="jumper").click()
+    walk.settled()
+    page.keyboard.press("Escape")
+    names = walk.found()
+    assert "own=" in page.url
+    page.locator("#saved summary").click()
+    page.locator("#saved-name").fill("mine")
+    page.keyboard.press("Enter")
+    expect(page.locator("#saved-list")).to_contain_text("mine")
+    page.keyboard.press("Escape")
+    page.reload()
+    walk.settled()
+    expect(page.locator("#shown")).to_be_visible()
+    assert page.locator("#picture").evaluate("one => one.decode().then(() => one.naturalWidth)") > 0
+    assert (walk.found(), page.locator("#text").input_value()) == (names, "but purple")
+    page.locator("#home").click()
+    walk.settled()
+    page.select_option("#sort", "@name")
+    walk.settled()
+    page.locator("#sort-way").click()
+    walk.settled()
+    page.locator("#results .open").first.click()
+    expect(page.locator("#detail-facts")).to_contain_text("00720.jpg")
+    expect(page.locator("#detail-show")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.locator("#filters summary", has_text="Title").click()
+    page.locator(".sought input[type=search]").fill("purple jumper")
+    expect(page.locator("#filters [open] label").first).to_contain_text("urple jumper")
+    page.keyboard.press("Escape")
+    page.evaluate("scrollTo(0, 6000)")
+    expect(page).to_have_url(re.compile(r"at=\d"), timeout=20_000)
+    place = int(page.url.partition("at=")[2].partition("&")[0])
+    page.reload()
+    walk.settled()
+    first = int(page.locator("#results li").first.get_attribute("data-place") or -1)
+    assert first <= place <= first + 60
+    assert page.evaluate("document.querySelectorAll('*').length") < 1_500
+    page.locator("#saved summary").click()
+    page.locator("#saved-list .name").click()
+    walk.settled()
+    assert walk.found() == names
+    expect(page.locator("#shown")).to_be_visible()
 
 
 def slow_link(walk: Walk, address: str, photo: Path) -> None:
@@ -377,7 +443,7 @@ def slow_link(walk: Walk, address: str, photo: Path) -> None:
     link.send("Network.emulateNetworkConditions", limits | {"latency": 0})
 
 
-def mistakes(walk: Walk, address: str, photo: Path) -> None:
+def mistakes(walk: Walk, address: str, photo: Path, *, on_device: bool) -> None:
     """A file that is no picture, words that nobody knows, and as many unwanted words as there may be."""
     page = walk.page
     page.goto(address)
@@ -409,6 +475,8 @@ def mistakes(walk: Walk, address: str, photo: Path) -> None:
     walk.type("zzxqy qqwvx")
     expect(page.locator("#empty")).to_contain_text("knows none of these words")
     expect(page.locator("#note")).to_contain_text("“zzxqy” is not a word this model knows")
+    if not on_device:
+        return
     page.locator("#device").click()
     expect(page.locator("#device-note")).to_contain_text("Encoded here", timeout=60_000)
     walk.settled()
@@ -447,7 +515,14 @@ def other_looks(browser: Browser, address: str, photo: Path, shots: Path | None,
         },
     }
     for name, options in looks.items():
-        page = opened(browser, address, **options)
+        wanted = dict(options)
+        if (
+            browser.browser_type.name == "firefox"
+        ):  # which has no touch, and takes its theme from the page's button
+            wanted = {"viewport": options["viewport"]}
+        page = opened(browser, address, **wanted)
+        if wanted != options and "dark" in name:
+            page.locator("#theme").click()
         walk = Walk(page, shots)
         walk.settled()
         walk.drop(photo)
@@ -464,21 +539,34 @@ def other_looks(browser: Browser, address: str, photo: Path, shots: Path | None,
         page.context.close()
 
 
+FIREFOX_SKIPS = {"a slow link", "on the device", "looked closely"}
+"""What is done with tools that only Chromium has: limits of the network, WebAssembly's files at once, downloads."""
+
+
 @click.command()
 @click.argument("work", type=click.Path(path_type=Path))
 @click.option("--runtime", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--axe", type=click.Path(exists=True, path_type=Path), help="axe-core's axe.min.js.")
 @click.option("--screenshots", type=click.Path(path_type=Path))
 @click.option("--chromium", default="/usr/bin/chromium", show_default=True)
-def main(work: Path, runtime: Path, axe: Path | None, screenshots: Path | None, chromium: str) -> None:
+@click.option("--firefox", help="Walk in this Firefox instead, such as /usr/bin/firefox-esr.")
+@click.option("--only", multiple=True, help="Do these stages only; can be repeated.")
+def main(
+    work: Path,
+    runtime: Path,
+    axe: Path | None,
+    screenshots: Path | None,
+    chromium: str,
+    firefox: str | None,
+    only: tuple[str, ...],
+) -> None:
     """Walk through the page, with its catalogue and gallery in WORK."""
     if sync_playwright is None:
         raise click.ClickException("walking through the page needs: pip install playwright")
     gallery, photo = index(work)
-    arguments = ["--no-sandbox", "--disable-gpu"]
     with server(gallery, "--browser-runtime", str(runtime)) as (port, _, _), sync_playwright() as playwright:
         address = f"http://localhost:{port}/"
-        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        browser = launched(playwright, chromium, firefox)
         walk = Walk(opened(browser, address, viewport=DESKTOP), screenshots)
         walk.settled()
         stages: dict[str, Callable[[], None]] = {
@@ -490,16 +578,42 @@ def main(work: Path, runtime: Path, axe: Path | None, screenshots: Path | None, 
             "on the device": lambda: on_device(walk, address, photo),
             "looked closely": lambda: looked_closely(walk, address, axe),
             "there and back": lambda: there_and_back(walk, address),
+            "kept": lambda: kept(walk, address, photo),
             "a slow link": lambda: slow_link(walk, address, photo),
-            "mistakes": lambda: mistakes(walk, address, photo),
+            "mistakes": lambda: mistakes(walk, address, photo, on_device=firefox is None),
             "by keyboard": lambda: by_keyboard(Walk(opened(browser, address, viewport=DESKTOP), None)),
+            "indexed from the page": lambda: indexed(browser, work, screenshots, axe),
             "other looks": lambda: other_looks(browser, address, photo, screenshots, axe),
         }
         for name, stage in stages.items():
+            if (only and name not in only) or (firefox and name in FIREFOX_SKIPS):
+                continue
             print(name, flush=True)
             stage()
         browser.close()
     print("all as expected")
+
+
+def launched(playwright: Playwright, chromium: str, firefox: str | None) -> Browser:
+    """Headless Chromium, or a Firefox as its makers build it, by WebDriver BiDi."""
+    if firefox is not None:
+        return playwright.firefox.launch(channel="moz-firefox", executable_path=firefox)
+    return playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+
+
+def indexed(browser: Browser, work: Path, shots: Path | None, axe: Path | None) -> None:
+    """A server that is started where no gallery is; its page leads through indexing."""
+    pictures = write_catalogue(work / "new" / "products", *NEW)
+    with TemporaryDirectory() as empty, server(None, folder=Path(empty)) as (port, _, _):
+        page = opened(browser, f"http://localhost:{port}/", viewport=DESKTOP)
+        walk = Walk(page, shots)
+        first_run(page, pictures)
+        walk.shot("page-index")
+        accessible(page, axe)
+        stopped_and_gone_on(page, NEW[0])
+        accessible(page, axe)
+        shown(page, NEW[0])
+        page.context.close()
 
 
 if __name__ == "__main__":

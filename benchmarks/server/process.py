@@ -28,9 +28,10 @@ class ServerProcess(NamedTuple):
 
 @contextmanager
 def server(
-    gallery: Path,
+    gallery: Path | None,
     *options: str,
     port: int | None = None,
+    folder: Path | None = None,
     source: Path | None = None,
     environment: Mapping[str, str] | None = None,
     group: Path | None = None,
@@ -39,9 +40,10 @@ def server(
     """A server process, told to end afterwards.
 
     Args:
-        gallery: What it serves.
+        gallery: What it serves; None for what it finds in `folder`.
         options: Further options of `serve`.
         port: Where it listens; None for a free port.
+        folder: Where it is started; None for here.
         source: The `src` folder of the package to run; None for this one.
         environment: Variables beside those of this process.
         group: Folder of the control group that it runs in.
@@ -53,14 +55,15 @@ def server(
         "-m",
         "image2sentence",
         "serve",
-        "--gallery",
-        str(gallery),
+        *([] if gallery is None else ["--gallery", str(gallery)]),
         "--port",
         str(port),
     ]
     path = {} if source is None else {"PYTHONPATH": str(source)}
     variables = {**os.environ, **path, **(environment or {})}
-    process = subprocess.Popen([*command, *options], env=variables, stdout=subprocess.DEVNULL, stderr=stderr)
+    process = subprocess.Popen(
+        [*command, *options], env=variables, cwd=folder, stdout=subprocess.DEVNULL, stderr=stderr
+    )
     try:
         if group is not None:
             (group / "cgroup.procs").write_text(str(process.pid))

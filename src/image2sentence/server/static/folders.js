@@ -5,6 +5,7 @@ import { $, capital, element } from "./dom.js";
 
 const WATCH_MS = 1000;
 const SHOW_MS = 5000;
+const NOTICED_MS = 1500; // the server looks for changes once a second
 const BUSY = new Set(["starting", "running", "stopping"]);
 const dialog = $("folders");
 
@@ -142,7 +143,7 @@ function take(told) {
   progress = told;
   showRun();
   if (busy) again();
-  if (wasBusy && !busy) actions.shows(true);
+  if (wasBusy && !busy) setTimeout(() => actions.shows(true), NOTICED_MS);
   else if (busy && moved && Date.now() - shownAt > SHOW_MS) {
     shownAt = Date.now();
     actions.shows(false);
