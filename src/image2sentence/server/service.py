@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -132,11 +133,6 @@ class SearchService:
     def engine(self) -> QueryEngine:
         """What ranks the gallery that is in use now."""
         return self._session.engine
-
-    @property
-    def encoder(self) -> Encoder:
-        """The model."""
-        return self._encoder
 
     def roots(self) -> list[Place]:
         """The places that were indexed."""
@@ -360,11 +356,10 @@ class SearchService:
 
     def make_thumbnails(self, stop: threading.Event, is_busy: Callable[[], bool]) -> None:
         """Make the gallery's thumbnails ahead, in its order; see `make_ahead`."""
-        session, kept = self._session, self._thumbnails
-        if kept is not None:
-            ids = [int(str(one)) for one in session.engine.searcher.ids]
-            gallery = session.gallery
-            make_ahead(kept, gallery, ids, lambda one: self.jpeg(one, THUMBNAIL_SIDE), stop, is_busy)
+        if self._thumbnails is not None:
+            ids = [int(str(one)) for one in self._session.engine.searcher.ids]
+            make, gallery = partial(self.jpeg, side=THUMBNAIL_SIDE), self._session.gallery
+            make_ahead(self._thumbnails, gallery, ids, make, stop, is_busy)
 
     def _look(self) -> None:
         """Notice changes, where no query that runs will."""
