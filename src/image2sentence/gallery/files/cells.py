@@ -17,7 +17,8 @@ _BOOLEANS = {"true": True, "false": False}
 # What spreadsheets of other languages write for them.
 _BOOLEANS |= dict.fromkeys(("wahr", "vrai", "verdadero", "vero", "verdadeiro", "waar", "sant"), True)
 _BOOLEANS |= dict.fromkeys(("falsch", "faux", "falso", "onwaar", "falskt"), False)
-_LONGEST = 100  # characters of a number
+_LONGEST = 100  # characters of a number or date
+_DIGIT = re.compile(r"\d")
 _UNITS = r"[$€£¥₹₩₽₺₪₫₴₱฿%]|US\$|zł|Kč|kr\.?|CHF|EUR|USD|GBP|JPY|CNY|INR|CAD|AUD|SEK|NOK|DKK|PLN|CZK|HUF"
 _AMOUNT = re.compile(rf"([+-]?)({_UNITS})?\s?([+-]?)([\d.,].*?)\s?({_UNITS})?")
 _PLAIN = r"(?:\d+{0}?\d*|{0}\d+)(?:[eE][+-]?\d{{1,4}})?"
@@ -70,6 +71,8 @@ def is_ambiguous(kind: ColumnType, cell: Any) -> bool:
 
 def unit_of(cell: Any) -> str:
     """The currency or percent sign beside a number; empty where there is none."""
+    if str(cell)[-1:].isdigit() and str(cell)[:1].isdigit():
+        return ""
     found = _AMOUNT.fullmatch(str(cell).strip().replace("\u2212", "-"))
     return "" if found is None else found[2] or found[5] or ""
 
@@ -84,12 +87,14 @@ def convert(kind: ColumnType, value: Value) -> Value:
 
 
 def _read(kind: ColumnType, text: str, style: Style) -> Value | None:
+    if len(text) > _LONGEST or _DIGIT.search(text) is None:
+        return None
     return _number_of(text, style) if kind == "number" else read_date(text, style.month_first)
 
 
 def _number_of(text: str, style: Style) -> int | float | None:
     amount = _AMOUNT.fullmatch(text.replace("\u2212", "-"))
-    if amount is None or len(text) > _LONGEST or (amount[1] and amount[3]) or (amount[2] and amount[5]):
+    if amount is None or (amount[1] and amount[3]) or (amount[2] and amount[5]):
         return None
     digits = amount[4]
     if _FORMS[style.decimal].fullmatch(digits) is None or (digits[0] == "0" and digits[1:2].isdigit()):

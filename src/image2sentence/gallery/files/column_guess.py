@@ -79,7 +79,7 @@ class ColumnGuess:
             raise ValueError(f"expected the type {' or '.join(wanted)}, got {cell!r:.80}")
         if self._value(fitting[0], cell) is not None:
             self._has_values, self._possible = True, left
-            self._note(line, cell)
+            self._note(line, cell, left)
         elif isinstance(cell, float):
             self._if_empty = "number"
 
@@ -105,14 +105,14 @@ class ColumnGuess:
         self._styles[kind] = left
         return True
 
-    def _note(self, line: int, cell: Any) -> None:
+    def _note(self, line: int, cell: Any, fitting: list[ColumnType]) -> None:
         """Count cells of a type narrower than text, and keep the first of none, and of two readings."""
         unsure = [kind for kind in STYLES if is_ambiguous(kind, cell)]
         for kind in unsure:
             self._ambiguous.setdefault(kind, (line, cell))
-        narrow = bool(unsure) or any(_reads(self._read, kind, cell) for kind in _NARROW)
+        narrow = unsure or fitting[0] != _WIDEST or any(_reads(self._read, kind, cell) for kind in _NARROW)
         self._count += 1
-        self._narrow += narrow
+        self._narrow += bool(narrow)
         if not narrow and self._first_text is None:
             self._first_text = (line, cell)
 

@@ -22,6 +22,7 @@ _FORMS = [
         rf"{_MONTH} (?P<day>\d\d?),? (?P<year>\d{{4}})",
     )
 ]
+_START = re.compile(r"\d{1,2}[-./ ]|\d{4}[-/.:]|[A-Za-z]{3,9}\.? \d", re.ASCII)
 _MONTHS = (
     *("january", "february", "march", "april", "may", "june"),
     *("july", "august", "september", "october", "november", "december"),
@@ -36,6 +37,8 @@ def read_date(text: str, month_first: bool) -> str | None:
     """
     if (plain := canonical_date(text)) is not None:
         return plain
+    if _START.match(text) is None:
+        return None
     for form in _FORMS:
         if (found := form.fullmatch(text)) is not None:
             return _moment(found.groupdict(), month_first)
