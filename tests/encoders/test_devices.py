@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from image2sentence.cli.main import cli
 from image2sentence.encoders import load_encoder, memory, onnx_encoder
 from image2sentence.encoders.devices import DEVICES, chosen_device, providers
 from image2sentence.encoders.memory import MAX_ROWS, Plan, plan
+from image2sentence.encoders.onnx_session import OneAtATime
 from image2sentence.errors import ConfigError, ModelError
 
 PROVIDERS = {
@@ -54,6 +57,26 @@ def test_auto_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> No
     assert providers("auto")[0] == "CUDAExecutionProvider"
     installed(monkeypatch, "CoreMLExecutionProvider")
     assert providers("auto") == ["CPUExecutionProvider"]
+
+
+def test_directml_is_asked_by_one_thread_at_a_time() -> None:
+    class Session:
+        """Runs that tell whether they overlap."""
+
+        inside = most = 0
+
+        def run(self, *asked: object) -> object:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            time.sleep(0.01)
+            self.inside -= 1
+            return asked
+
+    session = Session()
+    guarded = OneAtATime(session)
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(lambda n: guarded.run(n), range(8))) == [(n,) for n in range(8)]
+    assert session.most == 1
 
 
 def test_the_variable_names_the_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from image2sentence.errors import ConfigError, ModelError
 DEVICE_VARIABLE = "IMAGE2SENTENCE_DEVICE"
 AUTO, CPU = "auto", "cpu"
 _CPU_PROVIDER = "CPUExecutionProvider"
+DIRECTML = "DmlExecutionProvider"
 _log = logging.getLogger(__name__)
 
 
@@ -36,9 +37,7 @@ _DEVICES = {
         "onnxruntime-migraphx",
         "an AMD GPU with ROCm (the package is on AMD's own index, repo.radeon.com)",
     ),
-    "directml": _Device(
-        ("DmlExecutionProvider",), "onnxruntime-directml", "Windows and a GPU with DirectX 12"
-    ),
+    "directml": _Device((DIRECTML,), "onnxruntime-directml", "Windows and a GPU with DirectX 12"),
     "openvino": _Device(
         ("OpenVINOExecutionProvider",), "onnxruntime-openvino", "a processor, GPU or NPU of Intel's"
     ),
@@ -92,7 +91,7 @@ def _how_to_install(wanted: _Device) -> str:
 
 def configure(options: Any, names: list[str]) -> None:
     """Sets what a provider demands of a session's options."""
-    if "DmlExecutionProvider" in names:  # refuses memory patterns and parallel execution
+    if DIRECTML in names:  # refuses memory patterns and parallel execution
         options.enable_mem_pattern = False
 
 

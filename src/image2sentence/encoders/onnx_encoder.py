@@ -370,7 +370,7 @@ class OnnxEncoder:
 
     @cached_property
     def _gallery_image(self) -> Any:
-        return self._session(GALLERY_IMAGE)
+        return self._session(GALLERY_IMAGE, spin=False)  # a lone picture: what comes after it needs the cores
 
     @cached_property
     def _gallery_image_share(self) -> Any:
@@ -390,9 +390,9 @@ class OnnxEncoder:
     def _match(self) -> Any:
         return self._session(MATCH)
 
-    def _session(self, name: str, threads: int | None = None) -> Any:
+    def _session(self, name: str, threads: int | None = None, spin: bool = True) -> Any:
         threads = self._threads if threads is None else threads
-        session = load_session(self.folder.path / name, self._content(name), threads, device=self._device)
+        session = load_session(self.folder.path / name, self._content(name), threads, spin, self._device)
         return self._checked_shapes(name, session)
 
     def _query_session(self, name: str) -> Any:

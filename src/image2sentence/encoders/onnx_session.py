@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import mmap
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from image2sentence.encoders.devices import CPU, configure, providers, require_started
+from image2sentence.encoders.devices import CPU, DIRECTML, configure, providers, require_started
 from image2sentence.encoders.known_files import known
 from image2sentence.encoders.protocols import Vectors
 from image2sentence.errors import ModelError
@@ -72,7 +73,7 @@ def load_session(
     except (*refusals, engine.NotImplemented, engine.RuntimeException) as error:
         raise ModelError(f"ONNX Runtime cannot load {path}: {error}") from error
     require_started(session, device, on)
-    return session
+    return OneAtATime(session) if DIRECTML in session.get_providers() else session
 
 
 def run(session: Any, output: str, feed: dict[str, NDArray[Any]]) -> Vectors:
@@ -82,3 +83,27 @@ def run(session: Any, output: str, feed: dict[str, NDArray[Any]]) -> Vectors:
     count = len(next(iter(feed.values())))
     rows = ({name: value[at : at + 1] for name, value in feed.items()} for at in range(count))
     return np.concatenate([np.asarray(session.run([output], row)[0], np.float32) for row in rows])
+
+
+class OneAtATime:
+    """A session that one thread at a time runs: DirectML's runs must not overlap, as ONNX Runtime documents."""
+
+    def __init__(self, session: Any) -> None:
+        self._session, self._lock = session, threading.Lock()
+
+    def run(self, *asked: Any) -> Any:
+        """As the session's own."""
+        with self._lock:
+            return self._session.run(*asked)
+
+    def get_inputs(self) -> Any:
+        """As the session's own."""
+        return self._session.get_inputs()
+
+    def get_outputs(self) -> Any:
+        """As the session's own."""
+        return self._session.get_outputs()
+
+    def get_providers(self) -> Any:
+        """As the session's own."""
+        return self._session.get_providers()
