@@ -15,7 +15,14 @@ from image2sentence.catalogue import write_catalogue
 from image2sentence.cli.main import cli
 from image2sentence.encoders import load_encoder
 from image2sentence.encoders.model_folder import SCOPE, ModelFolder, bundled
-from image2sentence.encoders.scope import MIN_PICTURES, Scope, add_scope, read_scope, what_it_knows
+from image2sentence.encoders.scope import (
+    MIN_PICTURES,
+    Scope,
+    add_scope,
+    hand_on_scope,
+    read_scope,
+    what_it_knows,
+)
 from image2sentence.errors import ConfigError, ModelError
 from image2sentence.hub.table import GENERAL
 from image2sentence.indexing.report import SAMPLE, VectorSample
@@ -109,6 +116,20 @@ def test_the_page_is_told_which_model_answers(tmp_path: Path) -> None:
     ):
         told = client.get("/v1/gallery").json()["model"]
     assert told == {"name": "starter", "knows": what_it_knows(encoder.folder)}
+
+
+def test_a_scope_goes_along_where_gallery_vectors_stay(tmp_path: Path) -> None:
+    add_scope(ModelFolder.open(bundled()), EVERYTHING, tmp_path / "known")
+    source = ModelFolder.open(tmp_path / "known")
+    for name, fingerprint in (("same", source.config.fingerprint), ("other", "another")):
+        files = {name: digest for name, digest in source.config.files.items() if name != SCOPE}
+        shutil.copytree(source.path, tmp_path / name)
+        (tmp_path / name / SCOPE).unlink()
+        config = replace(source.config, files=files, fingerprint=fingerprint)
+        target = ModelFolder(tmp_path / name, config)
+        assert hand_on_scope(source, target) is (name == "same")
+        assert (tmp_path / name / SCOPE).exists() is (name == "same")
+    assert read_scope(ModelFolder.open(tmp_path / "same")) == EVERYTHING
 
 
 def test_a_damaged_scope_is_refused(tmp_path: Path) -> None:

@@ -110,6 +110,20 @@ def about_model(encoder: object) -> AboutModel | None:
     return AboutModel(name_of(folder), what_it_knows(folder))
 
 
+def hand_on_scope(source: ModelFolder, target: ModelFolder) -> bool:
+    """Gives a folder of the same gallery vectors the scope of another; whether it has it then, or there is none.
+
+    Vectors of another space need a classifier of their own. Raises ModelError as `add_scope`.
+    """
+    scope = read_scope(source)
+    if scope is None:
+        return True
+    if target.config.fingerprint != source.config.fingerprint:
+        return False
+    add_scope(target, scope, target.path)
+    return True
+
+
 def add_scope(folder: ModelFolder, scope: Scope, out: Path) -> None:
     """Writes a copy of a model folder with this scope; `out` may be the folder itself.
 

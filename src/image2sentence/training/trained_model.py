@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image
 
 from image2sentence.encoders.guide_files import hand_on_guide
 from image2sentence.encoders.model_folder import CONFIG, WEIGHTS, ModelFolder, bundled
+from image2sentence.encoders.scope import hand_on_scope
 from image2sentence.errors import DataError, ModelError
 from image2sentence.hub.find import find_model
 from image2sentence.images import MIN_DECODE_SIDE, load_image
@@ -29,6 +31,7 @@ from image2sentence.training.vl.base import VisionLanguageModel
 from image2sentence.training.vl.load import load_vl
 
 BUNDLED_VL = "bundled"
+_log = logging.getLogger(__name__)
 
 
 PARITY_PICTURES = 64
@@ -80,7 +83,7 @@ class Trained:
     ) -> dict[str, Any]:
         """Writes the folder anew at `out`, with `text` to read queries; returns the parity report.
 
-        Guiding phrases and a fallback go along; the report is about the graphs without them.
+        Guiding phrases, a fallback and the scope go along; the report is about the graphs without them.
         """
         config = self.folder.config
         training = config.training | dict(record or {})
@@ -101,6 +104,13 @@ class Trained:
             self.folder if config.origin is not None else None,
         )
         hand_on_guide(self.folder, ModelFolder.open(out))
+        if not hand_on_scope(self.folder, ModelFolder.open(out)):
+            _log.warning(
+                "%s has other gallery vectors than %s: what it knows has to be calibrated anew "
+                "(python -m recipes.scope), until then index cannot tell when pictures lie outside of it",
+                out,
+                self.folder.path,
+            )
         return parity
 
 
