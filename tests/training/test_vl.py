@@ -380,6 +380,27 @@ def test_a_damaged_tokenizer(tmp_path: Path) -> None:
         load_vl(str(tmp_path))
 
 
+@pytest.mark.parametrize("kind", ["blip", "clip"])
+def test_a_tokenizer_that_reads_otherwise_than_the_models_own(kind: str, tmp_path: Path) -> None:
+    folder = save_tiny_vl(kind, tmp_path / "vl")
+    kept = json.loads((folder / "tokenizer.json").read_text())
+    kept["normalizer"] = {"type": "Replace", "pattern": {"String": "MUG"}, "content": "mug"}
+    (folder / "tokenizer.json").write_text(json.dumps(kept))
+    with pytest.raises(ModelError, match=r"reads .* as \[.*own .*Tokenizer as \[.*fetch tokenizer.json"):
+        load_vl(str(folder))
+
+
+def test_a_tokenizer_that_cannot_be_compared_is_told(
+    folders: dict[str, Path], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: Any, **__: Any) -> None:
+        raise ImportError("needs sentencepiece")
+
+    monkeypatch.setattr("image2sentence.training.vl.load.AutoTokenizer.from_pretrained", missing)
+    load_vl(str(folders["siglip"]))
+    assert "cannot be compared with transformers' own: needs sentencepiece" in caplog.text
+
+
 def test_a_missing_tokenizer(tmp_path: Path) -> None:
     folder = save_tiny_vl("conv_blip", tmp_path / "vl")
     (folder / "tokenizer.json").unlink()

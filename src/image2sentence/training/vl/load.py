@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,9 @@ from image2sentence.training.vl.conv_blip import ConvBlipForImageTextRetrieval
 from image2sentence.training.vl.mobile_blip import MobileBlipForImageTextRetrieval
 from image2sentence.training.vl.siglip import SiglipVL
 
+_COMPARED = ("a red dress", "A Red MUG, with long sleeves.", "two dogs' café; 3 of 4!")
+"""Texts in which tokenizers differ: capitals, accents, punctuation, numbers."""
+_log = logging.getLogger(__name__)
 _OWN_BLIPS: dict[str, Any] = {
     conv_blip.ARCHITECTURE: ConvBlipForImageTextRetrieval,
     mobile_blip.ARCHITECTURE: MobileBlipForImageTextRetrieval,
@@ -65,7 +69,10 @@ def load_vl(name: str, revision: str | None = None) -> VisionLanguageModel:
                 f"{name} is a {config.model_type!r} model; expected a VL model of one of: {known}"
             )
         # What a branch stands for may change between two files: all come from the commit that the first was of.
-        return _KINDS[config.model_type](_Source(name, commit_of(name, revision), config))
+        source = _Source(name, commit_of(name, revision), config)
+        vl = _KINDS[config.model_type](source)
+        _require_own_ids(source, vl.tokenizer)
+        return vl
 
 
 def load_tokenizer(name: str, revision: str | None) -> Tokenizer:
@@ -89,6 +96,33 @@ def load_tokenizer(name: str, revision: str | None) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.encode_special_tokens = True
     return tokenizer
+
+
+def _require_own_ids(source: _Source, tokenizer: Tokenizer) -> None:
+    """Raises ModelError where transformers' own tokenizer of the model reads texts otherwise than `tokenizer`.
+
+    The ids stand for rows of the model's embedding table: other ids are other words. SigLIP's fixed length and the
+    lower case of SigLIP 2 are no part of a tokenizer's files, so that words alone are compared there.
+    """
+    siglip = source.config.model_type == "siglip"
+    try:
+        own = AutoTokenizer.from_pretrained(source.name, trust_remote_code=False, **_pinned(source.revision))
+    except (ImportError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        _log.warning("the tokenizer of %s cannot be compared with transformers' own: %s", source.name, reason)
+        return
+    for text in _COMPARED:
+        found = tokenizer.encode(text, add_special_tokens=not siglip).ids
+        read = [
+            list(own(one, add_special_tokens=not siglip)["input_ids"])
+            for one in ((text, text.lower()) if siglip else (text,))
+        ]
+        if found not in read:
+            raise ModelError(
+                f"{source.name}: tokenizer.json reads {text!r} as {found}, the model's own {type(own).__name__} as "
+                f"{read[0]}: the file belongs to another model, or was converted otherwise; fetch tokenizer.json of "
+                "the model, or remove it to have it made of the vocabulary"
+            )
 
 
 def load_preprocessing(name: str, revision: str | None) -> Preprocessing:
