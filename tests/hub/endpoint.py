@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LARGE = 4096
@@ -27,7 +27,7 @@ class Endpoint:
     cut_at: int | None = None
     """The next body ends after so many bytes."""
     damage: bool = False
-    gated: bool = False
+    gated: Literal["", "all", "files"] = ""
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
     """Method, path and range of each request."""
     tokens: list[str | None] = field(default_factory=list)
@@ -65,7 +65,7 @@ def endpoint() -> Iterator[Endpoint]:
         def _info(self, parts: tuple[str, str, str]) -> None:
             name, _, revision = parts
             folder = state.repositories.get(name)
-            if state.gated:
+            if state.gated == "all":
                 self._refuse("GatedRepo", 403)
             elif folder is None:
                 self._refuse("RepoNotFound", 401)
@@ -85,6 +85,9 @@ def endpoint() -> Iterator[Endpoint]:
 
         def _file(self, name: str, file: str, body: bool) -> None:
             path = state.repositories.get(name, Path("/nowhere")) / file
+            if state.gated:
+                self._refuse("GatedRepo", 403)
+                return
             if not path.is_file():
                 self._refuse("EntryNotFound")
                 return

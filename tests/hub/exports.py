@@ -9,7 +9,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Tiny:
     processor: dict[str, Any]
     tokenizer_config: dict[str, Any]
     length: int
+    size: int = SIZE
 
 
 class VisionGraph(nn.Module):
@@ -76,10 +77,11 @@ class TextGraph(nn.Module):
 
 
 def tiny(kind: str, seed: int = 0, text_length: int | None = None) -> Tiny:
-    """ "clip", "siglip", "siglip2" (Gemma's tokenizer) or "mobileclip" (its preprocessing)."""
+    """ "clip", "clip-l14" (its patches), "mobileclip" (its preprocessing), "siglip" or "siglip2" (Gemma's words)."""
     torch.manual_seed(seed)
     make: dict[str, Callable[[int | None], Tiny]] = {
         "clip": _clip,
+        "clip-l14": _clip_l14,
         "mobileclip": _mobileclip,
         "siglip": _siglip,
         "siglip2": _siglip2,
@@ -106,6 +108,17 @@ def _clip(length: int | None) -> Tiny:
     return Tiny("clip", _clip_model(tokenizer, length or 24), tokenizer, processor, {}, length or 24)
 
 
+def _clip_l14(length: int | None) -> Tiny:
+    made, size = _clip(length), 3 * 14
+    vision = {**_VISION, "patch_size": 14, "image_size": size, "num_hidden_layers": 3}
+    processor = made.processor | {
+        "size": {"shortest_edge": size},
+        "crop_size": {"height": size, "width": size},
+    }
+    model = _clip_model(made.tokenizer, made.length, vision)
+    return replace(made, model=model, processor=processor, size=size)
+
+
 def _mobileclip(length: int | None) -> Tiny:
     tokenizer = clip_tokenizer(clip_merges())
     processor = {
@@ -121,11 +134,11 @@ def _mobileclip(length: int | None) -> Tiny:
     return Tiny("clip", _clip_model(tokenizer, length or 24), tokenizer, processor, {}, length or 24)
 
 
-def _clip_model(tokenizer: Tokenizer, length: int) -> CLIPModel:
+def _clip_model(tokenizer: Tokenizer, length: int, vision: dict[str, Any] = _VISION) -> CLIPModel:
     size = tokenizer.get_vocab_size()
     ends = {"bos_token_id": size - 2, "eos_token_id": size - 1, "pad_token_id": size - 1}
     text = {**_TEXT, "vocab_size": size, "max_position_embeddings": length, **ends}
-    return CLIPModel(CLIPConfig(text_config=text, vision_config=_VISION, projection_dim=12))
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=12))
 
 
 def _siglip(length: int | None) -> Tiny:
@@ -290,7 +303,7 @@ def publish(
     """The model in `folder`, in one of the layouts of `image2sentence.hub`."""
     folder.mkdir(parents=True, exist_ok=True)
     ids = torch.randint(3, 20, (2, made.length))
-    pixels = torch.rand(2, 3, SIZE, SIZE)
+    pixels = torch.rand(2, 3, made.size, made.size)
     vision, text = VisionGraph(made.model), TextGraph(made.model)
     clip = made.kind == "clip"
     if layout == "transformers.js":

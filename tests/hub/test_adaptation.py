@@ -23,14 +23,16 @@ from image2sentence.encoders.model_folder import ModelFolder
 from image2sentence.errors import ModelError, QueryError
 from image2sentence.gallery.sqlite.gallery import Gallery
 from image2sentence.hub.find import find_model
+from image2sentence.hub.graphs import text as cut
 from image2sentence.hub.tokenizers import from_merges
 from image2sentence.images import load_image
 from image2sentence.indexing.index_pictures import index_pictures
 from image2sentence.query import QueryEngine
 from tests.hub.exports import Tiny, clip_merges, merges_file, publish, store, tiny, vectors
 
-KINDS = ("clip", "mobileclip", "siglip", "siglip2")
+KINDS = ("clip", "clip-l14", "mobileclip", "siglip", "siglip2")
 TEXTS = (
+    "DOGS' ÉTÉ: 3½?",
     "a red dress",
     "A Red DRESS, with long sleeves.",
     "two dogs on the beach",
@@ -91,15 +93,14 @@ def ids_of(made: Tiny, text: str) -> list[int]:
     return ids if pad is None else [*ids, *[pad] * (made.length - len(ids))]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize(("precision", "dynamo"), [("fp32", False), ("fp32", True), ("fp16", False)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_vectors_equal_those_of_transformers(
-    kind: str, precision: Any, photographs: Path, tmp_path: Path
+    kind: str, precision: Any, dynamo: bool, photographs: Path, tmp_path: Path
 ) -> None:
     made = tiny(kind)
-    encoder = TrainingFreeEncoder(
-        find_model(str(publish(made, tmp_path / kind, precision=precision)), precision=precision)
-    )
+    folder = publish(made, tmp_path / kind, precision=precision, dynamo=dynamo)
+    encoder = TrainingFreeEncoder(find_model(str(folder), precision=precision))
     files = sorted(photographs.iterdir())
     seen = encoder.encode_images([load_image(file) for file in files])
     assert np.abs(seen - vectors(made, pixels_of(made, files), None)).max() < TOLERANCE[precision]
@@ -120,6 +121,21 @@ def test_words_put_in_as_pseudo_words_equal_the_words(kind: str, dynamo: bool, t
     expected = encoder.encode_queries(None, ["a red dress but in blue"])
     assert np.abs(said - expected).max() < 1e-5
     assert np.abs(encoder.encode_queries(table[plain][None], [""]) - expected).max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip2"])
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_words_of_a_small_graph_equal_its_pseudo_words(kind: str, precision: Any, tmp_path: Path) -> None:
+    made = tiny(kind)
+    published = publish(made, tmp_path / kind, precision=precision)
+    folder = find_model(str(published), precision=precision)
+    encoder = OnnxEncoder(ModelFolder(folder.path, with_tokens(folder.config, 8)))
+    suffix = {"fp16": "fp16", "int8": "quantized"}[precision]
+    own = cut(published / "onnx" / f"text_model_{suffix}.onnx", folder.config.head_length, 0, None).words
+    plain = encoder._tokenizer.encode("a red dress", add_special_tokens=False).ids
+    said = encoder.encode_queries(own[plain][None], ["but in blue"])
+    expected = encoder.encode_queries(None, ["a red dress but in blue"])
+    assert np.abs(said - expected).max() < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -215,6 +231,8 @@ def broken(folder: Path, how: str) -> None:
         settings = json.loads((folder / "preprocessor_config.json").read_text())
         settings |= {"size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 64}}
         (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    elif how == "pointer":
+        text.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 254000000\n")
     elif how == "words":
         (folder / "tokenizer.json").write_text("{}")
 
@@ -229,6 +247,7 @@ def broken(folder: Path, how: str) -> None:
         ("swapped", "expected one input of token ids"),
         ("processor", "nothing of how pictures are prepared"),
         ("words", "no tokenizer that can be read"),
+        ("pointer", "run `git lfs pull`"),
     ],
 )
 def test_what_cannot_be_used_is_told(how: str, message: str, tmp_path: Path, cache: Path) -> None:

@@ -8,6 +8,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -151,8 +152,9 @@ def test_what_is_not_there_is_told(hub: Endpoint, name: str, message: str) -> No
         load_encoder(name)
 
 
-def test_terms_have_to_be_accepted(hub: Endpoint) -> None:
-    hub.gated = True
+@pytest.mark.parametrize("gated", ["all", "files"])
+def test_terms_have_to_be_accepted(hub: Endpoint, gated: Any) -> None:
+    hub.gated = gated
     with pytest.raises(ModelError, match="accept them on its page, and set HF_TOKEN"):
         load_encoder(NAME)
 
@@ -245,6 +247,37 @@ def test_a_short_name_is_one_folder_of_a_repository(hub: Endpoint, tmp_path: Pat
     assert encoder.config.gallery_preprocessing.fit == "crop"
 
 
+def test_a_model_is_brought_by_hand_as_it_is_told(
+    hub: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offline(monkeypatch)
+    with pytest.raises(ModelError) as told:
+        load_encoder("clip-b32-datacomp")
+    folder = "ViT-B-32-256-datacomp_s34b_b86k"
+    assert f"fetch the folder {folder}, the folder tokenizer from " in str(told.value)
+    brought = publish(tiny("clip"), tmp_path / "brought" / folder, "rclip")
+    shutil.move(brought / "tokenizer", tmp_path / "brought")
+    found = load_encoder(tmp_path / "brought")
+    assert found.config.origin is not None
+    assert found.config.origin.layout == "rclip"
+    assert set(found.config.origin.files) == {
+        f"{folder}/visual.onnx",
+        f"{folder}/textual.onnx",
+        "tokenizer/bpe_simple_vocab_16e6.txt.gz",
+    }
+    with pytest.raises(ModelError, match=r"no vision and text graph in fp16: found ViT.*another precision"):
+        load_encoder(f"{tmp_path / 'brought'}:fp16")
+
+
+@pytest.mark.parametrize("held", ["nothing", "pictures"])
+def test_a_folder_without_a_model_is_told(held: str, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    if held == "pictures":
+        (tmp_path / "own" / "photo.jpg").write_bytes(b"a photograph")
+    with pytest.raises(ModelError, match=r"own holds no model: expected .* `image2sentence models`"):
+        load_encoder(tmp_path / "own")
+
+
 def test_models_are_listed_with_what_is_here(hub: Endpoint) -> None:
     before = json.loads(CliRunner().invoke(cli, ["models", "--json"]).output)
     assert {"starter", "clip-b32-datacomp", "siglip2-b16"} <= {row["name"] for row in before}
@@ -256,8 +289,40 @@ def test_models_are_listed_with_what_is_here(hub: Endpoint) -> None:
 
 
 def test_an_unknown_short_name_is_told(hub: Endpoint) -> None:
-    with pytest.raises(ModelError, match="image2sentence models"):
+    with pytest.raises(ModelError, match=r"is clip-b32 meant\? `image2sentence models`"):
         load_encoder("clip-b33")
+    with pytest.raises(ModelError, match="`image2sentence models` lists names"):
+        load_encoder("something")
+
+
+def test_a_repository_of_torch_weights_leads_to_its_graphs(hub: Endpoint, tmp_path: Path) -> None:
+    (tmp_path / "torch").mkdir()
+    for name in ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json"):
+        (tmp_path / "torch" / name).write_text('{"model_type": "clip"}')
+    hub.repositories["openai/clip-vit-base-patch32"] = tmp_path / "torch"
+    with pytest.raises(ModelError, match=r"holds torch weights .* known here as clip-b32: --model clip-b32"):
+        load_encoder("openai/clip-vit-base-patch32")
+    with pytest.raises(ModelError, match=r"holds torch weights \(model.safetensors\) and no ONNX graphs"):
+        load_encoder(tmp_path / "torch")
+
+
+def test_a_precision_is_part_of_the_name(hub: Endpoint, tmp_path: Path) -> None:
+    plain = load_encoder(NAME)
+    with pytest.raises(ModelError, match=r"no vision and text graph in fp16: found onnx/text_model.onnx"):
+        load_encoder(f"{NAME}:fp16")
+    half = publish(tiny("clip"), tmp_path / "half", precision="fp16")
+    for graph in (half / "onnx").iterdir():
+        shutil.copy(graph, hub.repositories[NAME] / "onnx")
+    found = load_encoder(f"{NAME}:fp16")
+    assert found.config.origin is not None
+    assert {name for name in found.config.origin.files if name.endswith(".onnx")} == {
+        "onnx/text_model_fp16.onnx",
+        "onnx/vision_model_fp16.onnx",
+    }
+    assert found.fingerprint != plain.fingerprint
+    near = found.encode_queries(None, ["a dog"]) @ plain.encode_queries(None, ["a dog"]).T
+    assert float(near[0, 0]) > 0.999
+    assert load_encoder(f"{half}:fp16").fingerprint == found.fingerprint
 
 
 def test_a_name_that_is_no_folder_is_said_to_go_to_the_hub_before_it_does(
@@ -266,7 +331,7 @@ def test_a_name_that_is_no_folder_is_said_to_go_to_the_hub_before_it_does(
     monkeypatch.setenv("IMAGE2SENTENCE_CACHE", str(tmp_path))
     said: list[str] = []
 
-    def asked(repository: str, revision: str | None) -> None:
+    def asked(repository: str, revision: str | None, *, inside: str) -> None:
         said.append(caplog.text)
         raise ModelError("the Hub was asked")
 

@@ -166,6 +166,7 @@ def _tokenizer(source: Source) -> tuple[Tokenizer, _Reading]:
     model = source.settings(layout.setting("config.json", folder, _folder(layout.text), ""))
     if path.suffix == ".gz":
         return tokenizers.from_merges(path.read_bytes(), str(path)), _Reading("clip", None, _CLIP_LENGTH)
+    graphs.require_content(path)
     tokenizer = tokenizers.from_json(path.read_text(encoding="utf-8"), str(path))
     open_clip = _open_clip(model).get("text_cfg", {})
     kind = _kind(model, open_clip)

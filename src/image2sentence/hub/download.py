@@ -47,26 +47,24 @@ class Listing:
         return [file for file in files if cached_file(self, file) is None]
 
 
-def list_repository(repository: str, revision: str | None = None) -> Listing:
+def list_repository(repository: str, revision: str | None = None, *, inside: str = "") -> Listing:
     """What `repository` holds at `revision`, a branch, tag or commit; offline what the cache holds of it.
 
-    Raises ModelError where there is no such repository or revision, or nothing of it can be had.
+    `inside` is the folder that is wanted of it, for messages. Raises ModelError where there is no such repository or
+    revision, or nothing of it can be had.
     """
     try:
         hub = _hub()
     except ModelError as error:
         raise ModelError(f"there is no folder {repository}, and {error}") from error
     if hub.constants.HF_HUB_OFFLINE:
-        return _cached_listing(repository, revision, "HF_HUB_OFFLINE is set")
+        return _cached_listing(repository, revision, "HF_HUB_OFFLINE is set", inside)
     try:
         info = hub.HfApi(endpoint=hub.constants.ENDPOINT).model_info(
             repository, revision=revision, files_metadata=True, timeout=_SECONDS
         )
     except hub.errors.GatedRepoError as error:
-        raise ModelError(
-            f"{repository} is given out to those who accepted its terms: accept them on its page, and set HF_TOKEN to "
-            "a token of that account"
-        ) from error
+        raise _gated(repository) from error
     except hub.errors.RevisionNotFoundError as error:
         raise ModelError(
             f"{repository} has no revision {revision}: expected a branch, tag or commit"
@@ -79,9 +77,8 @@ def list_repository(repository: str, revision: str | None = None) -> Listing:
     except hub.errors.HFValidationError as error:
         raise ModelError(f"{repository!r} can be no name on the Hub: expected org/name") from error
     except (OSError, hub.errors.HfHubHTTPError, *_connection_errors()) as error:
-        return _cached_listing(
-            repository, revision, f"{hub.constants.ENDPOINT} cannot be reached ({_reason(error)})"
-        )
+        reason = f"{hub.constants.ENDPOINT} cannot be reached ({_reason(error)})"
+        return _cached_listing(repository, revision, reason, inside)
     sizes = {one.rfilename: one.size for one in info.siblings or ()}
     return Listing(repository, str(info.sha), sizes, _license(info))
 
@@ -218,6 +215,8 @@ def _told_errors(listing: Listing, file: str) -> Iterator[None]:
     hub = _hub()
     try:
         yield
+    except hub.errors.GatedRepoError as error:  # listings of such a repository are given out to everybody
+        raise _gated(listing.repository) from error
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise ModelError(
@@ -230,6 +229,13 @@ def _told_errors(listing: Listing, file: str) -> Iterator[None]:
         raise _interrupted(listing, file, error) from error
 
 
+def _gated(repository: str) -> ModelError:
+    return ModelError(
+        f"{repository} is given out to those who accepted its terms: accept them on its page, and set HF_TOKEN to a "
+        "token of that account"
+    )
+
+
 def _interrupted(listing: Listing, file: str, error: Exception) -> ModelError:
     return ModelError(
         f"{file} of {listing.repository} could not be fetched: {_reason(error)}. Run the same again, which goes on "
@@ -240,7 +246,7 @@ def _interrupted(listing: Listing, file: str, error: Exception) -> ModelError:
 # --- the Hub's package ----------------------------------------------------------------------------------------------
 
 
-def _cached_listing(repository: str, revision: str | None, reason: str) -> Listing:
+def _cached_listing(repository: str, revision: str | None, reason: str, inside: str) -> Listing:
     folder = _folder(repository)
     ref = folder / "refs" / (revision or "main")
     commit = revision if revision and _COMMIT.fullmatch(revision) else None
@@ -251,7 +257,7 @@ def _cached_listing(repository: str, revision: str | None, reason: str) -> Listi
         absent = Listing(repository, "", {}, online=False)
         raise ModelError(
             f"there is no folder {repository}, and no model of this name could be had from the Hub: {reason}; "
-            f"{by_hand(absent, [])}"
+            f"{by_hand(absent, [f'the folder {inside}', 'the folder tokenizer'] if inside else [])}"
         )
     names = {path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()}
     return Listing(repository, commit, dict.fromkeys(names), online=False)

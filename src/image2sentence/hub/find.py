@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from image2sentence.encoders.model_folder import (
 from image2sentence.errors import ConfigError, ModelError
 from image2sentence.hub.adapt import Source, adapt
 from image2sentence.hub.download import Listing, by_hand, fetch, list_repository, require_room
-from image2sentence.hub.layouts import Precision, recognise
-from image2sentence.hub.table import BUNDLED, KnownModel, known_model
+from image2sentence.hub.layouts import PRECISIONS, TORCH_WEIGHTS, Precision, recognise
+from image2sentence.hub.table import BUNDLED, MODELS, KnownModel, known_model
 from image2sentence.strict_json import from_dict, read_json
 
 MAX_FILES = 10_000
@@ -46,8 +47,10 @@ class Pin:
 def find_model(name: str, revision: str | None = None, precision: Precision = "auto") -> ModelFolder:
     """The model folder of a name; a pair of graphs is made into one at its first use, and kept.
 
-    Raises ModelError where there is no such model, or it cannot be used.
+    A precision may be part of the name, "clip-b32:fp16": graphs of another precision are another model, with galleries
+    of its own. Raises ModelError where there is no such model, or it cannot be used.
     """
+    name, precision = _split_precision(name, precision)
     path = Path(name)
     if path.is_dir():
         return ModelFolder.open(path) if _is_model_folder(path) else _adapted(local_source(path, precision))
@@ -58,6 +61,11 @@ def find_model(name: str, revision: str | None = None, precision: Precision = "a
         if pinned(row, revision or named, precision) is None:
             _log.warning("there is no folder %s here: asking the Hub for a model of this name", base)
     if row is None:
+        if not path.exists() and (near := get_close_matches(base, [one.name for one in MODELS], 1)):
+            raise ModelError(
+                f"there is no folder {name}, and no model of this name: is {near[0]} meant? `image2sentence models` "
+                "lists names"
+            )
         return ModelFolder.open(path)
     if row.name in BUNDLED:
         return ModelFolder.open(bundled(BUNDLED[row.name]))
@@ -75,6 +83,13 @@ def find_for_space(fingerprint: str) -> ModelFolder | None:
         if model.config.fingerprint == fingerprint:
             return model
     return None
+
+
+def _split_precision(name: str, precision: Precision) -> tuple[str, Precision]:
+    """ "name:fp16" -> both parts; a name without one, or a path that exists, as it is."""
+    base, _, last = name.rpartition(":")
+    named = next((one for one in PRECISIONS if one == last), None)
+    return (name, precision) if not base or named is None or Path(name).exists() else (base, named)
 
 
 def local_source(path: Path, precision: Precision = "auto") -> Source:
@@ -115,7 +130,9 @@ def _of_hub(row: KnownModel, revision: str | None, precision: Precision) -> Mode
     pin = pinned(row, revision, precision)
     if pin is not None and (cache() / "models" / pin.folder / CONFIG).is_file():
         return ModelFolder.open(cache() / "models" / pin.folder)
-    main = list_repository(row.repository, pin.commits.get(row.repository) if pin else revision)
+    main = list_repository(
+        row.repository, pin.commits.get(row.repository) if pin else revision, inside=row.folder
+    )
     if not row.folder and _is_own(main):
         return ModelFolder.open(download(row.repository, main.commit))
     listings = {"": main}
@@ -140,6 +157,8 @@ def _fetched(row: KnownModel, listings: dict[str, Listing], precision: Precision
     try:
         layout = recognise(names, precision, f"{row.repository} on the Hub")
     except ModelError as error:
+        if made := next((one.name for one in MODELS if one.weights == row.repository), None):
+            raise ModelError(f"{error}. Its graphs are known here as {made}: --model {made}") from error
         raise error if main.online else ModelError(f"{error}. {by_hand(main, [])}") from error
     _announce(row, [names[name] for name in layout.files], listings)
     paths = {name: fetch(*names[name]) for name in layout.files}
@@ -239,7 +258,13 @@ def _adapted(source: Source) -> ModelFolder:
 
 def _is_model_folder(path: Path) -> bool:
     """Whether config.json is this package's own, or there is nothing else that it could be."""
+    published = any(file.name.endswith((".onnx", *TORCH_WEIGHTS)) for file in path.rglob("*"))
     if not (path / CONFIG).is_file():
-        return not any(path.rglob("*.onnx"))
+        if not published and not any(path.rglob("*.json")):
+            raise ModelError(
+                f"{path} holds no model: expected a model folder with its {CONFIG}, or a model's graphs such as "
+                "onnx/vision_model.onnx and onnx/text_model.onnx. `image2sentence models` lists names to give instead"
+            )
+        return not published
     raw: Any = read_json(path / CONFIG, ModelError)
-    return not isinstance(raw, dict) or "format" in raw or not any(path.rglob("*.onnx"))
+    return not isinstance(raw, dict) or "format" in raw or not published

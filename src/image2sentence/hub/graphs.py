@@ -24,6 +24,7 @@ VECTOR_NAMES = ("image_embeds", "text_embeds", "embedding", "sentence_embedding"
 _PASSES = ("Cast", "Reshape", "Identity", "Unsqueeze", "Squeeze", "Flatten")
 _FUSED = ("EmbedLayerNormalization", "GatherBlockQuantized")
 _PREFIX = "i2s_"
+_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def load(path: Path) -> Any:
 
     Raises ModelError where it cannot be read, or is too large.
     """
+    require_content(path)
     onnx = require_onnx()
     from google.protobuf.message import DecodeError
     from onnx.checker import ValidationError
@@ -80,6 +82,20 @@ def load(path: Path) -> Any:
 
         model = inline_local_functions(model)
     return model
+
+
+def require_content(path: Path) -> None:
+    """Raises ModelError for a file that cannot be read, and for one of Git LFS that only stands for another."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_POINTER))
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}; fetch it again") from error
+    if start == _POINTER:  # `git clone` leaves it so where git-lfs is not installed
+        raise ModelError(
+            f"{path} only says where its content is (Git LFS): run `git lfs pull` in its folder, or fetch the file "
+            "from the model's page"
+        )
 
 
 def require_onnx() -> Any:

@@ -21,6 +21,7 @@ _VISION_ORDER = ("fp32", "fp16")  # int8 vision towers drift too far to be taken
 _TEXT_ORDER = ("int8", "fp32", "fp16")
 _EXTERNAL = re.compile(r"\.onnx[._]data(_\d+)?$")
 _OTHER_ENDINGS = ("armnn", "json", "md", "onnx", "rknn", "txt")
+TORCH_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 _CLIP_MERGES = "bpe_simple_vocab_16e6.txt.gz"
 SETTINGS = (
     "config.json",
@@ -96,10 +97,13 @@ def _pairs(names: frozenset[str], precision: Precision) -> Iterator[_Pair]:
         folder, _, file = name.rpartition("/")
         if file.startswith("vision_model") and file.endswith(".onnx"):
             yield from _transformers_js(names, f"{folder}/" if folder else "", precision)
+    if precision not in ("auto", "fp32"):  # the others name none, and hold one
+        return
     if {"visual/model.onnx", "textual/model.onnx"} <= names:
         yield _Pair("immich", "visual/model.onnx", "textual/model.onnx")
-    if {"visual.onnx", "textual.onnx"} <= names:
-        yield _Pair("rclip", "visual.onnx", "textual.onnx")
+    folders = [name.removesuffix("visual.onnx") for name in names if re.search(r"(^|/)visual\.onnx$", name)]
+    if len(folders) == 1 and f"{folders[0]}textual.onnx" in names:
+        yield _Pair("rclip", f"{folders[0]}visual.onnx", f"{folders[0]}textual.onnx")
     for vision in sorted(names):
         text = vision.replace("vision/", "text/")
         if vision.endswith("vision/model.onnx") and text in names:
@@ -174,13 +178,21 @@ def _external(pair: _Pair, names: frozenset[str]) -> Iterator[str]:
 
 def _no_pair(names: frozenset[str], precision: Precision, where: str) -> str:
     graphs = sorted(name for name in names if name.endswith(".onnx"))
+    if not graphs and (weights := sorted(name for name in names if name.endswith(TORCH_WEIGHTS))):
+        return (
+            f"{where} holds torch weights ({weights[0]}) and no ONNX graphs, which searching without torch needs: take "
+            "a repository with onnx/vision_model.onnx and onnx/text_model.onnx of the same model, or export them with "
+            "Hugging Face's optimum"
+        )
     found = (
         f"found {', '.join(graphs[:6])}{' ...' if len(graphs) > 6 else ''}"
         if graphs
         else "found no .onnx file"
     )
-    if precision != "auto" and any("vision_model" in name for name in graphs):
-        return f"{where} has no vision and text graph in {precision}: {found}; choose another precision"
+    if precision != "auto" and graphs:
+        return (
+            f"{where} has no vision and text graph in {precision}: {found}; name another precision, or none"
+        )
     if any(re.search(r"(^|/)model[^/]*\.onnx$", name) for name in graphs):
         return (
             f"{where} has no vision graph with a text graph beside it: {found}. A graph in which both are fused cannot "
