@@ -80,7 +80,7 @@ def search(
     with open_gallery(name) as opened:
         query = options.query(opened)
         engine = QueryEngine(load_encoder(model, device=device, space=opened.fingerprint), opened)
-        engine.prepare(pictures=bool(query.references))
+        engine.prepare(pictures=bool(query.references), words=bool(query.words))
         load_ms = 1000 * (time.perf_counter() - STARTED)
         answer = engine.rank(query)
         milliseconds = {"load_ms": load_ms, **answer.milliseconds}

@@ -55,8 +55,8 @@ class Explanation:
 class OnnxEncoder:
     """A model folder as an `Encoder`. Each graph is loaded when first needed, so a query never loads the large one."""
 
-    _read_by_pictures: tuple[str, ...] = ("_query_image", "_guide", "_fallback")
-    """What a query with a picture reads beside the text encoder."""
+    _read_by_words: tuple[str, ...] = ("_tokenizer", "_query_text")
+    _read_by_pictures: tuple[str, ...] = (*_read_by_words, "_query_image", "_guide", "_fallback")
 
     def __init__(
         self, folder: ModelFolder, threads: int = 0, guided: bool = True, device: str | None = None
@@ -246,9 +246,9 @@ class OnnxEncoder:
         folder = ModelFolder(self.folder.path, config)
         return type(self)(folder, self._threads, self._guided_by_phrases, self._device)
 
-    def load(self, *, pictures: bool) -> None:
+    def load(self, *, pictures: bool, words: bool) -> None:
         """See `SupportsLoading.load`."""
-        for part in ("_tokenizer", "_query_text", *(self._read_by_pictures if pictures else ())):
+        for part in (*(self._read_by_pictures if pictures else ()), *(self._read_by_words if words else ())):
             getattr(self, part)
 
     @property

@@ -107,8 +107,8 @@ class SupportsPreparing(Protocol):
 class SupportsLoading(Protocol):
     """An encoder that can load what its query side needs without asking anything."""
 
-    def load(self, *, pictures: bool) -> None:
-        """Load it; `pictures` False: what words alone need."""
+    def load(self, *, pictures: bool, words: bool) -> None:
+        """Load what queries of pictures, of words, or of both need."""
         ...
 
 

@@ -61,13 +61,13 @@ class QueryEngine:
             self._context = Context.read(self.encoder, self.gallery)
         return changed
 
-    def prepare(self, *, pictures: bool = True) -> None:
-        """Load what a query needs of the model; `pictures` False: words only.
+    def prepare(self, *, pictures: bool = True, words: bool = True) -> None:
+        """Load what queries of pictures, of words, or of both need of the model.
 
         An encoder that does not load without being asked (`SupportsLoading`) is asked something small.
         """
         if isinstance(self.encoder, SupportsLoading):
-            self.encoder.load(pictures=pictures)
+            self.encoder.load(pictures=pictures, words=words)
             return
         blank = [Image.new("RGB", (8, 8))] if pictures else []
         compose(self.encoder, blank, "a")
