@@ -40,11 +40,9 @@ from image2sentence.query.references import LoadedReference, load_reference
 from image2sentence.query.rerank import require_matching, score_matches, sort_by_match
 from image2sentence.query.results import Answer, Result
 from image2sentence.query.score_statistics import MIN_PICTURES, RobustScale, ScoreStatistics
-from image2sentence.query.text_matches import TextMatches, match_text, merge, wanted_words, weight_of
-from image2sentence.query.text_matches import scores_of as dot_products
+from image2sentence.query.text_matches import MatchedRanking, TextIndex, TextMatches, wanted_words, weight_of
 from image2sentence.query.unknown_words import is_understood, words_not_understood
 
-_LEAST_SHARE = 1e-9
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -64,6 +62,7 @@ class Context:
     searcher: VectorSearch
     ids: NDArray[np.int64]
     statistics: ScoreStatistics
+    texts: TextIndex
     forgotten: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -75,7 +74,8 @@ class Context:
         generation = gallery.generation()
         searcher = gallery.searcher()
         ids = np.array(searcher.ids, np.int64)
-        return cls(encoder, gallery, generation, searcher, ids, ScoreStatistics(searcher))
+        statistics, texts = ScoreStatistics(searcher), TextIndex(gallery, ids)
+        return cls(encoder, gallery, generation, searcher, ids, statistics, texts)
 
     def named_pictures(self, ids: Collection[int]) -> dict[int, Picture]:
         """Pictures that a query names, by id. Raises QueryError where one is not there."""
@@ -247,11 +247,10 @@ def _retrieved(context: Context, one: EncodedQuery) -> RetrievedQuery:
     vector = one.negative.retrieval_vector if one.negative else one.vector
     excluded = _excluded_ids(context, one.loaded)
     understood = _is_understood(context, query)
-    matches = match_text(context.gallery, query.words, query.not_words) if query.titles else None
+    matches = context.texts.match(query.words, query.not_words) if query.titles else None
     if matches is not None:
-        among = context.ids if query.where is None else context.searcher.select(query.where)
-        least = -1.0 if understood else _LEAST_SHARE
-        matches = matches.among(np.intersect1d(among, context.ids), excluded, least)
+        among = None if query.where is None else context.searcher.select(query.where)
+        matches = matches.among(among, excluded, wanted=not understood)
     return RetrievedQuery(one, Candidates(vector, excluded, query.where), matches, understood)
 
 
@@ -285,6 +284,7 @@ class _Ranking:
     best_fit: float | None
     hits: list[RankedHit]
     rerank_ms: float
+    scale: RobustScale | None
 
 
 def postprocess(context: Context, queries: Sequence[RetrievedQuery]) -> list[Answer]:
@@ -299,7 +299,7 @@ def postprocess(context: Context, queries: Sequence[RetrievedQuery]) -> list[Ans
     answers = []
     for one, ranking, page in zip(queries, rankings, pages, strict=True):
         if all(int(ranked.hit.id) in pictures for ranked in page):
-            results = _results(context, one.encoded, page, one.query.offset + 1, pictures, metadata)
+            results = _results(ranking.scale, page, one.query.offset + 1, pictures, metadata)
             answers.append(_answer(context, one, ranking, results))
         else:  # an indexing run has deleted some since the vectors were read: again, without them
             answers += postprocess(context, [_retrieved(context, one.encoded)])
@@ -309,7 +309,7 @@ def postprocess(context: Context, queries: Sequence[RetrievedQuery]) -> list[Ans
 def _rank(context: Context, one: RetrievedQuery) -> _Ranking:
     query, scale = one.query, _scale(context, one.encoded)
     min_score = _min_score(query, scale)
-    matched = _matched(context, one)
+    matched = _matched(context, one, scale)
     depth = wanted = _depth(query)
     reranked: list[RankedHit] = []
     rerank_ms = 0.0
@@ -318,8 +318,8 @@ def _rank(context: Context, one: RetrievedQuery) -> _Ranking:
         hits = fetched
         if one.encoded.negative and hits:
             hits = one.encoded.negative.rescore(hits, _vectors(context, hits))
-        if matched:
-            hits = merge(hits, matched, complete=len(fetched) < depth)
+        if matched is not None:
+            hits = matched.merge(hits, depth, complete=len(fetched) < depth)
         kept = [hit for hit in hits if hit.score >= min_score]
         if query.rerank and not reranked:
             start = time.perf_counter()
@@ -333,19 +333,17 @@ def _rank(context: Context, one: RetrievedQuery) -> _Ranking:
         depth *= 2
     if query.diversity:
         ranked = _diversify(context, ranked, query)
-    return _Ranking(_fit(hits[0], scale) if hits else None, ranked, rerank_ms)
+    return _Ranking(_fit(hits[0], scale) if hits else None, ranked, rerank_ms, scale)
 
 
-def _matched(context: Context, one: RetrievedQuery) -> list[Hit]:
-    """The pictures whose text matches, with what that adds to their scores, best first."""
+def _matched(context: Context, one: RetrievedQuery, scale: RobustScale | None) -> MatchedRanking | None:
+    """The pictures whose text matches, with what that adds to their scores."""
     if one.matches is None:
-        return []
-    encoded, statistics = one.encoded, context.statistics
-    vectors = context.searcher.vectors_of(one.matches.ids.tolist())
-    negative = encoded.negative
-    scores = negative.scores(vectors) if negative else dot_products(vectors, encoded.vector)
-    scale = _scale(context, encoded) or statistics.scale_of(encoded.vector)
-    return one.matches.ranked(scores, weight_of(one.query) * scale.spread if scale else 0.0)
+        return None
+    encoded = one.encoded
+    scale = scale or context.statistics.scale_of(encoded.vector)
+    unit = weight_of(one.query) * scale.spread if scale else 0.0
+    return MatchedRanking(one.matches, context.searcher, encoded.vector, unit, encoded.negative)
 
 
 def _scale(context: Context, encoded: EncodedQuery) -> RobustScale | None:
@@ -426,14 +424,12 @@ def _answer(
 
 
 def _results(
-    context: Context,
-    encoded: EncodedQuery,
+    scale: RobustScale | None,
     page: Sequence[RankedHit],
     first_rank: int,
     pictures: Mapping[int, Picture],
     metadata: Mapping[int, dict[str, Value]],
 ) -> tuple[Result, ...]:
-    scale = _scale(context, encoded)
     ids = [int(ranked.hit.id) for ranked in page]
     return tuple(
         _result(rank, ranked, pictures[picture_id], metadata[picture_id], scale)
@@ -468,7 +464,7 @@ def _total(context: Context, one: RetrievedQuery) -> int:
     """Pictures that were ranked."""
     candidates = one.candidates
     if not one.understood and one.matches is not None:
-        return len(one.matches.ids)
+        return len(one.matches)
     if candidates.where is None:
         return len(context.ids) - len(candidates.exclude)
     chosen = context.searcher.select(candidates.where)

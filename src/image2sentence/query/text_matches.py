@@ -18,18 +18,20 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from image2sentence.encoders.protocols import Vectors
 from image2sentence.gallery.base import GalleryStore
-from image2sentence.gallery.search.base import Hit
+from image2sentence.gallery.search.base import Hit, VectorSearch
 from image2sentence.query.hints import negation_hints
+from image2sentence.query.negatives import NegativeQuery
 from image2sentence.query.query import Query
 from image2sentence.query.unknown_words import FUNCTION_WORDS
 
-WORDS_WEIGHT = 8.0
+WORDS_WEIGHT = 12.0
 """Of words alone. Chosen, as the next, on queries that are not reported: `python -m benchmarks.query.titles`."""
 
 COMPOSED_WEIGHT = 3.0
@@ -39,18 +41,66 @@ MOST = 20_000
 """Pictures that may have a word; one that more have is too common to tell them apart."""
 
 MAX_WORDS = 16
-_ROWS = 1_024
+REMEMBERED = 256
+_ROUNDING = 1e-4  # of float32 scores, and more
+Rows: TypeAlias = NDArray[np.int64]
 _NOTHING = FUNCTION_WORDS | {"image", "images", "img", "photo", "photos", "picture", "pictures"}
 _WORD = re.compile(r"[^\W_]+")
 
 
+class TextIndex:
+    """Words of a gallery's texts, as the gallery was when it was made; words asked before are remembered.
+
+    Args:
+        gallery: Keeps the words.
+        ids: (n,) ascending ids of the pictures that can be found.
+    """
+
+    def __init__(self, gallery: GalleryStore, ids: NDArray[np.int64]) -> None:
+        self.ids = ids
+        self._gallery = gallery
+        self._known: dict[str, Rows | None] = {}
+
+    def rows(self, words: Sequence[str]) -> dict[str, Rows]:
+        """For each word that pictures have, their rows among `ids`, ascending."""
+        new = [word for word in words if word not in self._known]
+        found = self._gallery.find_words(new, MOST) if new else {}
+        if len(self._known) + len(new) > REMEMBERED:
+            self._known = {word: self._known[word] for word in words if word in self._known}
+        for word in new:
+            ids = found.get(word)
+            self._known[word] = None if ids is None else np.flatnonzero(np.isin(self.ids, ids))
+        asked = ((word, self._known[word]) for word in words)
+        return {word: rows for word, rows in asked if rows is not None and len(rows)}
+
+    def match(self, words: str, unwanted: Sequence[str]) -> TextMatches | None:
+        """The pictures in whose text words of a query stand; None where there are none."""
+        wanted = wanted_words(words)
+        against = [wanted_words(one) for one in unwanted]
+        found = self.rows(list(dict.fromkeys(word for group in (wanted, *against) for word in group)))
+        if not found:
+            return None
+        shares = self._shares(wanted, found)
+        if against:
+            shares -= np.max([self._shares(group, found) for group in against], axis=0)
+        return TextMatches(self.ids, shares, frozenset(wanted) & found.keys())
+
+    def _shares(self, words: Sequence[str], found: dict[str, Rows]) -> NDArray[np.float64]:
+        shares = np.zeros(len(self.ids))
+        weights = {word: float(np.log1p(len(self.ids) / len(found[word]))) for word in words if word in found}
+        scale = len(weights) / max(len(words), 1) / (sum(weights.values()) or 1.0)
+        for word, weight in weights.items():
+            shares[found[word]] += weight * scale
+        return shares
+
+
 @dataclass(frozen=True, eq=False)
 class TextMatches:
-    """Pictures whose text holds words of a query.
+    """What the words of a query add to each picture.
 
     Attributes:
-        ids: (m,) int64, ascending.
-        shares: (m,) float64, -1 to 1, none of them 0.
+        ids: (n,) int64, ascending: all pictures that can be found.
+        shares: (n,) float64, -1 to 1; 0 for those whose text has none of the words.
         words: The words, of those wanted, that some picture has.
     """
 
@@ -59,23 +109,84 @@ class TextMatches:
     words: frozenset[str] = frozenset()
 
     def among(
-        self, ids: NDArray[np.int64], excluded: Collection[int], least: float = -1.0
+        self, ids: NDArray[np.int64] | None, excluded: Collection[int], *, wanted: bool = False
     ) -> TextMatches | None:
-        """Those among some ids that are not excluded and have a share of more than `least`; None for none.
+        """Those among some ids (None: all) that are not excluded; None for none.
 
-        Of more than `MOST` those of the greatest shares.
+        `wanted`: those alone whose share is positive. Of more than `MOST` those of the greatest shares are left.
         """
-        kept = np.isin(self.ids, ids) & ~np.isin(self.ids, list(excluded)) & (self.shares >= least)
-        places = np.flatnonzero(kept)
-        if len(places) > MOST:
-            places = np.sort(places[np.argsort(-np.abs(self.shares[places]), kind="stable")[:MOST]])
-        return TextMatches(self.ids[places], self.shares[places], self.words) if len(places) else None
+        out = np.zeros(len(self.ids), bool) if ids is None else ~np.isin(self.ids, ids)
+        if excluded:
+            out |= np.isin(self.ids, list(excluded))
+        shares = np.where(out | (wanted & (self.shares <= 0)), 0.0, self.shares)
+        rows = np.flatnonzero(shares)
+        if len(rows) > MOST:
+            shares[rows[np.argsort(-np.abs(shares[rows]), kind="stable")[MOST:]]] = 0.0
+        return TextMatches(self.ids, shares, self.words) if len(rows) else None
 
-    def ranked(self, scores: NDArray[np.float64], unit: float) -> list[Hit]:
-        """The pictures by their (m,) scores with what their text adds, best first; `unit` is what a share of 1 adds."""
-        scores = scores + unit * self.shares
+    def __len__(self) -> int:
+        """Pictures that match."""
+        return int(np.count_nonzero(self.shares))
+
+
+class MatchedRanking:
+    """The pictures whose text matches, ranked by their scores with what their text adds.
+
+    Args:
+        matches: At least one.
+        searcher: Has their vectors.
+        query: (1, d) float32.
+        unit: What a share of 1 adds.
+        negative: What is taken off for what is not wanted.
+    """
+
+    def __init__(
+        self,
+        matches: TextMatches,
+        searcher: VectorSearch,
+        query: Vectors,
+        unit: float,
+        negative: NegativeQuery | None,
+    ) -> None:
+        rows = np.flatnonzero(matches.shares)
+        self.ids = matches.ids[rows]
+        self._gains = unit * matches.shares[rows]
+        self._vectors = searcher.vectors_of(self.ids)  # type: ignore[arg-type]  # an array is looked up at once
+        self._query, self._negative = query[0], negative
+        near = negative.scores(self._vectors) if negative else self._vectors @ self._query
+        self._near = near + self._gains
+
+    def best(self, count: int) -> list[Hit]:
+        """The best `count`, and what may be among them by rounding."""
+        places = np.arange(len(self.ids))
+        if len(places) > count:
+            least = np.partition(self._near, -count)[-count]
+            places = np.flatnonzero(self._near >= least - _ROUNDING)
+        scores = self._scores(self._vectors[places]) + self._gains[places]
         order = np.argsort(-scores, kind="stable")
-        return [Hit(int(self.ids[place]), float(scores[place])) for place in order]
+        return [Hit(int(self.ids[places[one]]), float(scores[one])) for one in order]
+
+    def _scores(self, vectors: Vectors) -> NDArray[np.float64]:
+        if self._negative:
+            return self._negative.scores(vectors)
+        products = vectors * self._query.astype(np.float64)
+        return np.asarray(products.sum(axis=1), np.float64)  # as a search sums
+
+    def merge(self, hits: Sequence[Hit], count: int, *, complete: bool) -> list[Hit]:
+        """One ranking of the best by vectors, and of the matches, which take their places by score.
+
+        Args:
+            hits: In their order, matches among them.
+            count: How many of the matches can matter.
+            complete: Whether `hits` are all pictures. If not, a match that scores less than the last of them is left
+                out, because others belong before it.
+        """
+        matched = np.isin([hit.id for hit in hits], self.ids) if hits else ()
+        others = [hit for hit, known in zip(hits, matched, strict=True) if not known]
+        best = self.best(len(self.ids) if complete else count)
+        if hits and not complete:
+            best = [hit for hit in best if hit.score >= hits[-1].score]
+        return list(heapq.merge(others, best, key=lambda hit: (-hit.score, hit.id)))
 
 
 def wanted_words(text: str) -> tuple[str, ...]:
@@ -87,59 +198,6 @@ def wanted_words(text: str) -> tuple[str, ...]:
     return tuple(islice(telling, MAX_WORDS))
 
 
-def match_text(gallery: GalleryStore, words: str, unwanted: Sequence[str]) -> TextMatches | None:
-    """The pictures in whose text words of a query stand; None where there are none."""
-    wanted = wanted_words(words)
-    against = [wanted_words(one) for one in unwanted]
-    asked = dict.fromkeys(word for group in (wanted, *against) for word in group)
-    found = gallery.find_words(list(asked), MOST) if asked else {}
-    if not found:
-        return None
-    ids = np.unique(np.concatenate(list(found.values())))
-    count = max(len(gallery), 1)
-    shares = _shares(wanted, found, ids, count)
-    if against:
-        shares -= np.max([_shares(group, found, ids, count) for group in against], axis=0)
-    kept = shares != 0
-    return TextMatches(ids[kept], shares[kept], frozenset(wanted) & found.keys())
-
-
 def weight_of(query: Query) -> float:
     """What a picture gains in fit that has all words of a query in its text."""
     return COMPOSED_WEIGHT if query.references else WORDS_WEIGHT
-
-
-def scores_of(vectors: Vectors, query: Vectors) -> NDArray[np.float64]:
-    """(m,) dot products of (m, d) vectors and a (1, d) query, to the last bit those of a search."""
-    wide = query[0].astype(np.float64)
-    blocks = range(0, len(vectors), _ROWS)
-    return np.concatenate([(vectors[start : start + _ROWS] * wide).sum(axis=1) for start in blocks])
-
-
-def merge(hits: Sequence[Hit], matched: Sequence[Hit], *, complete: bool) -> list[Hit]:
-    """One ranking of the best by vectors, and of those whose text matches, which take their places by score.
-
-    Args:
-        hits: In their order, among them pictures that are in `matched` too.
-        matched: All that match, best first.
-        complete: Whether `hits` are all pictures. If not, what scores less than the last of them is left out, because
-            others belong before it.
-    """
-    known = {hit.id for hit in matched}
-    others = (hit for hit in hits if hit.id not in known)
-    merged = list(heapq.merge(others, matched, key=lambda hit: (-hit.score, hit.id)))
-    if complete or not hits:
-        return merged
-    while merged and merged[-1].id in known and merged[-1].score < hits[-1].score:
-        merged.pop()
-    return merged
-
-
-def _shares(
-    words: Sequence[str], found: dict[str, NDArray[np.int64]], ids: NDArray[np.int64], count: int
-) -> NDArray[np.float64]:
-    shares = np.zeros(len(ids))
-    weights = {word: float(np.log1p(count / len(found[word]))) for word in words if word in found}
-    for word, weight in weights.items():
-        shares[np.searchsorted(ids, found[word])] += weight / sum(weights.values())
-    return shares * (len(weights) / max(len(words), 1))
