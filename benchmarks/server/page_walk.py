@@ -275,6 +275,8 @@ def on_device(walk: Walk, address: str, photo: Path) -> None:
     walk.settled()
     walk.drop(photo)
     walk.type(STEPS[0][0])
+    walk.page.locator("#titles-switch").click()  # the device sends a vector, and no words to find in titles
+    walk.settled()
     there = walk.found()
     walk.page.locator("#device").click()
     expect(walk.page.locator("#costs")).to_be_visible(timeout=60_000)
@@ -296,6 +298,35 @@ def on_device(walk: Walk, address: str, photo: Path) -> None:
     expect(walk.page.locator("#problem")).to_contain_text("Every pseudo-word is switched off")
     walk.page.locator("#pseudo .switch").first.click()
     expect(walk.page.locator("#problem")).to_be_hidden()
+
+
+def words_and_titles(walk: Walk, address: str, axe: Path | None) -> None:
+    """Titles count until switched off; what is negated is offered as unwanted; a dragged result is asked with."""
+    page = walk.page
+    page.goto(address)
+    walk.settled()
+    walk.type("00012")  # a file's name
+    assert len(walk.found()) == 1
+    page.locator("#titles-switch").click()
+    walk.settled()
+    assert "titles=0" in page.url
+    expect(page.locator("#empty")).to_contain_text("no title or file name has one")
+    page.locator("#titles-switch").click()
+    walk.settled()
+    assert len(walk.found()) == 1
+    page.locator("#text").fill("a jumper -purple")
+    walk.settled()
+    accessible(page, axe)
+    page.locator("#note button", has_text="Leave out purple").click()
+    walk.settled()
+    assert page.locator("#text").input_value() == "a jumper"
+    expect(page.locator("#without")).to_contain_text("without purple")
+    assert not any("purple" in name for name in walk.found()), walk.found()
+    walk.shot("page-words")
+    page.locator("#results li").nth(1).drag_to(page.locator("#drop"))
+    walk.settled()
+    expect(page.locator("#shown")).to_be_visible()
+    assert "item=" in page.url
 
 
 def looked_closely(walk: Walk, address: str, axe: Path | None) -> None:
@@ -576,6 +607,7 @@ def main(
             "filtered": lambda: filtered(walk),
             "accessible": lambda: accessible(walk.page, axe),
             "on the device": lambda: on_device(walk, address, photo),
+            "words and titles": lambda: words_and_titles(walk, address, axe),
             "looked closely": lambda: looked_closely(walk, address, axe),
             "there and back": lambda: there_and_back(walk, address),
             "kept": lambda: kept(walk, address, photo),

@@ -167,6 +167,7 @@ def test_unwanted_words_in_a_title_push_it_back(gallery: Gallery) -> None:
 
 def test_negated_and_empty_words_are_not_wanted() -> None:
     assert wanted_words("a red Shirt without Puma stripes, and not blue") == ("red", "shirt")
+    assert wanted_words("shirt -red") == ("shirt",)
     assert wanted_words("a photo of the T-shirt in size 7") == ("shirt", "size", "7")
     assert wanted_words('"; DROP TABLE words; --') == ("drop", "table", "words")
     assert len(wanted_words(" ".join(f"w{n}" for n in range(100)))) == text_matches.MAX_WORDS

@@ -19,6 +19,7 @@ from image2sentence.gallery.locations import file_may_exist, place_name
 from image2sentence.gallery.records import Picture
 from image2sentence.query import Answer, Query, Reference
 from image2sentence.query import Result as Ranked
+from image2sentence.query.hints import negation_hints
 from image2sentence.server.admission import Admission, Rates
 from image2sentence.server.batching import Batcher
 from image2sentence.server.forms import UploadLimits
@@ -32,6 +33,7 @@ from image2sentence.server.schemas import (
     Item,
     Items,
     Near,
+    Negation,
     NotUnderstood,
     PseudoWord,
     ReferenceFields,
@@ -312,6 +314,7 @@ def _answer(
         fits=answer.fits,
         understood=answer.understood,
         results=[_result(found, with_paths) for found in answer.results],
+        hints=[Negation(phrase=one.phrase, not_text=one.unwanted) for one in negation_hints(answer.words)],
         not_understood=[NotUnderstood(word=u.word, near=list(u.near)) for u in answer.not_understood],
         milliseconds={stage: round(spent, 1) for stage, spent in milliseconds.items()},
     )

@@ -198,6 +198,13 @@ class NotUnderstood(AnswerModel):
     near: list[str]
 
 
+class Negation(AnswerModel):
+    """A phrase of the words that a model does not understand, and what to send as `not_text` in its place."""
+
+    phrase: str
+    not_text: str
+
+
 class SearchAnswer(AnswerModel):
     """A page of results; `sentence` names what the reference became, None without one.
 
@@ -216,6 +223,7 @@ class SearchAnswer(AnswerModel):
     understood: bool = True
     results: list[Result]
     not_understood: list[NotUnderstood]
+    hints: list[Negation] = []
     milliseconds: dict[str, float]
 
 

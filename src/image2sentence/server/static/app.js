@@ -6,7 +6,7 @@ import { $, copy, remember } from "./dom.js";
 import { drawFilters } from "./filters.js";
 import { offerFolders, openFolders, whenIndexed } from "./folders.js";
 import { keepPicture } from "./own.js";
-import { endWaiting, focusPicture, topResult, waitForResults } from "./results.js";
+import { DRAGGED, endWaiting, focusPicture, topResult, waitForResults } from "./results.js";
 import { savedPictures, whenSaved } from "./saved.js";
 import { readLater, refresh, switchDevice, whenMuted } from "./search.js";
 import { whenSorted } from "./sort.js";
@@ -99,6 +99,12 @@ view.whenUsed({
     wordsChanged();
     text.focus();
   },
+  leaveOut(phrase, unwanted) {
+    text.value = text.value.replace(phrase, " ").replace(/\s+/g, " ").trim();
+    if (!step().not.includes(unwanted) && step().not.length < view.MAX_NEGATIVES) step().not = [...step().not, unwanted];
+    wordsChanged();
+    text.focus();
+  },
   askForToken() {
     $("token-wrong").hidden = !$("token").value;
     if (!$("asks-token").open) $("asks-token").showModal();
@@ -141,6 +147,10 @@ $("balance").addEventListener("input", () => {
   step().balance = Number($("balance").value);
   soon(changed);
 });
+$("titles").addEventListener("change", ({ target }) => {
+  step().titles = target.checked;
+  changed();
+});
 $("without-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const words = $("not").value.trim().replace(/^without\s+/i, "");
@@ -182,7 +192,17 @@ $("remove").addEventListener("click", () => {
   text.focus();
 });
 
-const bringsFile = (event) => [...event.dataTransfer.types].includes("Files");
+const bringsResult = (event) => event.dataTransfer.types.includes(DRAGGED);
+const bringsFile = (event) => event.dataTransfer.types.includes("Files") && !bringsResult(event);
+const ofQuery = (event) => event.target.closest?.(".ask");
+for (const kind of ["dragover", "drop", "dragend", "dragleave"]) {
+  document.addEventListener(kind, (event) => {
+    document.querySelector(".ask").classList.toggle("takes", kind === "dragover" && bringsResult(event) && Boolean(ofQuery(event)));
+    if (!bringsResult(event) || !ofQuery(event)) return;
+    if (kind === "dragover" || kind === "drop") event.preventDefault();
+    if (kind === "drop") take(newStep({ ...JSON.parse(event.dataTransfer.getData(DRAGGED)), text: hasReference(step()) ? "" : text.value }));
+  });
+}
 document.addEventListener("dragover", (event) => {
   if (!bringsFile(event)) return;
   event.preventDefault();

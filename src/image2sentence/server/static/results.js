@@ -7,6 +7,8 @@ import { nameOf, titleOf } from "./titles.js";
 import { VirtualList } from "./virtual.js";
 
 const SKELETONS = 12;
+// What a dragged result is known by; it holds the fields of the step that it starts.
+export const DRAGGED = "application/x-image2sentence";
 
 const results = $("results");
 let actions = {};
@@ -74,7 +76,12 @@ function card(result, take, open) {
   look.addEventListener("click", open);
   const use = element("button", { type: "button", className: "use", title: "Use as reference" }, useIcon(), unseen(`Use ${name} as reference`));
   use.addEventListener("click", () => take(newStep({ item: result.id, title })));
-  return element("li", {}, look, use);
+  const whole = element("li", { draggable: true }, look, use);
+  whole.addEventListener("dragstart", (event) => {
+    event.dataTransfer.setData(DRAGGED, JSON.stringify({ item: result.id, title }));
+    event.dataTransfer.setDragImage(img, 24, 24);
+  });
+  return whole;
 }
 
 // Up to where the reference is.

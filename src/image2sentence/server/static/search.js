@@ -94,7 +94,7 @@ async function rank(one, signal) {
   const spent = performance.now() - start;
   answered = one;
   addCost(one, encoder ? "device" : "server", spent, sent);
-  if (!encoder) view.showNote(answer.not_understood);
+  if (!encoder) view.showNote(answer.not_understood, answer.hints);
   if (chosen.sort) answer.results = inOrder(answer.results, chosen);
   const all = answer.more && !chosen.sort ? Math.min(answer.total, DEEPEST) : at + answer.results.length;
   view.showRanking(answer, at, all, pages(signal, async (offset) => (await ask(offset)).answer.results), spent);
@@ -106,7 +106,7 @@ const pageOf = (place) => Math.min(Math.floor(place / PAGE) * PAGE, DEEPEST - PA
 async function rankThere(one, common, signal) {
   if (one.sending) await one.sending.catch(() => {});
   signal.throwIfAborted();
-  const fields = { text: one.text, balance: one.balance, muted: one.muted, ...common };
+  const fields = { text: one.text, balance: one.balance, muted: one.muted, titles: one.titles ? undefined : false, ...common };
   if (one.file && one.text.trim()) fields.exclude_content = (await toSend(one.file)).digest;
   signal.throwIfAborted();
   if (!hasReference(one)) return post("v1/search", fields, signal);

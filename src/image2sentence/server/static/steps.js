@@ -1,7 +1,7 @@
 // A step of the trail, and the address that carries it.
 //
 // A step: { item } or { file, url, own } or neither, where `own` names the picture in what the browser keeps; the words `text`; words not wanted `not`; ids of pictures that
-// results should not look like `unlike`; `balance`, 0 to 1; the numbers
+// results should not look like `unlike`; `balance`, 0 to 1; `titles`, whether words in titles count; the numbers
 // of the pseudo-words switched off `muted`; its `id` in the history; and `sentence` once the server has named it. Filters hold for all steps.
 
 export const NEUTRAL = 0.5;
@@ -10,7 +10,7 @@ export const PAGE = 48;
 let made = 0;
 
 export function newStep(from = {}) {
-  return { id: ++made, text: "", not: [], unlike: [], balance: NEUTRAL, muted: [], ...from };
+  return { id: ++made, text: "", not: [], unlike: [], balance: NEUTRAL, titles: true, muted: [], ...from };
 }
 
 export const hasReference = (one) => one.item !== undefined || one.file !== undefined;
@@ -25,6 +25,7 @@ export function addressOf(one, chosen, at = 0) {
   for (const words of one.not) shared.append("not", words);
   for (const item of one.unlike) shared.append("unlike", item);
   if (one.balance !== NEUTRAL) shared.set("balance", one.balance);
+  if (!one.titles) shared.set("titles", 0);
   if (one.muted.length) shared.set("muted", one.muted.join(","));
   for (const [name, value] of chosen.pairs()) shared.append(`in.${name}`, value);
   if (chosen.sort) shared.set("sort", chosen.sort);
@@ -45,6 +46,7 @@ export function readAddress(hash = location.hash) {
     not: shared.getAll("not").filter((words) => words.trim()),
     unlike: shared.getAll("unlike").map(whole).filter((item) => item !== undefined),
     balance: balance >= 0 && balance <= 1 ? balance : NEUTRAL,
+    titles: shared.get("titles") !== "0",
     muted: (shared.get("muted") || "").split(",").map(whole).filter(Boolean),
   });
   const pairs = [...shared].filter(([key]) => key.startsWith("in.")).map(([key, value]) => [key.slice(3), value]);

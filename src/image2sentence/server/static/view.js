@@ -15,7 +15,7 @@ let telling = 0;
 
 // What is done when something shown is used; app.js says what:
 // take(step), open(results, place), goTo(number), allow(words not wanted any more), allowLike(id of a picture),
-// replaceWord(unknown, known), askForToken().
+// replaceWord(unknown, known), leaveOut(phrase, unwanted), askForToken().
 const actions = {};
 
 export function whenUsed(given) {
@@ -95,7 +95,7 @@ function showPlace() {
 }
 
 function noWordKnown() {
-  return showEmpty("The model knows none of these words, so there is nothing to rank by. Say what is to be seen in other words, or show a picture.");
+  return showEmpty("The model knows none of these words, and no title or file name has one, so there is nothing to rank by. Say what is to be seen in other words, or show a picture.");
 }
 
 function nothingMeets() {
@@ -166,14 +166,22 @@ export function tell(what) {
 
 const inMilliseconds = (time) => `${Math.max(1, Math.round(time)).toLocaleString("en")} ms`;
 
-// Words that the model does not know, with known ones to put in their place.
-export function showNote(unknown) {
+// Words that the model does not know, with known ones to put in their place; and what is negated, which a model
+// reads as if it were wanted.
+export function showNote(unknown, negated = []) {
   const parts = unknown.flatMap(({ word, near }) => [
     element("span", { textContent: `“${word}” is not a word this model knows${near.length ? ". Did you mean " : "; say what it looks like instead. "}` }),
     ...near.map((other) => replacement(word, other)),
     near.length ? "? " : "",
   ]);
-  $("note").replaceChildren(...parts);
+  $("note").replaceChildren(...parts, ...negated.flatMap(({ phrase, not_text }) => [leaveOut(phrase, not_text), " "]));
+}
+
+function leaveOut(phrase, unwanted) {
+  const button = element("button", { type: "button", textContent: `Leave out ${unwanted}` }, unseen(`: models do not understand “${phrase}”`));
+  button.title = `Models do not understand “${phrase}”`;
+  button.addEventListener("click", () => actions.leaveOut(phrase, unwanted));
+  return button;
 }
 
 function replacement(word, other) {
@@ -189,6 +197,8 @@ export function showRefinements(one) {
   $("balance-row").hidden = !(hasReference(one) && one.text.trim());
   $("balance").value = one.balance;
   $("balance").setAttribute("aria-valuetext", balanceInWords(one.balance));
+  $("titles-switch").hidden = !one.text.trim();
+  $("titles").checked = one.titles;
   $("not").hidden = one.not.length >= MAX_NEGATIVES;
   $("without").replaceChildren(...one.not.map(wordsChip), ...one.unlike.map(pictureChip));
 }
