@@ -329,6 +329,36 @@ def words_and_titles(walk: Walk, address: str, axe: Path | None) -> None:
     assert "item=" in page.url
 
 
+def several_selected(walk: Walk, address: str, axe: Path | None) -> None:
+    """Results are selected with the keyboard, saved as a list and drawn into one picture."""
+    page = walk.page
+    page.goto(address)
+    walk.settled()
+    page.locator("#select").focus()
+    page.keyboard.press("Enter")
+    page.locator("#results .open").first.focus()
+    for _ in range(3):
+        page.keyboard.press("Enter")
+        page.keyboard.press("ArrowRight")
+    expect(page.locator("#selection-count")).to_have_text("3 selected")
+    assert page.locator("#results .open[aria-pressed=true]").count() == 3
+    expect(page.locator("#detail")).to_be_hidden()
+    accessible(page, axe)
+    walk.shot("page-selection")
+    with page.expect_download() as saved:
+        page.locator("#selection-save").click()
+    lines = Path(saved.value.path()).read_text().splitlines()
+    assert len(lines) == 3
+    assert all(Path(line).is_file() for line in lines), lines  # on this computer paths are shown
+    with page.expect_download() as drawn:
+        page.locator("#selection-sheet").click()
+    assert Image.open(drawn.value.path()).size == (16 + 3 * 208, 16 + 242)
+    page.locator("#select").click()
+    page.locator("#results .open").first.click()
+    expect(page.locator("#detail")).to_be_visible()
+    page.keyboard.press("Escape")
+
+
 def looked_closely(walk: Walk, address: str, axe: Path | None) -> None:
     """A result's picture, facts, file and likes; what is not wanted is pushed back; the focus comes back."""
     page = walk.page
@@ -608,6 +638,7 @@ def main(
             "accessible": lambda: accessible(walk.page, axe),
             "on the device": lambda: on_device(walk, address, photo),
             "words and titles": lambda: words_and_titles(walk, address, axe),
+            "several selected": lambda: several_selected(walk, address, axe),
             "looked closely": lambda: looked_closely(walk, address, axe),
             "there and back": lambda: there_and_back(walk, address),
             "kept": lambda: kept(walk, address, photo),

@@ -166,7 +166,7 @@ class Items(AnswerModel):
 
 
 class Result(Item):
-    """A result: `rank` from 1, `score` the dot product (-1 to 1).
+    """A result: `rank` from 1, `score` the dot product (-1 to 1), and what words in titles add to it.
 
     `fit` is the score in terms of what the query scores in this gallery, None in small ones; `alike` are ids of
     near-duplicates hidden behind the result.

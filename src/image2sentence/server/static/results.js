@@ -2,6 +2,7 @@
 
 import { showPicture } from "./api.js";
 import { $, element, unseen } from "./dom.js";
+import { markCard, select } from "./select.js";
 import { newStep } from "./steps.js";
 import { nameOf, titleOf } from "./titles.js";
 import { VirtualList } from "./virtual.js";
@@ -72,11 +73,14 @@ function card(result, take, open) {
   const name = nameOf(result);
   const lines = element("span", { className: "caption" }, element("span", { className: title ? "name" : "name file", textContent: name, title: name }));
   if (result.score !== undefined) lines.append(scoreLine(result));
-  look.append(lines, unseen(". Look closer"));
-  look.addEventListener("click", open);
+  const does = unseen(". Look closer");
+  does.classList.add("does");
+  look.append(lines, does);
   const use = element("button", { type: "button", className: "use", title: "Use as reference" }, useIcon(), unseen(`Use ${name} as reference`));
   use.addEventListener("click", () => take(newStep({ item: result.id, title })));
   const whole = element("li", { draggable: true }, look, use);
+  look.addEventListener("click", () => select(result, whole) || open());
+  markCard(whole, result);
   whole.addEventListener("dragstart", (event) => {
     event.dataTransfer.setData(DRAGGED, JSON.stringify({ item: result.id, title }));
     event.dataTransfer.setDragImage(img, 24, 24);
