@@ -34,12 +34,12 @@ ENOUGH = 5
 
 # What a query changes, what a right answer keeps, and how the change is asked for.
 QUESTIONS = (
-    ("colour", "type,pattern", "but {value}"),
-    ("pattern", "type,colour", "with a {value} pattern"),
+    ("colour", "type,pattern,sleeve", "but {value}"),
+    ("pattern", "type,colour,sleeve", "with a {value} pattern"),
     ("type", "colour,pattern", "as a {value}"),
-    ("background", "type,colour", "on a {value} background"),
-    ("length", "type,colour", "but {value}"),
-    ("colour,pattern", "type", "in {colour} with a {pattern} pattern"),
+    ("background", "type,colour,sleeve", "on a {value} background"),
+    ("length", "type,colour,sleeve", "but {value}"),
+    ("colour,pattern", "type,sleeve", "in {colour} with a {pattern} pattern"),
 )
 
 
