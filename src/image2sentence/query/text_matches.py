@@ -148,28 +148,35 @@ class MatchedRanking:
         unit: float,
         negative: NegativeQuery | None,
     ) -> None:
-        rows = np.flatnonzero(matches.shares)
-        self.ids = matches.ids[rows]
-        self._gains = unit * matches.shares[rows]
-        self._vectors = searcher.vectors_of(self.ids)  # type: ignore[arg-type]  # an array is looked up at once
-        self._query, self._negative = query[0], negative
-        near = negative.scores(self._vectors) if negative else self._vectors @ self._query
-        self._near = near + self._gains
+        self._shares = matches.shares
+        self._matching = matches.shares != 0
+        self.ids = matches.ids[self._matching]
+        self._all_ids, self._searcher, self._unit = matches.ids, searcher, unit
+        self._query, self._negative = query, negative
 
-    def best(self, count: int) -> list[Hit]:
-        """The best `count`, and what may be among them by rounding."""
-        places = np.arange(len(self.ids))
-        if len(places) > count:
-            least = np.partition(self._near, -count)[-count]
-            places = np.flatnonzero(self._near >= least - _ROUNDING)
-        scores = self._scores(self._vectors[places]) + self._gains[places]
-        order = np.argsort(-scores, kind="stable")
-        return [Hit(int(self.ids[places[one]]), float(scores[one])) for one in order]
+    def best(self, count: int, highest: float = np.inf) -> list[Hit]:
+        """The best `count`.
 
-    def _scores(self, vectors: Vectors) -> NDArray[np.float64]:
+        Those of one share after the other are looked at, until no picture of the next, whose score by vectors is at
+        most `highest`, can be among the best.
+        """
+        ids, scores = self.ids[:0], np.empty(0)
+        for share in np.unique(self._shares[self._matching])[::-1].tolist():
+            if len(scores) >= count:
+                least = float(np.partition(scores, -count)[-count]) - _ROUNDING
+                if highest + self._unit * share < least:
+                    break
+            level = self._all_ids[self._shares == share]
+            ids = np.concatenate([ids, level])
+            scores = np.concatenate([scores, self._scores(level) + self._unit * share])
+        order = np.lexsort((ids, -scores))
+        return [Hit(int(ids[one]), float(scores[one])) for one in order[:count]]
+
+    def _scores(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+        vectors = self._searcher.vectors_of(ids)  # type: ignore[arg-type]  # an array is looked up at once
         if self._negative:
             return self._negative.scores(vectors)
-        products = vectors * self._query.astype(np.float64)
+        products = vectors * self._query[0].astype(np.float64)
         return np.asarray(products.sum(axis=1), np.float64)  # as a search sums
 
     def merge(self, hits: Sequence[Hit], count: int, *, complete: bool) -> list[Hit]:
@@ -183,7 +190,8 @@ class MatchedRanking:
         """
         matched = np.isin([hit.id for hit in hits], self.ids) if hits else ()
         others = [hit for hit, known in zip(hits, matched, strict=True) if not known]
-        best = self.best(len(self.ids) if complete else count)
+        highest = np.inf if self._negative or not hits else hits[0].score
+        best = self.best(max(len(self.ids), 1) if complete else count, highest)
         if hits and not complete:
             best = [hit for hit in best if hit.score >= hits[-1].score]
         return list(heapq.merge(others, best, key=lambda hit: (-hit.score, hit.id)))
