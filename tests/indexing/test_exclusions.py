@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
+import time
 from pathlib import Path
 
 import fsspec
 import pytest
 from click.testing import CliRunner
+from pathspec import GitIgnoreSpec
 from PIL import Image
 
 from fakes import FakeEncoder, encoded
@@ -17,6 +20,7 @@ from image2sentence.errors import ConfigError, StorageAwayError
 from image2sentence.gallery.sqlite.gallery import Gallery
 from image2sentence.indexing.exclusions import IGNORE_FILE, MAX_IGNORE_BYTES, Exclusions
 from image2sentence.indexing.index_pictures import IndexReport, index_pictures
+from image2sentence.indexing.linear_patterns import make_linear
 from image2sentence.indexing.sources import open_source
 
 
@@ -157,3 +161,48 @@ def test_the_command_counts_what_it_passed_over(tmp_path: Path, monkeypatch: pyt
     bad = CliRunner().invoke(cli, ["index", "in", "--exclude", "!"])
     assert bad.exit_code == 1
     assert "--exclude, pattern 1" in bad.stderr
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [
+        ("*a*a*a*a*a*a*a*b", "a" * 250),
+        ("*a*a*a*a*a*a*a*/b", "a" * 250 + "/x/b"),
+        ("*[ab]*[ab]*[ab]*[ab]*[ab]*[ab]*[!a]c", "a" * 250),
+        ("a?*?*?*?*?*?*?*b", "a" * 250),
+        ("**/a/**/a/**/a/**/b", "a/" * 2_000 + "c.jpg"),
+        ("**/a*a*/**/a*a*/**/b", "aaaa/" * 800 + "c"),
+    ],
+)
+def test_no_pattern_takes_long_for_any_path(pattern: str, path: str) -> None:
+    began = time.process_time()
+    assert Exclusions([pattern]).pattern_for(path, is_folder=False) is None
+    assert time.process_time() - began < 5
+
+
+def test_patterns_mean_what_pathspec_makes_of_them() -> None:
+    draw = random.Random(7)
+    fitted = 0
+    for _ in range(400):
+        parts = [
+            "**"
+            if draw.random() < 0.2
+            else "".join(draw.choice(["a", "a", "b", "*", "?", "[ab]"]) for _ in range(4))
+            for _ in range(draw.randint(1, 4))
+        ]
+        line = draw.choice(["", "", "/"]) + "/".join(parts) + draw.choice(["", "/", "/**"])
+        plain, rewritten = GitIgnoreSpec.from_lines([line]), make_linear(GitIgnoreSpec.from_lines([line]))
+        for _ in range(10):
+            folders = [
+                "".join(draw.choice("aab") for _ in range(draw.randint(1, 5)))
+                for _ in range(draw.randint(1, 5))
+            ]
+            path = "/".join(folders) + draw.choice(["", "/"])
+            assert rewritten.match_file(path) == plain.match_file(path), (line, path)
+            fitted += plain.match_file(path)
+    assert 100 < fitted < 3_900
+
+
+def test_a_class_never_stands_for_the_separator() -> None:
+    assert Exclusions(["a[!b]c"]).pattern_for("a/c", is_folder=False) is None
+    assert Exclusions(["a[!b]c"]).pattern_for("adc", is_folder=False) == "a[!b]c"

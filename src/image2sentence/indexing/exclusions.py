@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from image2sentence.errors import ConfigError
 from image2sentence.images import display_path, printable
+from image2sentence.indexing.linear_patterns import make_linear
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -50,7 +51,7 @@ MAX_IGNORE_BYTES = 64 << 10
 MAX_PATTERNS = 1_000
 MAX_PATTERN_LENGTH = 500
 MAX_STARS = 8
-"""Groups of `*` in one pattern; the time of a match grows with a path's length to their power."""
+"""Groups of `*` in one pattern."""
 
 
 class Exclusions:
@@ -141,7 +142,7 @@ def _spec(lines: Sequence[str], source: str) -> GitIgnoreSpec:
                 f"{source}, pattern {number}: expected at most {MAX_PATTERN_LENGTH} characters and {MAX_STARS} "
                 f"groups of *, got {printable(line)[:80]!r}"
             )
-    return GitIgnoreSpec.from_lines(lines)
+    return make_linear(GitIgnoreSpec.from_lines(lines))
 
 
 def _stars(line: str) -> list[str]:

@@ -21,6 +21,7 @@ from image2sentence.gallery.files.column_guess import ColumnGuess
 from image2sentence.gallery.files.names import Names
 from image2sentence.gallery.files.tables import (
     FILE_COLUMN,
+    BoundedLines,
     file_column,
     find_encoding,
     open_text,
@@ -29,7 +30,7 @@ from image2sentence.gallery.files.tables import (
 )
 from image2sentence.gallery.filters.language import ColumnType, Value
 from image2sentence.gallery.locations import as_place
-from image2sentence.gallery.metadata import is_new_column
+from image2sentence.gallery.metadata import MAX_COLUMNS, is_new_column
 from image2sentence.images import display_path, printable
 
 MAX_PATH_BYTES = 4_096
@@ -250,7 +251,9 @@ def _reader(path: Path) -> Callable[[Path], Iterator[Row]]:
 def _json_rows(path: Path) -> Iterator[Row]:
     chosen: dict[tuple[str, ...], str] = {}
     with open_text(path) as file:
-        for line, text in enumerate(file, 1):
+        lines = BoundedLines(path, file)
+        for line, text in enumerate(lines, 1):
+            lines.end_row()
             if text.strip():
                 row = parse_line(path, line, text)
                 if not isinstance(row, dict):
@@ -343,6 +346,10 @@ def import_parquet(what: str) -> Any:
 
 def _check_header(path: Path, header: list[str]) -> str:
     """The column with the names of the pictures. Raises DataError where there is none, or a column twice."""
+    if len(header) > MAX_COLUMNS + 1:
+        raise DataError(
+            f"{display_path(path)} has {len(header):,} columns; a gallery has at most {MAX_COLUMNS}"
+        )
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
         raise DataError(f"{display_path(path)}: the column {printable(repeated[0])!r} is there twice")

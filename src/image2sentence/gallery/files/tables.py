@@ -6,12 +6,14 @@ import codecs
 import csv
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from image2sentence.errors import DataError
+from image2sentence.gallery.metadata import MAX_COLUMNS
 from image2sentence.images import display_path, printable
 
 FILE_COLUMN = "file"
@@ -64,11 +66,21 @@ FILE_HEADERS = frozenset(
 )
 """What the column may be called too, in capitals or not, with spaces or hyphens for `_`, where no other is."""
 
-MAX_SHEET_BYTES = 1 << 30
+MAX_SHEET_BYTES = 512 << 20
 """Bytes of a spreadsheet, unpacked."""
+
+MAX_STYLE_BYTES = 8 << 20
+"""Bytes of its styles, of which a few become hundreds in memory."""
+
+MAX_SHEET_ROWS = 1 << 20
+"""Rows of a spreadsheet, empty ones between them too; no program makes more."""
+
+MAX_ROW_CHARACTERS = 64 << 20
+"""Characters of one row of a text table: all columns that a gallery takes, filled up."""
 
 _SEPARATORS = (",", ";", "\t", "|")
 _BLOCK = 1 << 20
+_MOST_CELLS = MAX_COLUMNS + 2
 
 
 def read_delimited(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -82,10 +94,12 @@ def read_delimited(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """
     with open_text(path) as file:
         separator, skip = sniff_separator(path, file)
-        reader = csv.reader(file, delimiter=separator, strict=True, skipinitialspace=True)
+        lines = BoundedLines(path, file)
+        reader = csv.reader(lines, delimiter=separator, strict=True, skipinitialspace=True)
         header: list[str] | None = None
         try:
             for cells in reader:
+                lines.end_row()
                 if reader.line_num <= skip or not any(cell.strip() for cell in cells):
                     continue
                 if header is None:
@@ -106,6 +120,29 @@ def read_delimited(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             ) from error
         if header is None:
             _header(path, [])
+
+
+class BoundedLines:
+    """The lines of a text file, which may not hold more than `MAX_ROW_CHARACTERS` between two calls of `end_row`."""
+
+    def __init__(self, path: Path, file: TextIO) -> None:
+        self._path = path
+        self._file = file
+        self._line = 0
+        self._characters = 0
+
+    def __iter__(self) -> Iterator[str]:
+        while text := self._file.readline(MAX_ROW_CHARACTERS + 1):
+            self._line += 1
+            self._characters += len(text)
+            if self._characters > MAX_ROW_CHARACTERS:
+                where = f"{display_path(self._path)}, line {self._line}"
+                raise DataError(f"{where}: a row of more than {MAX_ROW_CHARACTERS:,} characters")
+            yield text
+
+    def end_row(self) -> None:
+        """Count anew."""
+        self._characters = 0
 
 
 def open_text(path: Path) -> TextIO:
@@ -162,9 +199,9 @@ def _refuse_mixture(path: Path, file: BinaryIO, line: int) -> None:
 
 def sniff_separator(path: Path, file: TextIO) -> tuple[str, int]:
     """What separates the header's cells, and how many lines come before it; the file is at its start again."""
-    first, skip = file.readline(), 0
+    first, skip = file.readline(MAX_ROW_CHARACTERS), 0
     while first and not first.strip():
-        first, skip = file.readline(), skip + 1
+        first, skip = file.readline(MAX_ROW_CHARACTERS), skip + 1
     if (declared := re.fullmatch(r"\ufeff?\"?sep=(.)\"?[ \r\n,;]*", first, re.IGNORECASE)) is not None:
         file.seek(0)
         return declared[1], skip + 1
@@ -214,29 +251,64 @@ def read_sheet(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             f"{display_path(path)}: a workbook needs openpyxl: pip install 'image2sentence[xlsx]', or save it as CSV"
         ) from error
     try:
-        with zipfile.ZipFile(path) as parts:
-            size = sum(part.file_size for part in parts.infolist())
-        if size > MAX_SHEET_BYTES:
-            raise DataError(
-                f"{display_path(path)} has {size:,} bytes unpacked, {MAX_SHEET_BYTES:,} at most: save it as CSV"
-            )
+        _check_parts(path)
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-    except (zipfile.BadZipFile, KeyError, ValueError, SyntaxError) as error:
+        try:
+            yield from _sheet_rows(path, book.worksheets[0])
+        finally:
+            book.close()
+    except DataError:
+        raise
+    except _SHEET_DAMAGE as error:
         raise DataError(f"{display_path(path)} is no workbook (.xlsx) that can be read: {error}") from error
-    try:
-        header: list[str] | None = None
-        for number, row in enumerate(book.worksheets[0].iter_rows(values_only=True), 1):
-            cells = [_cell_text(cell) for cell in row]
-            if not any(cells):
-                continue
-            if header is None:
-                header = _header(path, cells)
-                continue
-            yield number, dict(zip(header, _fitted(path, number, cells, len(header), "|"), strict=True))
+
+
+# What openpyxl, its XML parser and zip files are known to raise on what is no workbook.
+_SHEET_DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def _check_parts(path: Path) -> None:
+    with zipfile.ZipFile(path) as parts:
+        sizes = {part.filename: part.file_size for part in parts.infolist()}
+    for what, size, most in (
+        ("", sum(sizes.values()), MAX_SHEET_BYTES),
+        (" of styles", sizes.get("xl/styles.xml", 0), MAX_STYLE_BYTES),
+    ):
+        if size > most:
+            raise DataError(
+                f"{display_path(path)} has {size:,} bytes{what} unpacked, {most:,} at most: save it as CSV"
+            )
+
+
+def _sheet_rows(path: Path, sheet: Any) -> Iterator[tuple[int, dict[str, str]]]:
+    header: list[str] | None = None
+    # Where the sheet does not say how wide it is, one cell far away would make every row as wide.
+    widest = None if (sheet.max_column or _MOST_CELLS + 1) <= _MOST_CELLS else _MOST_CELLS
+    for number, row in enumerate(sheet.iter_rows(values_only=True, max_col=widest), 1):
+        if number > MAX_SHEET_ROWS:
+            raise DataError(f"{display_path(path)} has more than {MAX_SHEET_ROWS:,} rows: save it as CSV")
+        if row.count(None) == len(row):
+            continue
+        cells = [_cell_text(cell) for cell in row]
+        if not any(cells):
+            continue
         if header is None:
-            _header(path, [])
-    finally:
-        book.close()
+            header = _header(path, cells)
+            continue
+        yield number, dict(zip(header, _fitted(path, number, cells, len(header), "|"), strict=True))
+    if header is None:
+        _header(path, [])
 
 
 def _cell_text(cell: Any) -> str:
@@ -256,6 +328,10 @@ def _header(path: Path, cells: list[str]) -> list[str]:
     names = [cell.strip().strip("\ufeff") for cell in cells]
     while names and not names[-1]:
         names.pop()
+    if len(names) > MAX_COLUMNS + 1:
+        raise DataError(
+            f"{display_path(path)} has {len(names):,} columns; a gallery has at most {MAX_COLUMNS}"
+        )
     names = [name or f"column {number}" for number, name in enumerate(names, 1)]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -266,8 +342,10 @@ def _header(path: Path, cells: list[str]) -> list[str]:
 
 def _fitted(path: Path, line: int, cells: list[str], count: int, separator: str) -> list[str]:
     """The cells of a line without empty ones behind the last column. Raises DataError where their number is wrong."""
-    while len(cells) > count and not cells[-1].strip():
-        cells = cells[:-1]
+    end = len(cells)
+    while end > count and not cells[end - 1].strip():
+        end -= 1
+    cells = cells[:end]
     if len(cells) == count:
         return cells
     many = f'; a cell that holds "{separator}" is put into double quotes' if len(cells) > count else ""
