@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from image2sentence.errors import ConfigError, DataError
+from image2sentence.evaluation import metrics
 from image2sentence.evaluation.metrics import (
     Scores,
     average_precision_at,
@@ -131,3 +132,37 @@ def test_impossible_settings_are_refused():
         average_precision_at([True, False], [1, 1], 5)
     with pytest.raises(DataError, match="one list of aspects per query"):
         by_aspect(np.array([1.0]), [])
+
+
+def test_coverage_of_a_single_answer_is_whole():
+    assert coverage_at([[False, True], [True, False]], [1, 0], 2).tolist() == [1.0, 1.0]
+
+
+def test_resampling_in_blocks_is_resampling_at_once(monkeypatch):
+    data = np.random.default_rng(1).normal(size=20)
+    at_once = [bootstrap_interval(data, samples=count) for count in (1, 2, 3, 51)]
+    monkeypatch.setattr(metrics, "BOOTSTRAP_BLOCK", 140)  # seven resamples a block
+    assert [bootstrap_interval(data, samples=count) for count in (1, 2, 3, 51)] == at_once
+    monkeypatch.setattr(metrics, "BOOTSTRAP_BLOCK", 1)
+    assert [bootstrap_interval(data, samples=count) for count in (1, 2, 3, 51)] == at_once
+
+
+def test_resampled_means_are_as_many_as_asked_for():
+    # One resample has one mean, which is both ends; p of a difference that never turns is 2 / (samples + 1).
+    interval = bootstrap_interval([1.0, 2.0, 5.0], samples=1, seed=3)
+    assert interval.low == interval.high
+    for samples in (7, 8, 99, 2_000):
+        p = paired_difference([2.0, 3.0, 4.0], [1.0, 1.0, 1.0], samples=samples).p
+        assert p == pytest.approx(2 / (samples + 1))
+
+
+@pytest.mark.parametrize("level", [-0.5, 0.0, 1.0, 1.5])
+def test_a_level_that_is_no_share_is_refused(level):
+    with pytest.raises(ConfigError, match="lies between 0 and 1"):
+        bootstrap_interval([1.0, 2.0], level=level)
+
+
+@pytest.mark.parametrize("relevant", [[True, False], [[[True]]]])
+def test_relevance_of_another_shape_is_refused(relevant):
+    with pytest.raises(DataError, match=r"expected relevance as \(queries, places\)"):
+        coverage_at(relevant, [1], 1)

@@ -206,3 +206,14 @@ def test_resized_attention_keeps_its_place_and_its_sum() -> None:
         assert row == side - 1
         assert column in (1, 2, 3)
     torch.testing.assert_close(losses.resize_attention(attention, 4), attention.flatten(2))
+
+
+def test_hard_negatives_are_drawn_by_softmax_over_the_targets_of_a_row() -> None:
+    targets = torch.eye(3)
+    queries = functional.normalize(torch.tensor([[1.0, 0.6, 0.2], [0.1, 1.0, 0.5], [0.9, 0.1, 1.0]]), dim=-1)
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.stack([losses.hard_negatives(queries, targets, 0.5, generator) for _ in range(3_000)])
+    for row, (one, other) in enumerate([(1, 2), (0, 2), (0, 1)]):
+        odds = math.exp(float(queries[row, one] - queries[row, other]) / 0.5)
+        share = float((drawn[:, row] == one).float().mean())
+        assert share == pytest.approx(odds / (1 + odds), abs=0.03)
