@@ -238,6 +238,8 @@ def read_png(data: bytes) -> Container:
     kept: dict[bytes, bytes] = {}
     exif = icc = xmp = raw_exif = b""
     texts: dict[bytes, str] = {}
+    # Profile and keywords that were read: the first counts, or a file of small bombs takes minutes to unpack.
+    read: set[bytes] = set()
     for name, body in _png_chunks(data):
         if name == b"IDAT":
             chunks.append(body)
@@ -247,16 +249,19 @@ def read_png(data: bytes) -> Container:
             continue
         elif name == b"eXIf":
             exif = exif or bytes(body).removeprefix(_EXIF_HEAD)
-        elif name == b"iCCP":
-            icc = icc or _unpacked(bytes(body).partition(b"\0")[2][1:])
+        elif name == b"iCCP" and name not in read:
+            read.add(name)
+            icc = _unpacked(bytes(body).partition(b"\0")[2][1:])
         elif name == b"tIME" and len(body) == 7:
             texts.setdefault(name, "{}-{}-{} {}:{:02}:{:02}".format(*struct.unpack(">H5B", body)))
         elif name in (b"tEXt", b"zTXt", b"iTXt"):
-            key, text = _png_text(name, bytes(body))
+            key, text = _png_text(name, bytes(body), read)
+            if not text:
+                continue
             if key == _RAW_EXIF:
-                raw_exif = raw_exif or _hexadecimal(text)
+                raw_exif = _hexadecimal(text)
             elif key == b"XML:com.adobe.xmp":
-                xmp = xmp or text
+                xmp = text
             elif key in _PNG_DATES:
                 texts.setdefault(key, text[:64].decode("latin-1"))
     header = kept.get(b"IHDR", b"")
@@ -303,11 +308,12 @@ def _png_chunk(name: bytes, body: bytes) -> tuple[bytes, ...]:
     return struct.pack(">I", len(body)), name, body, struct.pack(">I", zlib.crc32(body, zlib.crc32(name)))
 
 
-def _png_text(name: bytes, body: bytes) -> tuple[bytes, bytes]:
-    """Keyword and text of a text chunk."""
+def _png_text(name: bytes, body: bytes, read: set[bytes]) -> tuple[bytes, bytes]:
+    """Keyword and text of a text chunk; no text where its keyword is of no use, or was read before."""
     key, _, rest = body.partition(b"\0")
-    if key not in (*_PNG_DATES, _RAW_EXIF, b"XML:com.adobe.xmp"):
+    if key in read or key not in (*_PNG_DATES, _RAW_EXIF, b"XML:com.adobe.xmp"):
         return key, b""
+    read.add(key)
     if name == b"zTXt":
         return key, _unpacked(rest[1:])
     if name == b"iTXt":
