@@ -63,3 +63,11 @@ def test_the_first_text_and_profile_of_a_kind_count() -> None:
     container = take_apart(with_chunks(*texts))
     assert (container.dates, container.xmp) == (("2026:11:21 09:30:00",), b"<x>1</x>")
     assert container.icc == profile
+
+
+def test_previews_of_a_raw_file_are_looked_for_in_bounded_time() -> None:
+    # Each of the first thousand begins a header that runs through all that follow.
+    content = b"FUJIFILMCCD-RAW " + b"\xff\xd8\xff\xc4\0\2" * 60_000
+    began = time.process_time()
+    assert list(containers.largest_jpeg(content)) == []
+    assert time.process_time() - began < 4

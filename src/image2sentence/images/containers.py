@@ -34,7 +34,7 @@ _MARKER_BETWEEN_SCANS = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _JPEG_START = re.compile(rb"\xff\xd8\xff[\xc0-\xfe]")
 _KEPT_SEGMENTS = frozenset({*range(0xC0, 0xD0), 0xDB, 0xDD, 0xE0, 0xEE})
 _ICC, _XMP_HEAD, _EXIF_HEAD = b"ICC_PROFILE\0", b"http://ns.adobe.com/xap/1.0/\0", b"Exif\0\0"
-_MAX_PREVIEWS = 1_000
+_MAX_PREVIEWS, _MAX_PREVIEW_SEGMENTS = 1_000, 500  # their headers may overlap: every byte may begin one
 
 _PNG_CHANNEL_BYTES = {0: 1, 2: 4, 3: 1, 4: 4, 6: 4}
 _PNG_KEPT = (b"PLTE", b"tRNS")
@@ -134,7 +134,7 @@ def largest_jpeg(data: bytes) -> Iterator[bytes]:
         if number == _MAX_PREVIEWS:
             break
         try:
-            header = _jpeg_header(data, start.start())
+            header = _jpeg_header(data, start.start(), _MAX_PREVIEW_SEGMENTS)
         except ImageError:
             continue
         if header.frame in (0xC0, 0xC1, 0xC2) and len(header.samplings) in (1, 3):
@@ -143,13 +143,13 @@ def largest_jpeg(data: bytes) -> Iterator[bytes]:
         yield data[start_of_jpeg:]
 
 
-def _jpeg_header(data: bytes, start: int) -> _JpegHeader:
+def _jpeg_header(data: bytes, start: int, most: int = MAX_SEGMENTS) -> _JpegHeader:
     kept: list[bytes] = []
     profile: dict[int, bytes] = {}
     exif = xmp = b""
     frame, size, samplings = 0, (0, 0), list[tuple[int, int, int]]()
     position = start + 2
-    for _ in range(MAX_SEGMENTS):
+    for _ in range(most):
         found = _JPEG_MARKER.search(data, position)
         if found is None:
             raise _cut_short()
@@ -181,7 +181,7 @@ def _jpeg_header(data: bytes, start: int) -> _JpegHeader:
         elif marker == 0xE2 and segment.startswith(_ICC) and len(segment) > len(_ICC) + 2:
             profile.setdefault(segment[len(_ICC)], segment[len(_ICC) + 2 :])
         position += length
-    raise ImageError(f"the file has more than {MAX_SEGMENTS:,} segments before its pixels")
+    raise ImageError(f"the file has more than {most:,} segments before its pixels")
 
 
 def _end_of_scans(data: bytes, header: _JpegHeader) -> tuple[int, bool]:
