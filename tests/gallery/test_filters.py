@@ -111,6 +111,17 @@ def test_what_cannot_be_used_is_refused_with_its_place(text: str, at: int, reaso
         assert mark.index("^") == at + 1
 
 
+@pytest.mark.parametrize(
+    "text", ["title = '\ud800'", "title like '%\udcff%'", "title in ('a', '\udfff')", "\ud83d"]
+)
+def test_half_a_character_is_refused_with_its_place(text: str) -> None:
+    with pytest.raises(QueryError, match=r"half a character .*\n.*\n +\^ column \d+"):
+        parse_filter(text)
+    assert parse_filter("title = '\ud7ff\ue000\U0001f600'").condition == Comparison(
+        "title", "=", "\ud7ff\ue000\U0001f600", 0
+    )
+
+
 def test_a_filter_of_endless_length_is_refused() -> None:
     with pytest.raises(QueryError, match="at most 10,000 characters"):
         parse_filter("sale or " * 5_000)

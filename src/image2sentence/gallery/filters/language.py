@@ -157,6 +157,9 @@ def parse_filter(text: str) -> Filter:
     """Read a filter. Raises QueryError, with the place in the text, where it is not one."""
     if len(text) > MAX_FILTER_LENGTH:
         raise QueryError(f"a filter has at most {MAX_FILTER_LENGTH:,} characters, this one has {len(text):,}")
+    odd = next((at for at, one in enumerate(text) if "\ud800" <= one <= "\udfff"), None)
+    if odd is not None:
+        _refuse(text, odd, "half a character (a lone surrogate), which no text has")
     return Filter(text, _Parser(text).whole())
 
 
