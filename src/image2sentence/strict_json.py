@@ -15,7 +15,9 @@ T = TypeVar("T")
 
 
 def read_json(path: Path, error: type[Exception] = ConfigError) -> Any:
-    """A JSON file's content. Raises `error`, naming the file, if it is missing or not JSON."""
+    """A JSON file's content. Raises `error`, naming the file, if it is missing, no regular file, or not JSON."""
+    if path.exists() and not path.is_file():  # a device or pipe, perhaps behind a link, need not have an end
+        raise error(f"{path} is not readable JSON: it is no regular file")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 from pathlib import Path
@@ -113,3 +114,20 @@ def test_external_data_as_onnx_writes_it_is_refused(tmp_path: Path, folder: Path
     unsealed(folder, files=files | {name: file_checksum(folder / name)})
     with pytest.raises(ModelError, match="external data"):
         load_encoder(folder).encode_sentences([Image.new("RGB", (9, 9))])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="devices are files on POSIX systems")
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "onnx/query_text.onnx"])
+def test_links_to_files_without_an_end_are_refused(folder: Path, name: str) -> None:
+    opened = ModelFolder.open(folder)
+    read = opened.checked_path if name.endswith(".onnx") else opened.read
+    if name == CONFIG:
+        read = lambda _: ModelFolder.open(folder)  # noqa: E731
+    (folder / name).unlink()
+    (folder / name).symlink_to("/dev/zero")
+    with pytest.raises(ModelError, match=f"{name}.* no regular file"):
+        read(name)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(ModelError, match=f"{name}.* no regular file"):
+        read(name)

@@ -104,7 +104,11 @@ class ModelFolder:
     def _listed_path(self, name: str) -> Path:
         if name not in self.config.files:
             raise ModelError(f"{self.path / CONFIG} lists no {name}: run `image2sentence export {self.path}`")
-        return self.path / name
+        path = self.path / name
+        # A device or pipe, perhaps behind a link, need not have an end.
+        if path.exists() and not path.is_file():
+            raise ModelError(f"{path} is no regular file: use a model folder that you trust")
+        return path
 
     def _require(self, name: str, checksum: str) -> None:
         if checksum != self.config.files[name]:
