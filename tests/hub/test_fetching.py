@@ -281,7 +281,7 @@ def test_a_folder_without_a_model_is_told(held: str, tmp_path: Path) -> None:
 def test_models_are_listed_with_what_is_here(hub: Endpoint) -> None:
     before = json.loads(CliRunner().invoke(cli, ["models", "--json"]).output)
     assert {"starter", "clip-b32-datacomp", "siglip2-b16"} <= {row["name"] for row in before}
-    assert [row["name"] for row in before if row["here"]] == ["starter"]
+    assert [row["name"] for row in before if row["here"]] == ["starter", "everyday"]
     assert all(row["license"] and row["knows"] and row["languages"] for row in before)
     shown = CliRunner().invoke(cli, ["models"])
     assert shown.exit_code == 0
