@@ -16,10 +16,11 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from test_decode_pool import SLOW, slow_jpeg
 from test_serve_process import gallery as gallery
-from test_serve_process import serving, status, until
+from test_serve_process import until
 from test_server import Reader, Shop, form, plate
 from test_server import shop as shop
 
+from benchmarks.server.process import server, status
 from fakes import encoded
 from image2sentence.gallery import Gallery
 from image2sentence.images import DecodeLimits, pool
@@ -70,10 +71,8 @@ def test_a_picture_of_the_gallery_is_not_held_to_the_limits_for_strangers(tmp_pa
 
 
 def test_a_server_ends_while_it_decodes(gallery: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
     bomb = slow_jpeg(90, 7_900)
-    with serving(gallery, port) as process:
+    with server(gallery) as (port, process, _):
         sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(4)]
         body = (
             b'--x\r\nContent-Disposition: form-data; name="picture"; filename="a"\r\n\r\n'

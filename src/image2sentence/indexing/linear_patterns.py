@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from pathspec import GitIgnoreSpec
 
@@ -23,10 +23,11 @@ _TAIL = re.compile(r"(?:\(\?:)?\(\?P<ps_d>/\)|\.\*\$?\Z|\$\Z|\Z")
 
 def make_linear(spec: GitIgnoreSpec) -> GitIgnoreSpec:
     """The same patterns, whose expressions are rewritten."""
-    for pattern in spec.patterns:
+    patterns: Iterable[Any] = spec.patterns  # some versions type expressions as constant
+    for pattern in patterns:
         expression = getattr(pattern, "regex", None)
         if expression is not None:
-            pattern.regex = re.compile(linear(expression.pattern))  # type: ignore[attr-defined]
+            pattern.regex = re.compile(linear(expression.pattern))
     return spec
 
 
