@@ -400,7 +400,7 @@ def test_info_tells_a_gallery_of_another_model(indexed: Run, model: Model) -> No
 
 
 def test_info_tells_what_is_wrong_with_the_model(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(folder: Path | None = None) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise ModelError("the model is damaged")
 
     monkeypatch.setattr(encoders, "load_encoder", refuse)
