@@ -58,8 +58,8 @@ def index_pictures(
             name (a link) is that one; links to what another one holds are passed over.
         gallery: Opened for writing, made with this encoder.
         encoder: Gives the vectors.
-        batch_size: Pictures encoded and committed at once; fewer where they are so large that they take more
-            than 256 MiB.
+        batch_size: Pictures encoded and committed at once, at most; fewer where they are few, or so large that they
+            take more than 256 MiB.
         threads: Decoding threads; None takes one per processor core, at most 8.
         at_least: Smallest side the encoder needs, see `load_image`. Vectors depend (slightly) on it: keep it.
         max_pixels: Largest picture decoded, see `load_image`.
@@ -108,6 +108,8 @@ def index_pictures(
         )
         changed = [file for file in found.files if run.is_changed(file, retry_failed)]
         opened = [shard for shard in run.shards if run.is_changed_shard(shard, retry_failed)]
+        if not opened:
+            run.spread(len(changed), inputs.parallel)
         outcomes = ahead.over(chain(changed, read_shards(source, opened)))
         with closing(outcomes), _decoding_ends_with_the_run():
             for done, outcome in enumerate(outcomes, 1):

@@ -30,6 +30,7 @@ from image2sentence.indexing.sources import shard_path
 from image2sentence.indexing.walk import UNSEEN, FoundFile, Walk
 
 _ENTRY_BATCH = 1_024
+_MIN_BATCH, _TURNS = 8, 8  # pictures, and how many batches each encoding thread should get
 
 
 class DateColumn:
@@ -141,6 +142,10 @@ class Run:
         self._relinked = False
         self._looked_elsewhere: set[int] = set()  # contents whose pictures in other roots have been looked at
 
+    def spread(self, count: int, calls: int) -> None:
+        """Make batches of `count` pictures so small that none of `calls` threads encodes for long alone at the end."""
+        self._batch_size = min(self._batch_size, max(_MIN_BATCH, count // (_TURNS * calls)))
+
     def is_changed(self, file: FoundFile, retry_failed: bool) -> bool:
         """Whether a file must be read; counts it as unchanged or failed where not."""
         known = self._known.get(file.path)
@@ -217,7 +222,7 @@ class Run:
 
     def _commit_when_full(self) -> None:
         batch = self._batch
-        full = len(batch.contents) == self._batch_size or batch.bytes > BATCH_BYTES
+        full = len(batch.contents) >= self._batch_size or batch.bytes > BATCH_BYTES
         if full or len(batch.entries) >= _ENTRY_BATCH:
             self._commit()
 
