@@ -57,6 +57,7 @@ class Job:
 def main() -> int:
     """Read a job and do it; the exit code."""
     job = from_dict(Job, json.loads(sys.stdin.readline()), "the job")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a server in the background has it ignored
     threading.Thread(target=_interrupt_at_end, daemon=True).start()
     if hasattr(os, "nice"):
         os.nice(_NICE)
