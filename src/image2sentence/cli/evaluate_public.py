@@ -273,7 +273,7 @@ def _report(
 
     means = part_means(evaluations) if len(evaluations) > 1 else None
     documents = [as_document(one, model) for one in evaluations]
-    for document, audit in zip(documents, audits, strict=False):  # none, or one each
+    for document, audit in zip(documents if audits else (), audits, strict=True):
         document["audit"] = audit.as_dict()
     if means is None:
         (whole,) = documents

@@ -171,7 +171,7 @@ def index(
         print_json({"model": _about(encoder, reports)} | _as_document(done, gallery_shown, size, joined))
     elif not as_json:
         _print_all(done, shown, size)
-        for table, values in zip(metadata, joined, strict=False):
+        for table, values in zip(metadata if joined else (), joined, strict=True):
             _print_metadata(values, f"metadata {display_path(table)}" if len(metadata) > 1 else "metadata")
         tell_scope(encoder, reports)
     away = [one.away for one in done if one.away is not None]
