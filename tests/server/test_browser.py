@@ -98,6 +98,10 @@ def test_words_are_pythons(expected: Path) -> None:
     run_tests(["words.test.js", "guide.test.js"], expected)
 
 
+def test_the_pages_addresses_carry_its_steps(tmp_path: Path) -> None:
+    run_tests(["steps.test.js"], tmp_path)
+
+
 def test_pixels_are_pythons(expected: Path) -> None:
     if int(PIL.__version__.partition(".")[0]) < 13:
         pytest.skip(

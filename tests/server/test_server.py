@@ -56,6 +56,7 @@ from image2sentence.server.requests import Load
 from image2sentence.server.schemas import (
     MAX_NEGATIVES,
     MAX_OFFSET,
+    MAX_REFERENCES,
     MAX_RESULTS,
     MAX_TEXT_LENGTH,
     MAX_VECTOR_WIDTH,
@@ -185,6 +186,37 @@ def test_a_picture_is_read_once_while_the_words_change(client: TestClient, shop:
     assert first["sentence"] == hashlib.sha256(plate("red")).hexdigest()
     assert by_name.json()["results"] == again.json()["results"]
     assert shop.found(by_name)[0] == "green"
+
+
+def test_several_references_count_by_their_weights(client: TestClient, shop: Shop) -> None:
+    blue = client.post("/v1/sentence", **form(plate("blue"))).json()["sentence"]
+    green = shop.ids["green"]
+    both = {"item": shop.ids["red"], "also_item": [green], "also_sentence": [blue]}
+
+    def scores(**fields: Any) -> dict[str, float]:
+        answer = client.post("/v1/search", json=fields)
+        assert answer.status_code == 200, answer.text
+        return {shop.names[one["id"]]: one["score"] for one in answer.json()["results"]}
+
+    equal = scores(**both)
+    assert equal == scores(**both, weight=[2, 2, 2])
+    for number, colour in enumerate(("red", "green", "blue")):
+        heavy = scores(**both, weight=[9 if at == number else 1 for at in range(3)])
+        assert max(heavy, key=heavy.__getitem__) in (colour, f"zz-{colour}-again")
+        assert heavy[colour] > equal[colour]
+    without_itself = scores(**both, weight=[1, 1, 1], muted=[1])
+    assert without_itself == scores(also_item=[green], also_sentence=[blue])
+    assert set(scores(**both, text="white")) == {"white", "purple"}  # all references are left out
+
+
+def test_a_form_names_several_references_by_repeating_fields(client: TestClient, shop: Shop) -> None:
+    fields = {"also_item": [str(shop.ids["green"]), str(shop.ids["blue"])], "weight": ["1", "5"]}
+    as_form = client.post("/v1/search", data=fields, files={"text": (None, "")})
+    as_json = client.post(
+        "/v1/search", json={"also_item": [shop.ids["green"], shop.ids["blue"]], "weight": [1, 5]}
+    )
+    assert as_form.json()["results"] == as_json.json()["results"]
+    assert shop.found(as_json)[0] == "blue"
 
 
 def test_pages_follow_one_another(client: TestClient) -> None:
@@ -503,6 +535,19 @@ def test_a_thumbnail_is_made_once(client: TestClient, shop: Shop) -> None:
         ({"json": {"text": "red", "not_item": [1] * (MAX_NEGATIVES + 1)}}, 422, "not_item: "),
         ({"json": {"text": "red", "exclude": [1] * (MAX_NEGATIVES + 1)}}, 422, "exclude: "),
         ({"json": {"text": "red", "exclude": [10**30]}}, 404, "has no picture"),
+        ({"json": {"also_item": [10**30]}}, 404, "has no picture"),
+        ({"json": {"also_sentence": ["0" * 64]}}, 404, "send the picture again"),
+        ({"json": {"also_sentence": ["x"]}}, 422, "also_sentence"),
+        ({"json": {"also_item": [1] * MAX_REFERENCES, "item": 1}}, 422, "at most 8 references"),
+        ({"json": {"also_item": [1] * (MAX_REFERENCES + 1)}}, 422, "also_item: "),
+        ({"json": {"also_item": [1, 2], "weight": [1]}}, 422, "expected one for each of 2 references"),
+        ({"json": {"text": "red", "weight": [1]}}, 422, "expected one for each of 0 references"),
+        ({"json": {"item": 1, "weight": [0]}}, 422, "weight"),
+        (
+            {"content": b'{"item": 1, "weight": [1e999]}', "headers": {"content-type": "application/json"}},
+            422,
+            "weight",
+        ),
         ({"json": {"text": "red", "muted": [1] * 65}}, 422, "muted: "),
         ({"json": {"text": "red", "where": "x" * (MAX_FILTER_LENGTH + 1)}}, 422, "where: "),
         ({"json": {"text": "red", "where": "((" * 400 + "name = 'x'"}}, 422, "filter"),
@@ -680,7 +725,7 @@ def test_nothing_is_fetched_for_a_stranger(client: TestClient) -> None:
             form(item=address),
             form(sentence=address),
             {"json": {"picture": address}},
-            {"json": {"text": "red", "exclude_content": address}},
+            {"json": {"text": "red", "exclude_content": [address]}},
         ):
             assert client.post("/v1/search", **asked).status_code in (200, 422)
         assert client.get(f"/v1/model/{address}").status_code == 404

@@ -297,7 +297,8 @@ async def metrics(request: Request) -> Response:
 async def search(request: Request) -> Response:
     """Rank the gallery by a picture, words, or both; or by a ready vector.
 
-    The reference is one of `picture`, `item` and `sentence`. With words, the reference itself is left out.
+    The reference is one of `picture`, `item` and `sentence`; `also_item` and `also_sentence` are others beside it.
+    With words, the references themselves are left out.
     """
     await _let_ask(request)
     serving = _serving(request)

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from image2sentence.server.gallery_session import ReadPicture
 from image2sentence.server.metrics import Metrics
 from image2sentence.server.nearest_words import NearWord
 from image2sentence.server.schemas import (
+    MAX_REFERENCES,
     About,
     Answering,
     Column,
@@ -148,11 +149,13 @@ class Serving:
             await self.pictures.run(self.service.check_where, fields.where)
         asked = Asked(picture, fields.item, fields.sentence)
         read = None if asked == Asked() else await self._read(asked)
+        also = [await self._also(one) for one in _further(fields, asked != Asked())]
         for item in fields.exclude:
             await self.pictures.run(self.service.item, item)  # raises where there is none
         against = [(await self._read(Asked(item=item))).reference(item) for item in fields.not_item]
         excluded = [*fields.exclude, *self.service.copies(fields.exclude_content)]
-        query = _query(fields, read, [one for one in against if one is not None], excluded)
+        references = _references(fields, read, also)
+        query = _query(fields, references, [one for one in against if one is not None], excluded)
         read_ms = 1000 * (time.perf_counter() - start)
         answer = await self._queries.ask(query)
         spent = answer.milliseconds | {"read_ms": read_ms}
@@ -208,6 +211,11 @@ class Serving:
     async def _read(self, asked: Asked) -> ReadPicture:
         known = self.service.known(asked)
         return known if known is not None else await self._readers.run(self.service.read, asked)
+
+    async def _also(self, asked: Asked) -> Reference:
+        reference = (await self._read(asked)).reference(asked.item)
+        assert reference is not None  # nothing of it is muted
+        return reference
 
     def _pseudo_words(self, read: ReadPicture) -> tuple[list[PseudoWord], list[Near]]:
         """Empty where the encoder cannot tell where it looks."""
@@ -269,16 +277,43 @@ def _near(words: Sequence[NearWord]) -> list[Near]:
     return [Near(word=one.word, nearness=round(one.nearness, 3)) for one in words]
 
 
-def _query(
-    fields: SearchFields, read: ReadPicture | None, against: Sequence[Reference], exclude: Sequence[int]
-) -> Query:
-    words = fields.text.strip()
-    reference = None if read is None else read.reference(fields.item, fields.muted)
-    if read is not None and reference is None and not words:
+def _further(fields: SearchFields, has_own: bool) -> list[Asked]:
+    """The references beside the one of the query itself. Raises QueryError where there are too many."""
+    further = [Asked(item=item) for item in fields.also_item]
+    further += [Asked(sentence=name) for name in fields.also_sentence]
+    count = len(further) + has_own
+    if count > MAX_REFERENCES:
+        raise QueryError(f"at most {MAX_REFERENCES} references can be asked with, got {count}")
+    if fields.weight and len(fields.weight) != count:
+        raise QueryError(f"weight: expected one for each of {count} references, got {len(fields.weight)}")
+    return further
+
+
+def _references(
+    fields: SearchFields, read: ReadPicture | None, also: Sequence[Reference]
+) -> tuple[Reference, ...]:
+    """The references with their weights; without the query's own where all of its pseudo-words are muted."""
+    own = [] if read is None else [read.reference(fields.item, fields.muted)]
+    weights = fields.weight or [1.0] * (len(own) + len(also))
+    found = tuple(
+        replace(one, weight=weight)
+        for one, weight in zip([*own, *also], weights, strict=True)
+        if one is not None
+    )
+    if own and not found and not fields.text.strip():
         raise QueryError("every pseudo-word is switched off and there are no words: nothing is asked")
+    return found
+
+
+def _query(
+    fields: SearchFields,
+    references: tuple[Reference, ...],
+    against: Sequence[Reference],
+    exclude: Sequence[int],
+) -> Query:
     return Query(
-        references=() if reference is None else (reference,),
-        words=words,
+        references=references,
+        words=fields.text.strip(),
         not_references=tuple(against),
         not_words=tuple(fields.not_text),
         balance=fields.balance,

@@ -16,6 +16,7 @@ MAX_OFFSET = 10_000
 MAX_LIST_OFFSET = 100_000_000
 MAX_TEXT_LENGTH = 1_000
 MAX_NEGATIVES = 8
+MAX_REFERENCES = 8
 MAX_VECTOR_WIDTH = 8_192
 
 
@@ -34,6 +35,8 @@ NegativeText = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_TEXT_LENGTH)
 ]
 ItemId = Annotated[int, Field(ge=0)]
+Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+Weight = Annotated[float, Field(ge=0.01, le=100)]
 Part = Annotated[float, Field(ge=0, le=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Numbers = Annotated[list[Finite], Field(min_length=1, max_length=MAX_VECTOR_WIDTH)]
@@ -70,6 +73,25 @@ class SearchFields(ReferenceFields):
         "or in JSON also a list.",
         examples=[None],
     )
+    also_item: list[ItemId] = Field(
+        [],
+        max_length=MAX_REFERENCES,
+        description="Ids of gallery pictures that are references too.",
+        examples=[[]],
+    )
+    also_sentence: list[Sha256] = Field(
+        [],
+        max_length=MAX_REFERENCES,
+        description="Names of sentences, from earlier answers, that are references too.",
+        examples=[[]],
+    )
+    weight: list[Weight] = Field(
+        [],
+        max_length=MAX_REFERENCES,
+        description="Shares of the references, one each: of the reference itself, of each `also_item`, of each "
+        "`also_sentence`. Without them all count the same.",
+        examples=[[]],
+    )
     balance: Part = Field(
         0.5, description="0 the picture alone, 0.5 as the model composes both, 1 the words alone."
     )
@@ -88,7 +110,7 @@ class SearchFields(ReferenceFields):
     muted: list[Annotated[int, Field(ge=1)]] = Field(
         [],
         max_length=64,
-        description="Numbers, from 1, of pseudo-words that are left out of the reference's sentence.",
+        description="Numbers, from 1, of pseudo-words that are left out of the reference's own sentence.",
         examples=[[]],
     )
     where: str | None = Field(
@@ -103,11 +125,11 @@ class SearchFields(ReferenceFields):
         description="Ids of pictures to leave out, with their copies.",
         examples=[[]],
     )
-    exclude_content: str | None = Field(
-        None,
-        pattern="^[0-9a-f]{64}$",
-        description="SHA-256 of a picture file whose copies in the gallery are to be left out.",
-        examples=[None],
+    exclude_content: list[Sha256] = Field(
+        [],
+        max_length=MAX_REFERENCES,
+        description="SHA-256 of picture files whose copies in the gallery are to be left out.",
+        examples=[[]],
     )
     diversity: Part = Field(0.0, description="0 by score alone, 1 as different from each other as can be.")
     near_duplicates: Part | None = Field(

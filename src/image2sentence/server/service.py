@@ -241,11 +241,11 @@ class SearchService:
         gallery = self._session.gallery
         return place_name(_ready(gallery, picture_id).path), _content(gallery, picture_id)
 
-    def copies(self, sha256: str | None) -> list[int]:
-        """Ids of the gallery's pictures with this content (hexadecimal); none for None."""
+    def copies(self, digests: Sequence[str]) -> list[int]:
+        """The id of one of the gallery's pictures with each of these contents (SHA-256, hexadecimal), if any."""
         gallery = self._session.gallery
-        content = None if sha256 is None else gallery.find_content(bytes.fromhex(sha256))
-        return [] if content is None else gallery.with_content(content)[:1]
+        contents = [gallery.find_content(bytes.fromhex(digest)) for digest in digests]
+        return [copy for one in contents if one is not None for copy in gallery.with_content(one)[:1]]
 
     # ---- references ----
 

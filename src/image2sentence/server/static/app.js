@@ -11,7 +11,7 @@ import { savedPictures, whenSaved } from "./saved.js";
 import { readLater, refresh, switchDevice, whenMuted } from "./search.js";
 import { whenSorted } from "./sort.js";
 import * as state from "./state.js";
-import { addressOf, asks, hasReference, newStep } from "./steps.js";
+import { MAX_REFERENCES, addressOf, asks, hasReference, newStep, references } from "./steps.js";
 import * as view from "./view.js";
 
 const TYPING_MS = 160;
@@ -54,6 +54,36 @@ function take(one) {
   scrollTo({ top: 0, behavior: "smooth" });
 }
 
+function mayAdd() {
+  return hasReference(step()) && references(step()).length < MAX_REFERENCES;
+}
+
+// References join the current step's, or begin a step where it has none.
+function add(more) {
+  const room = MAX_REFERENCES - references(step()).length;
+  if (!hasReference(step())) {
+    const [own, ...also] = more.slice(0, MAX_REFERENCES).map((one) => ({ weight: 1, ...one }));
+    take(newStep({ ...own, also, text: text.value }));
+  } else {
+    keepTyped();
+    step().also = [...step().also, ...more.slice(0, room).map((one) => ({ weight: 1, ...one }))];
+    changed();
+    $("also").lastElementChild.querySelector("input").focus({ preventScroll: true });
+  }
+  if (more.length > room) view.tell(`A query holds up to ${MAX_REFERENCES} pictures.`);
+}
+
+// The reference at a place leaves the query; without the step's own another one takes its place, as a step of its own.
+function drop(place) {
+  keepTyped();
+  const also = step().also.filter((_, at) => at + 1 !== place);
+  if (place) {
+    step().also = also;
+    if (!also.length) step().weight = 1;
+    changed();
+  } else take(state.leaveOwn(newStep({ also, text: text.value })));
+}
+
 // The current step has been changed in place.
 function changed() {
   state.rewrite();
@@ -77,6 +107,9 @@ function soon(then) {
 
 view.whenUsed({
   take,
+  add,
+  drop,
+  weigh: () => soon(changed),
   open: openDetail,
   goTo(number) {
     keepTyped();
@@ -112,6 +145,8 @@ view.whenUsed({
 });
 whenLooked({
   take,
+  add,
+  mayAdd,
   mayUnlike: () => asks(step()) && step().unlike.length < view.MAX_NEGATIVES,
   unlike({ id }) {
     if (step().unlike.includes(id)) return;
@@ -163,19 +198,27 @@ $("on-device").addEventListener("change", ({ target }) => switchDevice(target.ch
 
 // ---- the reference ----
 
-function takeFile(file) {
-  if (!file) return;
-  const one = newStep({ file, url: URL.createObjectURL(file), text: hasReference(step()) ? "" : text.value });
-  take(one);
-  keepPicture(file, [...savedPictures(), ...state.allSteps().map(({ own }) => own)]).then((own) => {
-    one.own = own;
-    if (step() === one) state.rewrite();
-  });
+// Pictures of one's own begin a step together, or join the current one.
+function takeFiles(files, adding = false) {
+  const [own, ...also] = [...files].map((file) => ({ file, url: URL.createObjectURL(file), weight: 1 }));
+  if (!own) return;
+  const one = newStep({ ...own, also: also.slice(0, MAX_REFERENCES - 1), text: hasReference(step()) ? "" : text.value });
+  const joining = adding && hasReference(step());
+  if (joining) add([own, ...also]);
+  else take(one);
+  if (!joining && also.length >= MAX_REFERENCES) view.tell(`A query holds up to ${MAX_REFERENCES} pictures.`);
+  const kept = joining ? step() : one;
+  keepAll(references(kept).filter(({ file, own: name }) => file && !name), kept);
 }
 
-for (const input of [$("file"), $("camera")]) {
+async function keepAll(some, kept) {
+  for (const reference of some) reference.own = await keepPicture(reference.file, [...savedPictures(), ...state.ownPictures()]);
+  if (step() === kept) state.rewrite();
+}
+
+for (const input of [$("file"), $("camera"), $("also-file")]) {
   input.addEventListener("change", () => {
-    takeFile(input.files[0]);
+    takeFiles(input.files, input.id === "also-file");
     input.value = "";
   });
 }
@@ -188,10 +231,12 @@ $("picture").addEventListener("load", ({ target }) => {
   target.parentElement.style.setProperty("--ratio", target.naturalWidth / target.naturalHeight);
 });
 $("remove").addEventListener("click", () => {
-  take(newStep({ text: text.value }));
+  drop(0);
   text.focus();
 });
 
+// Files that are dropped on the right half join the pictures that are asked with.
+const adds = (event) => mayAdd() && event.clientX > innerWidth / 2;
 const bringsResult = (event) => event.dataTransfer.types.includes(DRAGGED);
 const bringsFile = (event) => event.dataTransfer.types.includes("Files") && !bringsResult(event);
 const ofQuery = (event) => event.target.closest?.(".ask");
@@ -200,13 +245,18 @@ for (const kind of ["dragover", "drop", "dragend", "dragleave"]) {
     document.querySelector(".ask").classList.toggle("takes", kind === "dragover" && bringsResult(event) && Boolean(ofQuery(event)));
     if (!bringsResult(event) || !ofQuery(event)) return;
     if (kind === "dragover" || kind === "drop") event.preventDefault();
-    if (kind === "drop") take(newStep({ ...JSON.parse(event.dataTransfer.getData(DRAGGED)), text: hasReference(step()) ? "" : text.value }));
+    if (kind !== "drop") return;
+    const dragged = JSON.parse(event.dataTransfer.getData(DRAGGED));
+    if (event.target.closest("#also-row")) add([dragged]);
+    else take(newStep({ ...dragged, text: hasReference(step()) ? "" : text.value }));
   });
 }
 document.addEventListener("dragover", (event) => {
   if (!bringsFile(event)) return;
   event.preventDefault();
   $("veil").hidden = false;
+  $("veil").classList.toggle("halves", mayAdd());
+  $("veil").classList.toggle("adds", adds(event));
 });
 document.addEventListener("dragleave", (event) => {
   if (!event.relatedTarget) $("veil").hidden = true;
@@ -217,13 +267,13 @@ document.addEventListener("drop", (event) => {
   $("veil").hidden = true;
   const entry = event.dataTransfer.items[0]?.webkitGetAsEntry?.();
   if (entry?.isDirectory && !$("add").hidden) openFolders(entry.name);
-  else takeFile(event.dataTransfer.files[0]);
+  else takeFiles(event.dataTransfer.files, adds(event));
 });
 document.addEventListener("paste", (event) => {
-  const file = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
-  if (!file) return;
+  const files = [...event.clipboardData.files].filter((one) => one.type.startsWith("image/"));
+  if (!files.length) return;
   event.preventDefault();
-  takeFile(file);
+  takeFiles(files);
 });
 
 // ---- the rest of the page ----
@@ -266,7 +316,9 @@ $("home").addEventListener("click", (event) => {
 });
 $("share").addEventListener("click", async () => {
   const done = await copy(location.href);
-  const own = step().file ? " It holds the words and filters, but not your own picture: who opens it has to show one." : "";
+  const mine = references(step()).filter(({ file }) => file).length;
+  const left = mine > 1 ? `your own ${mine} pictures: who opens it has to show them` : "your own picture: who opens it has to show one";
+  const own = mine ? ` It holds the words and filters, but not ${left}.` : "";
   view.tell((done ? "Link copied." : "This browser does not let the page copy: copy the address above.") + own);
 });
 addEventListener("popstate", async (event) => {

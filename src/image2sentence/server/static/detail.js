@@ -17,7 +17,7 @@ let originals = false;
 let local = false;
 let left = false;
 let asking = new AbortController();
-// take(step), unlike(picture), mayUnlike(): whether that can be asked, closed(picture), problem(error).
+// take(step), add(references), mayAdd(): whether that can be asked, unlike(picture), mayUnlike(): likewise, closed(picture), problem(error).
 let actions = {};
 
 export function whenLooked(given) {
@@ -74,7 +74,9 @@ function showGone() {
 // A picture whose file is gone can be neither asked with nor saved.
 function setGone(gone) {
   $("detail-gone").hidden = !gone;
-  for (const id of ["detail-use", "detail-unlike", "detail-download"]) $(id).hidden = gone || (id === "detail-unlike" && !actions.mayUnlike());
+  for (const id of ["detail-use", "detail-download"]) $(id).hidden = gone;
+  $("detail-unlike").hidden = gone || !actions.mayUnlike();
+  $("detail-also").hidden = gone || !actions.mayAdd();
   for (const id of ["detail-open", "detail-show"]) $(id).hidden = gone || !local || !picture().path;
 }
 $("detail-picture").addEventListener("error", showGone);
@@ -173,6 +175,12 @@ $("detail-use").addEventListener("click", () => {
   const title = titleOf(picture());
   leave();
   actions.take(newStep({ item: id, title }));
+});
+$("detail-also").addEventListener("click", () => {
+  const { id } = picture();
+  const title = titleOf(picture());
+  leave();
+  actions.add([{ item: id, title }]);
 });
 $("detail-unlike").addEventListener("click", () => {
   const one = picture();

@@ -2,7 +2,7 @@
 
 import { at, authorization } from "./api.js";
 import { digest } from "./shrink.js";
-import { NEUTRAL } from "./steps.js";
+import { NEUTRAL, hasReference, references } from "./steps.js";
 
 class NothingAsked extends Error {
   name = "QueryError";
@@ -28,20 +28,26 @@ export function deviceEncoder(progress) {
   return loading;
 }
 
-// A step's sentence, computed once for each step. `content` gives its picture as a Blob.
-async function sentenceOf(encoder, one, content) {
-  if (!sentences.has(one)) sentences.set(one, await encoder.encodeSentence(await content()));
-  return sentences.get(one);
+// A reference's sentence, computed once for each. `content` gives its picture as a Blob.
+async function sentenceOf(encoder, reference, content) {
+  if (!sentences.has(reference)) sentences.set(reference, await encoder.encodeSentence(await content(reference)));
+  return sentences.get(reference);
 }
 
-// What a search is asked with in place of the step: { vector, exclude_content }. `made` is given its sentence, if any.
+// What a search is asked with in place of the step: { vector, exclude_content }. `made` is given the sentence of the
+// step's own reference, if any.
 export async function encodeStep(encoder, one, content, made) {
-  const whole = content && (await sentenceOf(encoder, one, content));
-  if (whole) made(whole);
-  const sentence = whole && without(whole, one.muted);
-  if (whole && !sentence && !one.text.trim()) throw new NothingAsked();
-  const fields = { vector: base64(await queryVector(encoder, sentence, one.text.trim(), one.balance)) };
-  if (one.file && one.text.trim()) fields.exclude_content = one.digest ??= await digest(one.file);
+  const asked = hasReference(one) ? references(one) : [];
+  const read = [];
+  for (const reference of asked) read.push({ sentence: await sentenceOf(encoder, reference, content), weight: reference.weight });
+  if (read.length) {
+    made(read[0].sentence);
+    read[0].sentence = without(read[0].sentence, one.muted);
+  }
+  const heard = read.filter(({ sentence }) => sentence);
+  if (read.length && !heard.length && !one.text.trim()) throw new NothingAsked();
+  const fields = { vector: base64(await queryVector(encoder, heard, one.text.trim(), one.balance)) };
+  if (one.text.trim()) fields.exclude_content = await Promise.all(asked.filter(({ file }) => file).map(async (reference) => (reference.digest ??= await digest(reference.file))));
   return fields;
 }
 
@@ -78,14 +84,27 @@ function without({ tokens, dims: [count, width], ...more }, muted) {
   return { ...more, tokens: rows, dims: [kept.length, width] };
 }
 
-// The same formula as on the server: from the picture alone over the composition to the words alone.
-async function queryVector(encoder, sentence, text, balance) {
-  const composed = await encoder.encodeQuery(sentence, text);
+// The same formula as on the server: from the pictures alone over the composition to the words alone.
+async function queryVector(encoder, heard, text, balance) {
+  if (!heard.length) return encoder.encodeQuery(null, text);
+  const composed = await meanQuery(encoder, heard, text);
   const lean = 2 * (balance - NEUTRAL);
-  if (!sentence || !text || !lean) return composed;
-  const other = await (lean > 0 ? encoder.encodeQuery(null, text) : encoder.encodeQuery(sentence, ""));
+  if (!text || !lean) return composed;
+  const other = await (lean > 0 ? encoder.encodeQuery(null, text) : meanQuery(encoder, heard, ""));
   const share = Math.abs(lean);
   return composed.map((value, place) => (1 - share) * value + share * other[place]);
+}
+
+// Each sentence composed with the words; of several the weighted mean, of length 1.
+async function meanQuery(encoder, heard, text) {
+  if (heard.length === 1) return encoder.encodeQuery(heard[0].sentence, text);
+  let sum = null;
+  for (const { sentence, weight } of heard) {
+    const vector = await encoder.encodeQuery(sentence, text);
+    sum = vector.map((value, place) => weight * value + (sum?.[place] ?? 0));
+  }
+  const length = Math.hypot(...sum);
+  return sum.map((value) => value / length);
 }
 
 function base64(vector) {

@@ -15,7 +15,7 @@ const results = $("results");
 let actions = {};
 const list = new VirtualList(
   results,
-  (result, place) => card(result, actions.take, () => actions.open(list.items, place)),
+  (result, place) => card(result, () => actions.open(list.items, place)),
   () => element("li", { className: "skeleton" }),
 );
 
@@ -37,10 +37,10 @@ export function endWaiting() {
 }
 
 // Shows a list of `count` pictures, of which `found` are here from `offset` on; `load(offset)` gives the page there.
-// `take` is called with the step that a card starts, `open` with all results and the place of the one to look at. Gives a
+// `take` is called with the step that a card starts, `add` with references that join the query, `open` with all results and the place of the one to look at. Gives a
 // sentence about them; "" where there is nothing.
-export function fill(found, offset, count, load, { take, open }) {
-  actions = { take, open };
+export function fill(found, offset, count, load, { take, add, open }) {
+  actions = { take, add, open };
   list.fill(found, offset, count, load);
   $("empty").hidden = count > 0;
   if (!count) return "";
@@ -59,7 +59,7 @@ export function focusPicture(id) {
   if (at >= 0) list.focus(at);
 }
 
-function card(result, take, open) {
+function card(result, open) {
   const img = element("img", { alt: "", width: 168, height: 168 });
   const look = element("button", { type: "button", className: "open" }, img);
   const missing = () => {
@@ -76,8 +76,8 @@ function card(result, take, open) {
   const does = unseen(". Look closer");
   does.classList.add("does");
   look.append(lines, does);
-  const use = element("button", { type: "button", className: "use", title: "Use as reference" }, useIcon(), unseen(`Use ${name} as reference`));
-  use.addEventListener("click", () => take(newStep({ item: result.id, title })));
+  const use = element("button", { type: "button", className: "use", title: "Use as reference; with Shift, add to the query" }, useIcon(), unseen(`Use ${name} as reference`));
+  use.addEventListener("click", ({ shiftKey }) => (shiftKey ? actions.add([{ item: result.id, title }]) : actions.take(newStep({ item: result.id, title }))));
   const whole = element("li", { draggable: true }, look, use);
   look.addEventListener("click", () => select(result, whole) || open());
   markCard(whole, result);

@@ -2,6 +2,7 @@
 
 import { $, element, remember, remembered, unseen } from "./dom.js";
 import { forgetPictures } from "./own.js";
+import { readAddress, references } from "./steps.js";
 
 const MOST = 50;
 const here = () => localStorage;
@@ -29,7 +30,7 @@ function write(searches) {
 }
 
 // Names of pictures of one's own that saved searches ask with.
-export const savedPictures = () => read().map(({ address }) => new URLSearchParams(address.slice(1)).get("own")).filter(Boolean);
+export const savedPictures = () => read().flatMap(({ address }) => references(readAddress(address).step)).map(({ own }) => own).filter(Boolean);
 
 function draw() {
   const searches = read();

@@ -7,10 +7,11 @@ import { endWaiting, waitForResults } from "./results.js";
 import { toSend } from "./shrink.js";
 import { chosen, step, wanted } from "./state.js";
 import { inOrder } from "./sort.js";
-import { PAGE, asks, hasReference } from "./steps.js";
+import { PAGE, asks, hasReference, references } from "./steps.js";
 import * as view from "./view.js";
 import { hideWhy, showWhy, waitForWhy } from "./why.js";
 
+const SEARCH = "v1/search";
 let asking = new AbortController();
 let reading = new AbortController();
 let unread = null; // the step whose sentence is not known yet
@@ -31,14 +32,33 @@ async function named(one) {
   return { picture: (await toSend(one.file)).file };
 }
 
-// Posts about a step's reference; sends the file again where the server has forgotten its sentence.
+// The step's further references, and the weights of all; files travel before, each once, to get their names.
+async function beside(one) {
+  if (!one.also.length) return {};
+  const [items, own] = [one.also.filter(({ file }) => !file), one.also.filter(({ file }) => file)];
+  await Promise.all(own.map(name));
+  const weight = [...(hasReference(one) ? [one] : []), ...items, ...own].map((reference) => reference.weight);
+  return { also_item: items.map(({ item }) => item), also_sentence: own.map(({ sentence }) => sentence), weight };
+}
+
+async function name(reference) {
+  if (reference.sentence) return;
+  reference.naming ??= toSend(reference.file)
+    .then(({ file }) => post("v1/sentence", { picture: file }))
+    .finally(() => (reference.naming = undefined));
+  reference.sentence = (await reference.naming).answer.sentence;
+}
+
+// Posts about a step's references; sends their files again where the server has forgotten their sentences.
 async function postAbout(address, one, fields, signal) {
+  const send = async () => post(address, { ...(await named(one)), ...(address === SEARCH && (await beside(one))), ...fields }, signal);
   try {
-    return await post(address, { ...(await named(one)), ...fields }, signal);
+    return await send();
   } catch (error) {
-    if (!(error instanceof Refused) || error.status !== 404 || !one.sentence || !one.file) throw error;
-    one.sentence = undefined;
-    return post(address, { ...(await named(one)), ...fields }, signal);
+    const known = references(one).filter(({ file, sentence }) => file && sentence);
+    if (!(error instanceof Refused) || error.status !== 404 || !known.length) throw error;
+    for (const reference of known) reference.sentence = undefined;
+    return send();
   }
 }
 
@@ -107,11 +127,11 @@ async function rankThere(one, common, signal) {
   if (one.sending) await one.sending.catch(() => {});
   signal.throwIfAborted();
   const fields = { text: one.text, balance: one.balance, muted: one.muted, titles: one.titles ? undefined : false, ...common };
-  if (one.file && one.text.trim()) fields.exclude_content = (await toSend(one.file)).digest;
+  if (one.text.trim()) fields.exclude_content = await Promise.all(references(one).filter(({ file }) => file).map(async ({ file }) => (await toSend(file)).digest));
   signal.throwIfAborted();
-  if (!hasReference(one)) return post("v1/search", fields, signal);
-  if (!one.file || one.sentence) return postAbout("v1/search", one, fields, signal);
-  one.sending = postAbout("v1/search", one, fields, reading.signal)
+  if (!hasReference(one)) return post(SEARCH, fields, signal);
+  if (!one.file || one.sentence) return postAbout(SEARCH, one, fields, signal);
+  one.sending = postAbout(SEARCH, one, fields, reading.signal)
     .then((done) => {
       one.sentence = done.answer.sentence;
       return done;
@@ -129,16 +149,16 @@ async function rankHere(encoder, one, common, signal) {
     return { answer: { results: [], more: false, understood: false }, sent: 0 };
   }
   const show = (sentence) => signal.aborted || explainHere(encoder, one, sentence);
-  const fields = await encodeStep(encoder, one, hasReference(one) ? () => content(one) : null, show);
-  const exclude = one.item !== undefined && one.text.trim() ? [one.item] : [];
+  const fields = await encodeStep(encoder, one, content, show);
+  const exclude = one.text.trim() ? references(one).map(({ item }) => item).filter((item) => item !== undefined) : [];
   signal.throwIfAborted();
   view.showNote(unknown);
-  return post("v1/search", { ...fields, exclude, ...common }, signal);
+  return post(SEARCH, { ...fields, exclude, ...common }, signal);
 }
 
-// The picture's file: one's own, or the gallery's as the server shows it.
-async function content(one) {
-  return one.file ?? fetchPicture(`v1/items/${one.item}/image`);
+// A reference's file: one's own, or the gallery's as the server shows it.
+async function content({ file, item }) {
+  return file ?? fetchPicture(`v1/items/${item}/image`);
 }
 
 async function list(signal) {

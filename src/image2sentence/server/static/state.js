@@ -3,7 +3,7 @@
 import { Chosen } from "./filters.js";
 import { remember, remembered } from "./dom.js";
 import { ownPicture } from "./own.js";
-import { addressOf, asks, newStep, readAddress } from "./steps.js";
+import { addressOf, asks, hasReference, newStep, readAddress, references } from "./steps.js";
 
 export const chosen = new Chosen();
 
@@ -17,6 +17,8 @@ const steps = new Map();
 
 export const step = () => trail[current];
 export const allSteps = () => trail;
+// Names of all pictures of one's own that steps ask with.
+export const ownPictures = () => trail.flatMap(references).map(({ own }) => own).filter(Boolean);
 export const currentNumber = () => current;
 // The place of the result that is to be the first in sight.
 export const wanted = () => wantedAt;
@@ -77,13 +79,28 @@ async function keptTrail(shared) {
   return [steps, at];
 }
 
-// A step whose picture, where it has one of its own, is fetched from what the browser keeps; `lost` where that is gone.
+// A step whose pictures of one's own are fetched from what the browser keeps; `lost` where one is gone.
 async function withPicture(one) {
-  if (!one.own) return one;
-  const file = await ownPicture(one.own);
-  if (file) Object.assign(one, { file, url: URL.createObjectURL(file) });
-  else Object.assign(one, { own: undefined, lost: true });
-  return one;
+  const found = await Promise.all(references(one).map(fetchOwn));
+  one.lost = found.includes(false);
+  one.also = one.also.filter((_, at) => found[at + 1]);
+  return hasReference(one) ? one : leaveOwn(one);
+}
+
+// Whether a reference is there.
+async function fetchOwn(reference) {
+  if (!reference.own) return true;
+  const file = await ownPicture(reference.own);
+  if (file) Object.assign(reference, { file, url: URL.createObjectURL(file) });
+  else reference.own = undefined;
+  return Boolean(file);
+}
+
+// Without a reference of its own, which is gone or removed, the next one takes its place.
+export function leaveOwn(one) {
+  const [next, ...also] = one.also;
+  const { weight = 1, ...own } = next ?? {};
+  return Object.assign(one, { item: undefined, file: undefined, url: undefined, own: undefined, title: undefined, sentence: undefined, muted: [] }, own, { weight: also.length ? weight : 1, also });
 }
 
 // The browser went to an entry of its history.

@@ -2,6 +2,7 @@
 
 import { Refused, showPicture } from "./api.js";
 import { $, bytes, capital, element, unseen } from "./dom.js";
+import { showReferences, showSmall } from "./references.js";
 import { clearResults, fill, showFrom } from "./results.js";
 import { drawSort } from "./sort.js";
 import { allSteps, chosen, currentNumber, step, wanted } from "./state.js";
@@ -14,7 +15,7 @@ let saying = 0;
 let telling = 0;
 
 // What is done when something shown is used; app.js says what:
-// take(step), open(results, place), goTo(number), allow(words not wanted any more), allowLike(id of a picture),
+// take(step), add(references), weigh(), drop(place of a reference), open(results, place), goTo(number), allow(words not wanted any more), allowLike(id of a picture),
 // replaceWord(unknown, known), leaveOut(phrase, unwanted), askForToken().
 const actions = {};
 
@@ -26,7 +27,6 @@ export function whenUsed(given) {
 export function showStep() {
   const one = step();
   $("text").value = one.text;
-  $("title").textContent = hasReference(one) ? "This one, but …" : "Show it, or say it.";
   $("label").textContent = hasReference(one) ? "What should be different?" : "What are you looking for?";
   $("text").placeholder = hasReference(one) ? "in red" : "a striped shirt";
   $("drop").hidden = hasReference(one);
@@ -43,7 +43,8 @@ export function showStep() {
 export function showTitle() {
   const one = step();
   const words = one.text.trim();
-  const what = hasReference(one) ? [one.title || "a picture", words].filter(Boolean).join(", ") : words;
+  const named = `${one.title || "a picture"}${one.also.length ? ` and ${one.also.length} more` : ""}`;
+  const what = hasReference(one) ? [named, words].filter(Boolean).join(", ") : words;
   document.title = what ? `${what} · image2sentence` : "image2sentence";
   drawSort();
 }
@@ -193,6 +194,8 @@ function replacement(word, other) {
 // ---- refinements and trail ----
 
 export function showRefinements(one) {
+  $("title").textContent = !hasReference(one) ? "Show it, or say it." : one.also.length ? "These, but …" : "This one, but …";
+  showReferences(one, actions);
   $("refine").hidden = !asks(one);
   $("balance-row").hidden = !(hasReference(one) && one.text.trim());
   $("balance").value = one.balance;
@@ -236,9 +239,9 @@ function trailEntry(one, number) {
   const button = element("button", { type: "button" });
   if (hasReference(one)) {
     const img = element("img", { alt: "" });
-    if (one.file) img.src = one.url;
-    else showPicture(img, `v1/items/${one.item}/thumbnail`).catch(showProblem);
+    showSmall(img, one);
     button.append(img);
+    if (one.also.length) button.append(element("b", { textContent: `+${one.also.length}` }));
   }
   button.append(element("span", { textContent: one.text.trim() || (hasReference(one) ? "like this" : "start") }));
   if (number === currentNumber()) button.setAttribute("aria-current", "step");

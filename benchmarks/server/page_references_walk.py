@@ -1,0 +1,98 @@
+"""Several pictures in one query, as people put them together; part of `benchmarks.server.page_walk`."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from playwright.sync_api import Page, expect
+
+if TYPE_CHECKING:
+    from benchmarks.server.page_walk import Walk
+
+DROP_SEVERAL = """([files, x]) => {
+  const dataTransfer = new DataTransfer();
+  for (const [name, content] of files) {
+    const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+    dataTransfer.items.add(new File([bytes], name, { type: "image/jpeg" }));
+  }
+  for (const kind of ["dragover", "drop"])
+    document.body.dispatchEvent(new DragEvent(kind, { dataTransfer, bubbles: true, clientX: x }));
+}"""
+LEFT, RIGHT = 40, 1200
+
+
+def drop_several(page: Page, photos: Sequence[Path], x: int = LEFT) -> None:
+    """Drop picture files together, so far from the left edge of the page."""
+    files = [[photo.name, base64.b64encode(photo.read_bytes()).decode()] for photo in photos]
+    page.evaluate(DROP_SEVERAL, [files, x])
+
+
+def several_references(walk: Walk, address: str, photos: Sequence[Path], check: Callable[[], None]) -> None:
+    """Two pictures dropped together, weighed by keys, kept by a reload; more added and taken out."""
+    page = walk.page
+    page.goto(address)
+    walk.settled()
+    drop_several(page, photos[:2])
+    walk.type("in purple")
+    entries = page.locator("#also li")
+    expect(entries).to_have_count(2)
+    assert page.title() == "a picture and 1 more, in purple · image2sentence"
+    equal = walk.found()
+    weight = page.get_by_label("Weight of picture 2")
+    weight.focus()
+    for _ in range(2):
+        page.keyboard.press("ArrowRight")
+    walk.settled()
+    expect(weight).to_be_focused()
+    expect(weight).to_have_attribute("aria-valuetext", "counts four times")
+    expect(page).to_have_url(re.compile(r"own=\w+&also=own-\w+%2C4"))
+    leaning = walk.found()
+    assert leaning != equal
+    check()
+    walk.shot("page-several")
+    page.reload()
+    walk.settled()
+    expect(entries).to_have_count(2)
+    assert page.locator("#also img").last.evaluate("one => one.decode().then(() => one.naturalWidth)") > 0
+    assert walk.found() == leaning
+    page.locator("#share").click()
+    expect(page.locator("#toast")).to_contain_text("your own 2 pictures")
+    added_and_taken_out(walk, photos[2])
+
+
+def added_and_taken_out(walk: Walk, photo: Path) -> None:
+    """A file on the right half joins, on the left half it begins a step; results join; each can leave."""
+    page, entries = walk.page, walk.page.locator("#also li")
+    drop_several(page, [photo], RIGHT)
+    expect(entries).to_have_count(3)
+    drop_several(page, [photo], LEFT)
+    walk.settled()
+    expect(entries).to_have_count(0)
+    walk.back()
+    walk.settled()
+    expect(entries).to_have_count(3)
+    page.locator("#results .use").first.click(modifiers=["Shift"])
+    walk.settled()
+    page.locator("#results .open").nth(1).click()
+    page.locator("#detail-also").click()
+    walk.settled()
+    expect(entries).to_have_count(5)
+    page.get_by_role("button", name=re.compile("Take out picture 2")).click()
+    walk.settled()
+    expect(entries).to_have_count(4)
+    assert page.evaluate("!!document.activeElement.closest('#also')")
+    page.locator("#remove").click()
+    walk.settled()
+    expect(entries).to_have_count(3)
+    expect(page.locator("#shown")).to_be_visible()
+    page.locator("#results li").nth(2).drag_to(page.locator("#also-row .button"))
+    expect(entries).to_have_count(4)
+    for _ in range(3):
+        page.locator("#also button").last.click()
+    walk.settled()
+    expect(page.locator("#also-row .button")).to_be_visible()
+    expect(entries).to_have_count(0)
