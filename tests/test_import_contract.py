@@ -13,7 +13,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 
 LAYERS = (
     ("errors",),
-    ("strict_json", "images"),
+    ("strict_json", "lru_cache", "images"),
     ("encoders",),
     ("hub", "gallery", "visualize", "catalogue"),
     ("indexing", "query"),

@@ -171,7 +171,7 @@ def scored(
     gains = np.zeros(len(ids))
     matches = texts.match(asked.query.words, ())
     if matches is not None and scale is not None:
-        gains = scale.spread * matches.shares
+        gains[np.searchsorted(ids, matches.ids)] = scale.spread * matches.shares
     return Scored(asked, scores, gains)
 
 

@@ -46,11 +46,11 @@ from image2sentence.errors import GalleryError, ImageError, ModelError, QueryErr
 from image2sentence.gallery import Gallery
 from image2sentence.gallery.filters.language import MAX_FILTER_LENGTH
 from image2sentence.indexing import index_pictures
+from image2sentence.lru_cache import LruCache
 from image2sentence.server.admission import Admission, Busy, Gone, Rates, client_of, unless_gone
 from image2sentence.server.app import RUNTIME_FILES, create_app
 from image2sentence.server.batching import Batcher
 from image2sentence.server.forms import MAX_FIELDS, MAX_JSON_BYTES, UploadLimits
-from image2sentence.server.lru_cache import LruCache
 from image2sentence.server.nearest_words import NearestWords
 from image2sentence.server.requests import Load
 from image2sentence.server.schemas import (

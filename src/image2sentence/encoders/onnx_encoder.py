@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from tokenizers import Tokenizer
 from image2sentence.encoders.devices import CPU, chosen_device, providers
 from image2sentence.encoders.memory import Plan, free_memory, plan
 from image2sentence.encoders.model_folder import (
-    CONFIG,
     GALLERY_IMAGE,
     MATCH,
     QUERY_IMAGE,
@@ -25,12 +24,13 @@ from image2sentence.encoders.model_folder import (
     ModelFolder,
     bundled,
 )
-from image2sentence.encoders.onnx_session import load_session, run
+from image2sentence.encoders.onnx_session import by_length, load_session, require_shapes, run
 from image2sentence.encoders.phrase_guide import Guide
 from image2sentence.encoders.preprocess import to_pixels
 from image2sentence.encoders.protocols import Vectors, with_sentences
 from image2sentence.encoders.sum_fallback import SumFallback
 from image2sentence.encoders.template import Template
+from image2sentence.encoders.text_memory import TextMemory
 from image2sentence.errors import ModelError, QueryError
 
 _MAX_PARALLEL = 8
@@ -40,6 +40,7 @@ _SMALL = 32 * 2**20
 _MAX_HELD = 64 * 2**20
 """Bytes of a graph up to which it is held in memory while it is checked and loaded."""
 
+_TEXTS_KEPT = 256
 MODEL_VARIABLE = "IMAGE2SENTENCE_MODEL"
 
 
@@ -71,6 +72,11 @@ class OnnxEncoder:
         self._device = chosen_device(device)
         self._guided_by_phrases = guided
         self._template = Template.parse(self.config.template)
+        self._memory: TextMemory | None = None
+
+    def remember_texts(self, limit: int) -> None:
+        """See `SupportsMemory.remember_texts`."""
+        self._memory = TextMemory(limit)
 
     @property
     def fingerprint(self) -> str:
@@ -153,7 +159,7 @@ class OnnxEncoder:
 
     def _embed_sentences(self, sentences: Vectors) -> Vectors:
         """(n, d) float32 unit rows of n sentences without words."""
-        return self._encode_ids(*self._text_inputs(sentences, [""] * len(sentences)))
+        return self._encode_alone(*self._text_inputs(sentences, [""] * len(sentences)))
 
     def encode_sentences(self, images: Sequence[Image.Image]) -> Vectors:
         """n RGB pictures -> (n, L, w) float32 pseudo-words, w being `config.sentence_width`."""
@@ -175,7 +181,10 @@ class OnnxEncoder:
         `sentences=None` is text-to-image search. Raises QueryError where neither picture nor words are given, where
         counts differ, or where a text is longer than the text encoder reads.
         """
-        vectors = self._encode_ids(*self._text_inputs(sentences, texts))
+        inputs = self._text_inputs(sentences, texts)
+        if sentences is None and len(texts) == 1:
+            return self._encode_alone(*inputs)
+        vectors = self._encode_ids(*inputs)
         if sentences is not None and self._guide is not None:
             rows = [row for row, text in enumerate(texts) if text.strip() and self._is_short(text)]
             vectors[rows] = self._guided(
@@ -193,7 +202,7 @@ class OnnxEncoder:
     ) -> Vectors:
         if not texts:
             return composed
-        words = self._encode_ids(*self._text_inputs(None, texts))
+        words = self._encode_alone(*self._text_inputs(None, texts))
         return fallback.apply(composed, words, lambda rows: self._embed_sentences(sentences[rows]))
 
     def _guided(self, guide: Guide, plain: Vectors, sentences: Vectors, texts: Sequence[str]) -> Vectors:
@@ -211,11 +220,11 @@ class OnnxEncoder:
             )
 
     def _is_short(self, text: str) -> bool:
-        return len(self._tokenizer.encode(text).ids) <= self.config.max_length // 2
+        return len(self._token_ids(text)) <= self.config.max_length // 2
 
     def _text_inputs(
         self, sentences: Vectors | None, texts: Sequence[str]
-    ) -> tuple[Vectors, list[list[int]]]:
+    ) -> tuple[Vectors, list[Sequence[int]]]:
         """Sentences (n, L or 0, w) and the token ids that stand around them."""
         if sentences is None:
             sentences = np.empty((len(texts), 0, self.config.sentence_width), np.float32)
@@ -269,7 +278,7 @@ class OnnxEncoder:
         self._require_match()
         sentences, ids = self._text_inputs(sentences, texts)
         logits = np.empty(len(ids), np.float32)
-        for rows, feed in _by_length(sentences, ids):
+        for rows, feed in by_length(sentences, ids):
             (logits[rows],) = self._match.run(None, feed | {"patches": patches[rows]})
         return logits
 
@@ -286,12 +295,19 @@ class OnnxEncoder:
 
     def unknown_words(self, text: str) -> list[str]:
         """The words of `text` that the model's vocabulary does not have, in order, once each."""
-        unknown = self._tokenizer.token_to_id("[UNK]")
-        if unknown is None:  # a vocabulary of pieces has a reading for everything
-            return []
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        found = (text[a:b] for i, (a, b) in zip(encoding.ids, encoding.offsets, strict=True) if i == unknown)
-        return list(dict.fromkeys(found))
+        return list(self._unknown_words(text))
+
+    @cached_property
+    def _unknown_words(self) -> Callable[[str], tuple[str, ...]]:
+        unknown = self._tokenizer.token_to_id("[UNK]")  # None: vocabularies of pieces can read everything
+
+        @lru_cache(_TEXTS_KEPT)
+        def words(text: str) -> tuple[str, ...]:
+            encoding = self._tokenizer.encode(text, add_special_tokens=False)
+            read = zip(encoding.ids, encoding.offsets, strict=True) if unknown is not None else ()
+            return tuple(dict.fromkeys(text[a:b] for i, (a, b) in read if i == unknown))
+
+        return words
 
     def known_words(self) -> tuple[str, ...]:
         """The words of the model's vocabulary, sorted; without pieces, numbers and signs."""
@@ -302,24 +318,30 @@ class OnnxEncoder:
         tokens, attention, gates = self._query_image.run(None, {"pixels": pixels})
         return tokens, attention, gates
 
+    def _encode_alone(self, sentences: Vectors, ids: Sequence[Sequence[int]]) -> Vectors:
+        """`_encode_ids` of sentences or words alone, which other queries have, too."""
+        if self._memory is None or not ids:
+            return self._encode_ids(sentences, ids)
+        return self._memory.vectors(sentences, ids, self._encode_ids)
+
     def _encode_ids(self, sentences: Vectors, ids: Sequence[Sequence[int]]) -> Vectors:
         """Rows of equal length in one call: no padding, so nothing is computed for words that are not there."""
         graph = self._query_text  # before there is room for what it gives, which it is checked against
         vectors = np.empty((len(ids), self.width), np.float32)
-        for rows, feed in _by_length(sentences, ids):
+        for rows, feed in by_length(sentences, ids):
             vectors[rows] = run(graph, "vectors", feed)
         return _unit(vectors)
 
-    def _plain_ids(self, text: str) -> list[int]:
-        return self._checked(self._tokenizer.encode(text).ids, 0, text)
+    def _plain_ids(self, text: str) -> Sequence[int]:
+        return self._checked(self._token_ids(text), 0, text)
 
-    def _composed_ids(self, text: str) -> list[int]:
+    def _composed_ids(self, text: str) -> Sequence[int]:
         parts = (self._template.prefix, self._template.tail(text))
         words = " ".join(part for part in parts if part)
-        ids = self._tokenizer.encode(self._gap + words if words and not parts[0] else words).ids
+        ids = self._token_ids(self._gap + words if words and not parts[0] else words)
         return self._checked(ids, self.config.learner.tokens, text)
 
-    def _checked(self, ids: list[int], extra: int, text: str) -> list[int]:
+    def _checked(self, ids: Sequence[int], extra: int, text: str) -> Sequence[int]:
         room = self.config.max_length - extra
         if len(ids) > room:
             raise QueryError(
@@ -361,6 +383,12 @@ class OnnxEncoder:
         return tokenizer
 
     @cached_property
+    def _token_ids(self) -> Callable[[str], tuple[int, ...]]:
+        """Token ids of a text, which a query needs several times."""
+        tokenizer = self._tokenizer
+        return lru_cache(_TEXTS_KEPT)(lambda text: tuple(tokenizer.encode(text).ids))
+
+    @cached_property
     def _guide(self) -> Guide | None:
         return Guide.read(self.folder) if self._guided_by_phrases else None
 
@@ -393,7 +421,8 @@ class OnnxEncoder:
     def _session(self, name: str, threads: int | None = None, spin: bool = True) -> Any:
         threads = self._threads if threads is None else threads
         session = load_session(self.folder.path / name, self._content(name), threads, spin, self._device)
-        return self._checked_shapes(name, session)
+        require_shapes(session, self.folder.path, name, self.config)
+        return session
 
     def _query_session(self, name: str) -> Any:
         """A graph for one query at a time. Its idle threads sleep: spinning, they slow down what comes after it."""
@@ -401,7 +430,8 @@ class OnnxEncoder:
         small = content is not None and len(content) <= _SMALL
         device = CPU if small else self._device
         session = load_session(self.folder.path / name, content, self._threads or int(small), False, device)
-        return self._checked_shapes(name, session)
+        require_shapes(session, self.folder.path, name, self.config)
+        return session
 
     def _content(self, name: str) -> bytes | None:
         """A checked graph's bytes; None for a large one, which is read from its file."""
@@ -410,22 +440,6 @@ class OnnxEncoder:
             self.folder.checked_path(name)
             return None
         return self.folder.read(name)
-
-    def _checked_shapes(self, name: str, graph: Any) -> Any:
-        """The graph. Raises ModelError where it reads or gives other shapes than the config says."""
-        config = self.config
-        how = config.gallery_preprocessing if name == GALLERY_IMAGE else config.query_preprocessing
-        width = config.sentence_width
-        expected = {"pixels": [how.size] * 2, "sentence": [width], "vectors": [config.width]}
-        for one in (*graph.get_inputs(), *graph.get_outputs()):
-            last = expected.get(one.name, [])
-            found = one.shape[len(one.shape) - len(last) :]
-            if any(isinstance(has, int) and has != wanted for has, wanted in zip(found, last, strict=True)):
-                raise ModelError(
-                    f"{self.folder.path / CONFIG} does not fit {name}: it says {one.name} of {last}, the graph has "
-                    f"{found}; restore both, or export the model again"
-                )
-        return graph
 
 
 def load_encoder(
@@ -459,16 +473,6 @@ def _folder(name: str | os.PathLike[str] | None, revision: str | None, space: st
     from image2sentence.hub.find import find_for_space, find_model  # reaches for the network's modules
 
     return find_model(os.fspath(name), revision) if name else find_for_space(str(space)) or starter
-
-
-def _by_length(
-    sentences: Vectors, ids: Sequence[Sequence[int]]
-) -> Iterator[tuple[NDArray[np.int64], dict[str, NDArray[Any]]]]:
-    """For each length of `ids`: the rows that have it, and what a text graph reads of them."""
-    lengths = np.array([len(row) for row in ids], np.int64)
-    for length in np.unique(lengths):
-        rows = np.flatnonzero(lengths == length)
-        yield rows, {"sentence": sentences[rows], "ids": np.array([ids[int(row)] for row in rows], np.int64)}
 
 
 def _unit(rows: NDArray[np.float32]) -> Vectors:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import mmap
 import re
 import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from image2sentence.encoders.config import ModelConfig
 from image2sentence.encoders.devices import CPU, DIRECTML, configure, providers, require_started
 from image2sentence.encoders.known_files import known
+from image2sentence.encoders.model_folder import CONFIG, GALLERY_IMAGE
 from image2sentence.encoders.protocols import Vectors
 from image2sentence.errors import ModelError
 
@@ -74,6 +77,30 @@ def load_session(
         raise ModelError(f"ONNX Runtime cannot load {path}: {error}") from error
     require_started(session, device, on)
     return OneAtATime(session) if DIRECTML in session.get_providers() else session
+
+
+def require_shapes(session: Any, folder: Path, name: str, config: ModelConfig) -> None:
+    """Raises ModelError where a graph of a model folder reads or gives other shapes than the config says."""
+    how = config.gallery_preprocessing if name == GALLERY_IMAGE else config.query_preprocessing
+    expected = {"pixels": [how.size] * 2, "sentence": [config.sentence_width], "vectors": [config.width]}
+    for one in (*session.get_inputs(), *session.get_outputs()):
+        last = expected.get(one.name, [])
+        found = one.shape[len(one.shape) - len(last) :]
+        if any(isinstance(has, int) and has != wanted for has, wanted in zip(found, last, strict=True)):
+            raise ModelError(
+                f"{folder / CONFIG} does not fit {name}: it says {one.name} of {last}, the graph has {found}; "
+                "restore both, or export the model again"
+            )
+
+
+def by_length(
+    sentences: Vectors, ids: Sequence[Sequence[int]]
+) -> Iterator[tuple[NDArray[np.int64], dict[str, NDArray[Any]]]]:
+    """For each length of `ids`: the rows that have it, and what a text graph reads of them."""
+    lengths = np.array([len(row) for row in ids], np.int64)
+    for length in np.unique(lengths):
+        rows = np.flatnonzero(lengths == length)
+        yield rows, {"sentence": sentences[rows], "ids": np.array([ids[int(row)] for row in rows], np.int64)}
 
 
 def run(session: Any, output: str, feed: dict[str, NDArray[Any]]) -> Vectors:

@@ -93,7 +93,8 @@ class Guide:
         """The phrases nearest to (n, d) unit rows, of equal ones the first."""
         scores = sentence_embeddings @ self.vectors.T
         count = min(self.settings.neighbours, len(self.phrases))
-        phrases = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+        one = count == 1  # without sorting them all
+        phrases = scores.argmax(1)[:, None] if one else np.argsort(-scores, axis=1, kind="stable")[:, :count]
         best = np.take_along_axis(scores, phrases, axis=1)
         weights = np.exp((best - best[:, :1]) / self.settings.temperature)
         low, high = self.settings.low, self.settings.high

@@ -113,6 +113,15 @@ class SupportsLoading(Protocol):
 
 
 @runtime_checkable
+class SupportsMemory(Protocol):
+    """An encoder that can remember what queries have in common, which is encoded once then."""
+
+    def remember_texts(self, limit: int) -> None:
+        """Keep up to `limit` vectors of sentences alone and of words alone, those asked for last, from now on."""
+        ...
+
+
+@runtime_checkable
 class SupportsGuidance(Protocol):
     """An encoder in whose queries guiding phrases may be applied (`image2sentence.encoders.phrase_guide`)."""
 

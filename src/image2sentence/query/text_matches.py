@@ -43,7 +43,12 @@ MOST = 20_000
 MAX_WORDS = 16
 REMEMBERED = 256
 _ROUNDING = 1e-4  # of float32 scores, and more
+_EPS, _MORE = (
+    float(np.finfo(np.float32).eps),
+    8,
+)  # two float32 scores of unit rows are off by less than eps (d + 8)
 Rows: TypeAlias = NDArray[np.int64]
+Ids: TypeAlias = NDArray[np.int64]
 _NOTHING = FUNCTION_WORDS | {"image", "images", "img", "photo", "photos", "picture", "pictures"}
 _WORD = re.compile(r"[^\W_]+")
 
@@ -69,7 +74,7 @@ class TextIndex:
             self._known = {word: self._known[word] for word in words if word in self._known}
         for word in new:
             ids = found.get(word)
-            self._known[word] = None if ids is None else np.flatnonzero(np.isin(self.ids, ids))
+            self._known[word] = None if ids is None else _rows_of(self.ids, ids)
         asked = ((word, self._known[word]) for word in words)
         return {word: rows for word, rows in asked if rows is not None and len(rows)}
 
@@ -80,27 +85,30 @@ class TextIndex:
         found = self.rows(list(dict.fromkeys(word for group in (wanted, *against) for word in group)))
         if not found:
             return None
-        shares = self._shares(wanted, found)
+        rows = np.unique(np.concatenate(list(found.values())))
+        shares = self._shares(wanted, found, rows)
         if against:
-            shares -= np.max([self._shares(group, found) for group in against], axis=0)
-        return TextMatches(self.ids, shares, frozenset(wanted) & found.keys())
+            shares -= np.max([self._shares(group, found, rows) for group in against], axis=0)
+        some = shares != 0
+        return TextMatches(self.ids[rows[some]], shares[some], frozenset(wanted) & found.keys())
 
-    def _shares(self, words: Sequence[str], found: dict[str, Rows]) -> NDArray[np.float64]:
-        shares = np.zeros(len(self.ids))
+    def _shares(self, words: Sequence[str], found: dict[str, Rows], rows: Rows) -> NDArray[np.float64]:
+        """Those of the pictures in `rows`, which have every row of `found`."""
+        shares = np.zeros(len(rows))
         weights = {word: float(np.log1p(len(self.ids) / len(found[word]))) for word in words if word in found}
         scale = len(weights) / max(len(words), 1) / (sum(weights.values()) or 1.0)
         for word, weight in weights.items():
-            shares[found[word]] += weight * scale
+            shares[np.searchsorted(rows, found[word])] += weight * scale
         return shares
 
 
 @dataclass(frozen=True, eq=False)
 class TextMatches:
-    """What the words of a query add to each picture.
+    """What the words of a query add to the pictures whose text has any of them.
 
     Attributes:
-        ids: (n,) int64, ascending: all pictures that can be found.
-        shares: (n,) float64, -1 to 1; 0 for those whose text has none of the words.
+        ids: (m,) int64, ascending.
+        shares: (m,) float64, -1 to 1, none of them 0.
         words: The words, of those wanted, that some picture has.
     """
 
@@ -111,22 +119,23 @@ class TextMatches:
     def among(
         self, ids: NDArray[np.int64] | None, excluded: Collection[int], *, wanted: bool = False
     ) -> TextMatches | None:
-        """Those among some ids (None: all) that are not excluded; None for none.
+        """Those among some ids (None: all; ascending) that are not excluded; None for none.
 
         `wanted`: those alone whose share is positive. Of more than `MOST` those of the greatest shares are left.
         """
-        out = np.zeros(len(self.ids), bool) if ids is None else ~np.isin(self.ids, ids)
+        kept = self.shares > 0 if wanted else np.ones(len(self.ids), bool)
+        if ids is not None:
+            kept &= is_among(self.ids, ids)
         if excluded:
-            out |= np.isin(self.ids, list(excluded))
-        shares = np.where(out | (wanted & (self.shares <= 0)), 0.0, self.shares)
-        rows = np.flatnonzero(shares)
+            kept &= ~is_among(self.ids, np.unique(np.fromiter(excluded, np.int64, len(excluded))))
+        rows = np.flatnonzero(kept)
         if len(rows) > MOST:
-            shares[rows[np.argsort(-np.abs(shares[rows]), kind="stable")[MOST:]]] = 0.0
-        return TextMatches(self.ids, shares, self.words) if len(rows) else None
+            rows = np.sort(rows[np.argsort(-np.abs(self.shares[rows]), kind="stable")[:MOST]])
+        return TextMatches(self.ids[rows], self.shares[rows], self.words) if len(rows) else None
 
     def __len__(self) -> int:
         """Pictures that match."""
-        return int(np.count_nonzero(self.shares))
+        return len(self.ids)
 
 
 class MatchedRanking:
@@ -148,10 +157,8 @@ class MatchedRanking:
         unit: float,
         negative: NegativeQuery | None,
     ) -> None:
-        self._shares = matches.shares
-        self._matching = matches.shares != 0
-        self.ids = matches.ids[self._matching]
-        self._all_ids, self._searcher, self._unit = matches.ids, searcher, unit
+        self.ids, self._shares = matches.ids, matches.shares
+        self._searcher, self._unit = searcher, unit
         self._query, self._negative = query, negative
 
     def best(self, count: int, highest: float = np.inf) -> list[Hit]:
@@ -161,23 +168,28 @@ class MatchedRanking:
         most `highest`, can be among the best.
         """
         ids, scores = self.ids[:0], np.empty(0)
-        for share in np.unique(self._shares[self._matching])[::-1].tolist():
+        for share in np.unique(self._shares)[::-1].tolist():
             if len(scores) >= count:
                 least = float(np.partition(scores, -count)[-count]) - _ROUNDING
                 if highest + self._unit * share < least:
                     break
-            level = self._all_ids[self._shares == share]
+            level, by_vector = self._best_by_vector(self.ids[self._shares == share], count)
             ids = np.concatenate([ids, level])
-            scores = np.concatenate([scores, self._scores(level) + self._unit * share])
-        order = np.lexsort((ids, -scores))
-        return [Hit(int(ids[one]), float(scores[one])) for one in order[:count]]
+            scores = np.concatenate([scores, by_vector + self._unit * share])
+        order = np.lexsort((ids, -scores))[:count]
+        return [Hit(*pair) for pair in zip(ids[order].tolist(), scores[order].tolist(), strict=True)]
 
-    def _scores(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _best_by_vector(self, ids: Ids, count: int) -> tuple[Ids, NDArray[np.float64]]:
+        """Those of some pictures that can be among the best `count` of them by vector, and these scores of theirs."""
         vectors = self._searcher.vectors_of(ids)  # type: ignore[arg-type]  # an array is looked up at once
         if self._negative:
-            return self._negative.scores(vectors)
+            return ids, self._negative.scores(vectors)
+        if len(ids) > count:
+            rough = vectors @ self._query[0]
+            near = rough >= np.partition(rough, -count)[-count] - _EPS * (len(self._query[0]) + _MORE)
+            ids, vectors = ids[near], vectors[near]
         products = vectors * self._query[0].astype(np.float64)
-        return np.asarray(products.sum(axis=1), np.float64)  # as a search sums
+        return ids, np.asarray(products.sum(axis=1), np.float64)  # as a search sums
 
     def merge(self, hits: Sequence[Hit], count: int, *, complete: bool) -> list[Hit]:
         """One ranking of the best by vectors, and of the matches, which take their places by score.
@@ -188,13 +200,26 @@ class MatchedRanking:
             complete: Whether `hits` are all pictures. If not, a match that scores less than the last of them is left
                 out, because others belong before it.
         """
-        matched = np.isin([hit.id for hit in hits], self.ids) if hits else ()
+        matched = is_among(np.array([hit.id for hit in hits], np.int64), self.ids)
         others = [hit for hit, known in zip(hits, matched, strict=True) if not known]
         highest = np.inf if self._negative or not hits else hits[0].score
         best = self.best(max(len(self.ids), 1) if complete else count, highest)
         if hits and not complete:
             best = [hit for hit in best if hit.score >= hits[-1].score]
         return list(heapq.merge(others, best, key=lambda hit: (-hit.score, hit.id)))
+
+
+def is_among(ids: Ids, others: Ids) -> NDArray[np.bool_]:
+    """For each of (n,) ids whether it is one of (m,) ascending ones."""
+    if not len(others):
+        return np.zeros(len(ids), bool)
+    places = np.searchsorted(others, ids)
+    return np.asarray(others[np.minimum(places, len(others) - 1)] == ids)
+
+
+def _rows_of(ids: Ids, some: Ids) -> Rows:
+    """Rows of those of some ids, ascending, that are among (n,) ascending ones."""
+    return np.searchsorted(ids, some[is_among(some, ids)])
 
 
 def wanted_words(text: str) -> tuple[str, ...]:

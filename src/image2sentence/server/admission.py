@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 
 from image2sentence.errors import Image2SentenceError
-from image2sentence.server.lru_cache import LruCache
+from image2sentence.lru_cache import LruCache
 
 CLIENTS_KNOWN = 10_000
 BURST_SECONDS = 2.0

@@ -14,9 +14,9 @@ from image2sentence.errors import QueryError
 from image2sentence.gallery.base import GalleryStore
 from image2sentence.gallery.filters.language import Value
 from image2sentence.gallery.locations import Identity
+from image2sentence.lru_cache import LruCache
 from image2sentence.query import QueryEngine, Reference
 from image2sentence.server.facets import Facet
-from image2sentence.server.lru_cache import LruCache
 
 SENTENCES_KEPT = 1_024
 

@@ -21,7 +21,7 @@ from image2sentence.encoders.config import ModelConfig, Preprocessing
 from image2sentence.encoders.model_folder import CONFIG, FALLBACK, QUERY_IMAGE, QUERY_TEXT, TOKENIZER
 from image2sentence.encoders.onnx_encoder import Explanation
 from image2sentence.encoders.phrase_guide import PHRASES, VECTORS
-from image2sentence.encoders.protocols import Encoder, Vectors
+from image2sentence.encoders.protocols import Encoder, SupportsMemory, Vectors
 from image2sentence.encoders.scope import AboutModel, about_model
 from image2sentence.errors import Image2SentenceError, ImageError, QueryError
 from image2sentence.gallery.base import GalleryStore
@@ -32,11 +32,11 @@ from image2sentence.gallery.opening import open_gallery
 from image2sentence.gallery.records import Picture
 from image2sentence.images import MIN_DECODE_SIDE, DecodeLimits, DecodersBusyError, own_pool, untrusted_pool
 from image2sentence.images.pool import UNTRUSTED_MEMORY
+from image2sentence.lru_cache import LruCache
 from image2sentence.query import Answer, KnowsWords, Query, QueryEngine
 from image2sentence.server.admission import Busy
 from image2sentence.server.facets import Facet, counted, facets_of, matching
 from image2sentence.server.gallery_session import SENTENCES_KEPT, GallerySession, ReadPicture
-from image2sentence.server.lru_cache import LruCache
 from image2sentence.server.nearest_words import NearestWords, NearWord
 from image2sentence.server.sentence_phrases import Reading, SentencePhrases
 from image2sentence.server.sorting import sorted_ids
@@ -48,8 +48,8 @@ UPLOAD_PIXELS = 64_000_000
 UPLOADS = DecodeLimits(UPLOAD_PIXELS, UNTRUSTED_MEMORY, seconds=5.0)
 """What decoding a stranger's picture may take."""
 LOOKS_FOR_CHANGES = 1.0
-THUMBNAIL_SIDE = 384
 """Seconds between looks at whether the gallery has changed."""
+THUMBNAIL_SIDE = 384
 
 NEAR_WORDS = 5
 DEVICE_FILES = frozenset({CONFIG, TOKENIZER, QUERY_IMAGE, QUERY_TEXT, PHRASES, VECTORS, FALLBACK})
@@ -120,6 +120,8 @@ class SearchService:
 
     def _use(self, encoder: Encoder) -> None:
         self._encoder = encoder
+        if isinstance(encoder, SupportsMemory):
+            encoder.remember_texts(2 * SENTENCES_KEPT)  # of sentences alone, and of words alone
         self.about_model: AboutModel | None = about_model(encoder)
         self._nearest_words = NearestWords(encoder)
         self._phrases = SentencePhrases(encoder)
