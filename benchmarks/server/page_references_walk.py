@@ -89,7 +89,7 @@ def added_and_taken_out(walk: Walk, photo: Path) -> None:
     walk.settled()
     expect(entries).to_have_count(3)
     expect(page.locator("#shown")).to_be_visible()
-    page.locator("#results li").nth(2).drag_to(page.locator("#also-row .button"))
+    walk.drag("#results li:nth-child(3)", "#add-also")
     expect(entries).to_have_count(4)
     for _ in range(3):
         page.locator("#also button").last.click()

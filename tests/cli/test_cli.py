@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -151,6 +152,16 @@ def test_search_with_picture_and_words_in_short_form(indexed: Run) -> None:
     assert lines[0].split()[0] == "1"
     assert lines[0].endswith(os.path.join("photos", "blue.png"))
     assert len(lines) == 3  # the red picture is the reference itself
+
+
+def test_lines_of_larger_galleries_say_how_well_they_fit(run: Run, photos: Path) -> None:
+    for shade in range(12):
+        Image.new("RGB", (40, 30), (20 * shade, 0, 90)).save(photos / f"shade{shade}.png")
+    run("index", "photos")
+    lines = run("search", "--text", "blue", "-k", "20").stdout.splitlines()
+    words = [re.fullmatch(r" +\d+  -?\d\.\d{3}  (fits|near|far )  \S+", line) for line in lines]
+    assert len(words) > 12
+    assert all(words), lines
 
 
 def test_long_form_asks_the_same(indexed: Run) -> None:

@@ -17,7 +17,7 @@ from fakes import FakeEncoder, photo
 from image2sentence.errors import GalleryError, ImageError, QueryError
 from image2sentence.gallery import Gallery
 from image2sentence.indexing import index_pictures
-from image2sentence.query import Answer, Query, QueryEngine, Reference, compose
+from image2sentence.query import Answer, Query, QueryEngine, Reference, compose, fit_word
 
 COLOURS = ("red", "blue", "lime", "white")
 
@@ -389,6 +389,14 @@ def test_fit_with_words_alone_is_on_the_scale_of_what_pictures_score_with_them(
     spread = 1.4826 * np.median(np.abs(scores - np.median(scores)))
     for result in results:
         assert result.fit == pytest.approx((result.score - np.median(scores)) / spread, abs=1e-3)
+
+
+def test_a_fit_is_told_in_a_word_on_the_scale_of_the_query(engine: QueryEngine, tmp_path: Path) -> None:
+    shades(engine, tmp_path, 40)
+    words, both = engine.rank(Query(words="red")), engine.rank(Query.of([plain("red")], "blue"))
+    assert (words.fits_from, both.fits_from) == (4.0, 1.6)
+    told = [fit_word(fit, words.fits_from) for fit in (9.0, 4.0, 3.9, 2.0, 1.9, -3.0)]
+    assert told == ["fits", "fits", "near", "near", "far", "far"]
 
 
 def test_a_cut_off_says_that_nothing_fits(engine: QueryEngine, tmp_path: Path) -> None:

@@ -150,6 +150,7 @@ def as_document(
 def _print_answer(answer: Answer) -> None:
     from image2sentence.gallery.locations import seen_from
     from image2sentence.images import display_path
+    from image2sentence.query import fit_word
 
     here = Path.cwd()
     for result in answer.results:
@@ -158,7 +159,8 @@ def _print_answer(answer: Answer) -> None:
         notes += [f"{len(result.alike)} alike hidden"] if result.alike else []
         notes += ["not there now"] if result.missing else []
         noted = f"  ({', '.join(notes)})" if notes else ""
-        click.echo(f"{result.rank:3d}  {result.score:.3f}  {display_path(path)}{noted}")
+        word = "" if result.fit is None else f"{fit_word(result.fit, answer.fits_from):<4}  "
+        click.echo(f"{result.rank:3d}  {result.score:.3f}  {word}{display_path(path)}{noted}")
 
 
 _WHAT_TO_DO = (

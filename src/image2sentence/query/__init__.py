@@ -8,7 +8,7 @@ from image2sentence.encoders.protocols import KnowsWords
 from image2sentence.query.composition import compose
 from image2sentence.query.engine import QueryEngine
 from image2sentence.query.query import NEUTRAL, Asked, Query, Reference
-from image2sentence.query.results import Answer, Result
+from image2sentence.query.results import Answer, Result, fit_word
 from image2sentence.query.unknown_words import UnknownWord, words_not_understood
 
 __all__ = [
@@ -22,5 +22,6 @@ __all__ = [
     "Result",
     "UnknownWord",
     "compose",
+    "fit_word",
     "words_not_understood",
 ]

@@ -15,6 +15,12 @@ from image2sentence.images import MIN_DECODE_SIDE, DecodeLimits, decode_image, d
 from image2sentence.query.query import Query
 from image2sentence.query.unknown_words import UnknownWord
 
+FITS_FROM = 1.6
+"""Fit from which a result of pictures fits, where nothing else is known of a gallery; see docs/search.md."""
+WORDS_FIT_FROM = 4.0
+"""The same for words alone, whose fit is on another scale."""
+_NEAR = 0.5  # of these
+
 _PLATE = (228, 228, 231)
 
 
@@ -24,7 +30,7 @@ class Result(NamedTuple):
     Attributes:
         rank: From 1, across pages.
         score: Dot product of query and picture, -1 to 1, less what was taken off for what is not wanted, and with what
-            words in the picture's name and metadata added (see `image2sentence.query.text_matches`).
+            words in the picture's name and metadata added (see `image2sentence.query.text_matches`): it may exceed 1.
         id: The picture's id in the gallery.
         path: Its file, or URL.
         width: Pixels across; None where the gallery does not know.
@@ -95,6 +101,12 @@ class Answer:
         return self.query.words
 
     @property
+    def fits_from(self) -> float:
+        """The fit from which a result "fits"; see `fit_word`."""
+        on_pairs = bool(self.query.references) or self.query.vector is not None
+        return FITS_FROM if on_pairs else WORDS_FIT_FROM
+
+    @property
     def fits(self) -> bool | None:
         """False where nothing in the gallery reaches the cut-off; None where none was asked for."""
         least = self.query.min_fit
@@ -115,6 +127,11 @@ class Answer:
     def _heading(self) -> str:
         unwanted = ", ".join(self.query.not_words)
         return " \N{MIDDLE DOT} ".join(filter(None, (self.words, unwanted and f"not: {unwanted}")))
+
+
+def fit_word(fit: float, fits_from: float) -> str:
+    """A fit in a word: "fits" from the usual cut-off on, "near" from half of it, "far" below."""
+    return "fits" if fit >= fits_from else "near" if fit >= _NEAR * fits_from else "far"
 
 
 def _shown(result: Result) -> tuple[Image.Image, str]:

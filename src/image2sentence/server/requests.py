@@ -347,6 +347,7 @@ def _answer(
         offset=answer.query.offset,
         more=answer.more,
         fits=answer.fits,
+        fits_from=answer.fits_from,
         understood=answer.understood,
         results=[_result(found, with_paths) for found in answer.results],
         hints=[Negation(phrase=one.phrase, not_text=one.unwanted) for one in negation_hints(answer.words)],

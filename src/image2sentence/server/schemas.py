@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from image2sentence.gallery.filters.language import MAX_FILTER_LENGTH, ColumnType, Value
+from image2sentence.query.results import FITS_FROM
 
 MAX_RESULTS = 100
 MAX_SIMILAR = 24
@@ -188,7 +189,7 @@ class Items(AnswerModel):
 
 
 class Result(Item):
-    """A result: `rank` from 1, `score` the dot product (-1 to 1), and what words in titles add to it.
+    """A result: `rank` from 1, `score` the dot product (-1 to 1) and what words in titles add to it, so beyond 1 too.
 
     `fit` is the score in terms of what the query scores in this gallery, None in small ones; `alike` are ids of
     near-duplicates hidden behind the result.
@@ -231,7 +232,8 @@ class SearchAnswer(AnswerModel):
     """A page of results; `sentence` names what the reference became, None without one.
 
     `total` counts all pictures that were ranked, and `more` says whether some come after this page. `fits` is False
-    where nothing reaches `min_fit`, None where that was not asked. `understood` is False, and there are no results,
+    where nothing reaches `min_fit`, None where that was not asked; `fits_from` is the fit from which a result usually
+    does: half of it is near. `understood` is False, and there are no results,
     where words alone were asked with, the model knows none of them, and no picture's text has one. `milliseconds` has
     `read_ms` (the reference to a sentence, almost nothing when remembered), `encode_ms` (sentence and words to a query
     vector) and `search_ms`.
@@ -242,6 +244,7 @@ class SearchAnswer(AnswerModel):
     offset: int
     more: bool
     fits: bool | None
+    fits_from: float = FITS_FROM
     understood: bool = True
     results: list[Result]
     not_understood: list[NotUnderstood]

@@ -2,7 +2,7 @@
 
 import { download, get, postJson, showPicture } from "./api.js";
 import { $, bytes, capital, copy, element, unseen } from "./dom.js";
-import { rounded } from "./results.js";
+import { fitWord, rounded, scores } from "./results.js";
 import { newStep } from "./steps.js";
 import { nameOf, titleColumn, titleOf } from "./titles.js";
 
@@ -39,11 +39,17 @@ export function openDetail(pictures, at) {
 
 const picture = () => list[place];
 
+// What is known of how well it was found: of a result its fit, of a similar picture its likeness.
+function figures(one) {
+  if (one.score === undefined) return [];
+  return one.rank === undefined ? [`likeness ${rounded(one.score)}`] : [fitWord(one), scores(one)];
+}
+
 function look(pictures, at) {
   [list, place] = [pictures, at];
   const one = picture();
   $("detail-title").textContent = nameOf(one);
-  $("detail-place").textContent = [`${kind} ${(place + 1).toLocaleString("en")} of ${list.length.toLocaleString("en")}`, one.score !== undefined && `score ${rounded(one.score)}`].filter(Boolean).join(" · ");
+  $("detail-place").textContent = [`${kind} ${(place + 1).toLocaleString("en")} of ${list.length.toLocaleString("en")}`, ...figures(one)].filter(Boolean).join(" · ");
   $("detail-note").textContent = "";
   $("detail-before").disabled = place === 0;
   $("detail-after").disabled = place === list.length - 1;

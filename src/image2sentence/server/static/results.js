@@ -99,8 +99,31 @@ function useIcon() {
   return svg;
 }
 
-function scoreLine({ rank, score }) {
-  return element("span", { className: "score" }, element("span", {}, unseen(", result "), `${rank}`), element("span", {}, unseen(", score "), rounded(score)));
+function scoreLine(result) {
+  const word = fitWord(result);
+  const fit = element("span", { title: scores(result) }, unseen(word ? ", " : ", score "), word ?? rounded(result.score));
+  if (word) fit.append(fitBar(result, word));
+  return element("span", { className: "score" }, element("span", {}, unseen(", result "), `${result.rank}`), fit);
+}
+
+const NEAR = 0.5; // of the fit from which a result fits
+
+// How well a result fits, in a word; undefined in galleries too small to tell.
+export function fitWord({ fit, fitsFrom }) {
+  if (typeof fit !== "number") return undefined;
+  return fit >= fitsFrom ? "fits" : fit >= NEAR * fitsFrom ? "near" : "far";
+}
+
+// A result's figures, for those who ask for them.
+export function scores({ fit, score }) {
+  return [typeof fit === "number" && `fit ${fit.toFixed(1)}`, `score ${rounded(score)}`].filter(Boolean).join(", ");
+}
+
+function fitBar({ fit, fitsFrom }, word) {
+  const bar = element("i", { className: `fit ${word}` });
+  bar.setAttribute("aria-hidden", "true");
+  bar.style.setProperty("--fit", Math.min(1, Math.max(0.04, (NEAR * fit) / fitsFrom)));
+  return bar;
 }
 
 // Three digits, and never "-0.000".

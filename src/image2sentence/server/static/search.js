@@ -106,7 +106,9 @@ async function rank(one, signal) {
   const common = { not_text: one.not, not_item: one.unlike, where: chosen.condition(), k: chosen.sort ? SORTED : PAGE };
   const ask = async (offset) => {
     const paged = { ...common, offset };
-    return encoder ? rankHere(encoder, one, paged, signal) : rankThere(one, paged, signal);
+    const done = await (encoder ? rankHere(encoder, one, paged, signal) : rankThere(one, paged, signal));
+    for (const result of done.answer.results) result.fitsFrom = done.answer.fits_from;
+    return done;
   };
   const at = chosen.sort ? 0 : pageOf(wanted());
   const { answer, sent } = await ask(at);
