@@ -132,6 +132,17 @@ def test_large_bodies_and_requests_behind_one_another_are_no_headers() -> None:
         assert answer(connection).count(b"HTTP/1.1 200") == 21
 
 
+def test_no_more_requests_wait_on_a_connection_than_may() -> None:
+    with running() as port:
+        with connected(port) as connection:
+            connection.sendall((GET + b"\r\n") * 3_000)
+            assert answer(connection).count(b"HTTP/1.1 ") < 3_000
+        with connected(port) as connection:
+            connection.sendall((GET + b"\r\n") * 30 + b"nonsense\r\n\r\n")
+            assert b"HTTP/1.1 400" not in answer(connection)
+        assert is_served(port)
+
+
 @pytest.mark.parametrize(
     ("first", "expected"),
     [

@@ -136,6 +136,15 @@ def form(picture: bytes | None = None, **fields: Any) -> dict[str, Any]:
     return {"files": parts or {"text": (None, "")}}
 
 
+def part_with(more: bytes) -> dict[str, Any]:
+    """A form of one field, whose part has more in its headers."""
+    head = b'--x\r\nContent-Disposition: form-data; name="text"' + more
+    return {
+        "content": head + b"\r\n\r\nred\r\n--x--\r\n",
+        "headers": {"content-type": "multipart/form-data; boundary=x"},
+    }
+
+
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Shop]:
     shop = Shop(tmp_path)
@@ -557,6 +566,9 @@ def test_a_thumbnail_is_made_once(client: TestClient, shop: Shop) -> None:
         (form(**{f"x{number}": "" for number in range(MAX_FIELDS + 1)}), 400, "cannot be read"),
         ({"files": [("picture", ("a", b"x")), ("picture", ("b", b"y"))]}, 400, "cannot be read"),
         ({"content": b"--x", "headers": {"content-type": "multipart/form-data"}}, 400, "cannot be read"),
+        (part_with(b"; a=b" * 2_000), 400, "cannot be read"),
+        (part_with(b'; filename="' + b'\\"' * 3_000), 400, "cannot be read"),
+        (part_with(b"\r\na: b" * 70), 400, "cannot be read"),
         (
             {"content": b"junk", "headers": {"content-type": "multipart/form-data; boundary=x"}},
             400,
@@ -987,6 +999,14 @@ def test_a_picture_costs_a_twentieth_of_a_query(shop: Shop) -> None:
         assert [client.get(address).status_code for _ in range(15)] == [200] * 15
         assert client.post("/v1/search", **form(text="red")).status_code == 429
         assert client.get(address).status_code == 200
+
+
+def test_a_filtered_or_sorted_list_costs_as_much_as_a_query(shop: Shop) -> None:
+    with TestClient(create_app(shop.service, load=Load(rate=1.0))) as client:
+        for asked in ("where=size>0", "sort=@name"):
+            assert client.get(f"/v1/items?{asked}").status_code == 200
+        assert client.get("/v1/items?where=size>1").status_code == 429
+        assert client.get("/health").status_code == 200
 
 
 def test_an_ipv6_network_is_one_client() -> None:

@@ -71,7 +71,8 @@ from image2sentence.server.service import THUMBNAIL_SIDE, NotThere, SearchServic
 
 IMAGE_SIDE = 1_280
 PICTURE_COST = 0.05
-"""What a picture of the gallery, or a list, costs of a client's rate; a query costs 1."""
+"""What a picture of the gallery, or a list, costs of a client's rate; a query costs 1, and so does a list that is
+filtered or sorted."""
 
 RUNTIME_FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 """Of onnxruntime-web's `dist` folder: what a browser loads to encode queries itself."""
@@ -345,6 +346,8 @@ async def items(
 ) -> Items:
     """A page of the gallery, in its own order or in that of a column."""
     page = Page(k, offset, where or None, sort or None, descending)
+    if page.where is not None or page.sort is not None:  # which may cost as much as a query
+        _serving(request).rates.spend(client_of(request), 1.0 - PICTURE_COST)
     return await _serving(request).items(page, _shows_paths(request))
 
 

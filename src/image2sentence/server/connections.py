@@ -26,6 +26,8 @@ BODY_SECONDS = 45.0
 """From the end of the headers to the end of the body, read or not; forms have a shorter deadline of their own."""
 STALL_SECONDS = 30.0
 """How long a client may leave an answer unread that does not fit into the socket's buffers."""
+MAX_PIPELINED = 32
+"""Requests that may wait on one connection for the answer to the one before: a client sends 14,000 in one packet."""
 MAX_CONNECTIONS = 1_000
 MAX_CLIENT_CONNECTIONS = 128
 """Open connections of one client (see `client_name`); those of a trusted proxy only count among all."""
@@ -33,6 +35,10 @@ MAX_CLIENT_CONNECTIONS = 128
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _BUSY = "too many connections: try again in a moment"
+
+
+class _TooManyWaitError(Exception):
+    """More requests wait on one connection than may."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -79,8 +85,18 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins: it can be told whose program sends it."""
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise _TooManyWaitError  # the parser ends with it, and `send_400_response` is called
         super().on_message_begin()
         self.scope.setdefault("state", {})[ANOTHER_USER] = self._is_of_another_user
+
+    def send_400_response(self, msg: str) -> None:
+        """What was sent is no request: say so, unless another answer is under way, which ends here."""
+        if self.cycle is None or self.cycle.response_complete:
+            super().send_400_response(msg)
+        else:
+            self._stop()
+            self.transport.abort()
 
     def on_headers_complete(self) -> None:
         """The head is there: wait for the body."""

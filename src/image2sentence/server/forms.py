@@ -23,9 +23,12 @@ MAX_JSON_BYTES = 512 << 10
 
 MAX_FIELD_BYTES = 64 << 10
 MAX_FIELDS = 64
+MAX_PART_HEAD = 4 << 10
+"""Bytes of the headers of a form's part, each counted as `_HEADER_BYTES` at least; with a file's name."""
 FORM, JSON = "multipart/form-data", "application/json"
 
 _DIGITS = 18
+_HEADER_BYTES = 64
 
 Fields = TypeVar("Fields", bound=BaseModel)
 
@@ -79,9 +82,38 @@ async def read_form(
 
 
 class _Parser(MultiPartParser):
-    """Starlette's parser, which leaves out the part in which a form breaks off, and says nothing of it."""
+    """Starlette's parser with a bound on the headers of a part, which python-multipart had not in earlier versions.
+
+    Starlette leaves out the part in which a form breaks off, and says nothing of it.
+    """
 
     is_whole = False
+    _head_bytes = 0
+
+    def on_part_begin(self) -> None:
+        """A part begins."""
+        self._head_bytes = 0
+        super().on_part_begin()
+
+    def on_header_field(self, data: bytes, start: int, end: int) -> None:
+        """A piece of a header's name. Raises MultiPartException."""
+        self._count(end - start)
+        super().on_header_field(data, start, end)
+
+    def on_header_value(self, data: bytes, start: int, end: int) -> None:
+        """A piece of a header's value. Raises MultiPartException."""
+        self._count(end - start)
+        super().on_header_value(data, start, end)
+
+    def on_header_end(self) -> None:
+        """A header is there. Raises MultiPartException."""
+        self._count(_HEADER_BYTES)
+        super().on_header_end()
+
+    def _count(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > MAX_PART_HEAD:
+            raise MultiPartException(f"a part has more than {MAX_PART_HEAD:,} bytes of headers")
 
     def on_end(self) -> None:
         """Called at the closing boundary."""
