@@ -24,6 +24,7 @@ from image2sentence.gallery.sqlite import lock, schema
 from image2sentence.gallery.sqlite.gallery import DATABASE, Gallery
 from image2sentence.gallery.sqlite.index import make_index
 from image2sentence.gallery.sqlite.index_file import NAME
+from image2sentence.gallery.sqlite.totals import count_totals
 
 WIDTH = 8
 
@@ -102,6 +103,12 @@ def test_a_picture_whose_name_is_a_chain_is_not_read() -> None:
         "CREATE TRIGGER t AFTER DELETE ON pictures BEGIN DELETE FROM contents; END",
         "CREATE VIRTUAL TABLE f USING fts5(a)",
         "CREATE VIRTUAL TABLE words2 USING fts5(text, columnsize = 0, tokenize = 'porter unicode61')",
+        "CREATE TABLE other (a, b AS (zeroblob(400000000)))",
+        "ALTER TABLE contents ADD COLUMN more AS (zeroblob(400000000))",
+        "ALTER TABLE metadata ADD COLUMN c9 CHECK (length(hex(zeroblob(400000000))) > 0 OR c9 IS NULL)",
+        "CREATE INDEX other ON pictures (hex(path))",
+        "CREATE INDEX other ON pictures (path) WHERE length(zeroblob(400000000)) > 0",
+        "CREATE TABLE other (a REFERENCES pictures (id) ON DELETE CASCADE)",
     ],
 )
 def test_what_no_gallery_holds_is_refused(folder: Path, statement: str) -> None:
@@ -111,10 +118,98 @@ def test_what_no_gallery_holds_is_refused(folder: Path, statement: str) -> None:
             Gallery.open(folder, readonly=readonly)
 
 
+def test_plain_tables_of_others_and_statistics_are_left_alone(folder: Path) -> None:
+    for statement in (
+        "CREATE TABLE mine (a INTEGER PRIMARY KEY, b TEXT)",
+        "CREATE INDEX m ON mine (b)",
+        "ANALYZE",
+    ):
+        change(folder, statement)
+    with Gallery.open(folder, readonly=False) as gallery:
+        gallery.add_columns({"a": "text", "b": "number"})
+        gallery.verify()
+    with Gallery.open(folder) as gallery:
+        assert len(gallery.searcher()) == 64
+
+
+@pytest.mark.parametrize(
+    ("table", "changed", "row"),
+    [
+        ("roots", "path", (5,)),
+        ("roots", "path", ("/pictures",)),
+        ("pictures", "path", ("1.jpg",)),
+        ("pictures", "size", ("large",)),
+        ("pictures", "mtime_ns", (0.5,)),
+        ("pictures", "state", ("odd",)),
+        ("contents", "width", ("wide",)),
+        ("contents", "vector", ("x" * 4 * WIDTH,)),
+        ("columns", "type", ("evil",)),
+        ("columns", "name", (b"a",)),
+    ],
+)
+def test_values_of_other_types_with_right_checksums_are_refused(
+    folder: Path, table: str, changed: str, row: tuple[object]
+) -> None:
+    with Gallery.open(folder, readonly=False) as gallery:
+        gallery.add_columns({"a": "text"})
+    with closing(sqlite3.connect(folder / DATABASE)) as connection, connection:
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        kept = "(SELECT max(id) FROM contents)" if table == "contents" else "1"
+        connection.execute(f"UPDATE {table} SET {changed} = ? WHERE id = {kept}", row)
+        seal(connection)
+    with Gallery.open(folder) as gallery, pytest.raises(GalleryError, match="wrong checksum"):
+        read_all(gallery)
+
+
+def read_all(gallery: Gallery) -> None:
+    gallery.columns()
+    gallery.pictures()
+    gallery.searcher()
+
+
+def seal(connection: sqlite3.Connection) -> None:
+    """Put right checksums over whatever the tables hold."""
+    for number, path in connection.execute("SELECT id, path FROM roots").fetchall():
+        row = (schema.checksum(path), schema.checksum(number, schema.checksum(path)), number)
+        connection.execute("UPDATE roots SET checksum = ?, id_checksum = ? WHERE id = ?", row)
+    for number, *pair in connection.execute("SELECT id, name, type FROM columns").fetchall():
+        row = (schema.checksum(*pair), schema.checksum(number, schema.checksum(*pair)), number)
+        connection.execute("UPDATE columns SET checksum = ?, id_checksum = ? WHERE id = ?", row)
+    for number, *fields in connection.execute(
+        "SELECT id, sha256, width, height, vector FROM contents"
+    ).fetchall():
+        connection.execute(
+            "UPDATE contents SET checksum = ? WHERE id = ?", (schema.checksum(*fields), number)
+        )
+    query = (
+        "SELECT pictures.id, sha256, root_id, path, size, mtime_ns, state, reason, content_id"
+        " FROM pictures JOIN contents ON contents.id = content_id"
+    )
+    for number, sha256, *fields in connection.execute(query).fetchall():
+        stored = schema.checksum(*fields)
+        row = (stored, schema.checksum(number, sha256, stored), number)
+        connection.execute("UPDATE pictures SET checksum = ?, id_checksum = ? WHERE id = ?", row)
+    count_totals(connection)
+
+
 def test_the_schema_of_a_file_is_not_trusted(folder: Path) -> None:
     with Gallery.open(folder) as gallery:
         assert gallery._database.connection.execute("PRAGMA trusted_schema").fetchone() == (0,)
         assert gallery._database.connection.execute("PRAGMA cell_size_check").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("protocol", ["sftp", "ssh", "smb", "hdfs", "webhdfs", "http", "ftp", "github"])
+def test_a_gallery_names_no_host_to_sign_in_to(protocol: str) -> None:
+    with pytest.raises(GalleryError, match="not among the protocols"):
+        stored_place(f"{protocol}://host/pictures")
+
+
+@pytest.mark.parametrize(("offset", "size"), [(512, 1 << 40), (512, -2), (0, 9), (-512, 9)])
+def test_a_member_of_any_size_is_not_read(tmp_path: Path, offset: int, size: int) -> None:
+    (tmp_path / "a.tar").write_bytes(bytes(2_048))
+    picture = Picture(1, tmp_path / "a.tar" / "1.jpg", "ready", None, size, 9, 1, 3, 2, offset)
+    with pytest.raises(ImageError, match="the limit"):
+        read_picture(picture)
 
 
 @pytest.mark.parametrize("what", ["faiss", "other", "header"])

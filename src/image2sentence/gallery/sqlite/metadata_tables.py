@@ -46,7 +46,8 @@ def read_columns(connection: sqlite3.Connection) -> dict[str, Column]:
     bound = "id_checksum" if version >= 3 else "NULL"
     rows = connection.execute(f"SELECT id, name, type, checksum, {bound} FROM columns ORDER BY id").fetchall()
     for column_id, name, kind, stored, of_id in rows:
-        if stored != checksum(name, kind) or (version >= 3 and of_id != checksum(column_id, stored)):
+        wrong = stored != checksum(name, kind) or (version >= 3 and of_id != checksum(column_id, stored))
+        if wrong or not isinstance(name, str) or kind not in _STORED_TYPES:
             raise DamagedRow("column", column_id)
     if version >= 3:
         check_total(connection, "columns")

@@ -30,6 +30,13 @@ _VECTORS = (
     " contents.checksum FROM pictures LEFT JOIN contents ON contents.id = content_id"
 )
 
+# Of root, path, size, time, state, reason and content, and of hash, width and height of that: what is as it was written
+# may have been written by anyone.
+_FILE, _NONE = (int, bytes, int, int, str), type(None)
+_READY = (*_FILE, _NONE, int, bytes, int, int)
+_FAILED = (*_FILE, str, _NONE, _NONE, _NONE, _NONE)
+_CONTENT = (bytes, int, int, bytes)
+
 
 class PictureTables:
     """Reads and writes pictures, contents and roots, and holds every row against its checksum."""
@@ -54,6 +61,8 @@ class PictureTables:
             query = f"SELECT id, path, checksum, {self._of_id} FROM roots ORDER BY id"
             rows = connection.execute(query).fetchall()
             for root_id, path, stored, of_id in rows:
+                if not isinstance(path, bytes):
+                    raise DamagedRow("root", root_id)
                 if stored != checksum(path) or (self._bound and of_id != checksum(root_id, stored)):
                     raise DamagedRow("root", root_id)
             if self._bound:
@@ -264,7 +273,11 @@ class PictureTables:
         return Picture(picture_id, place, state, reason, size, mtime_ns, content, width, height, offset)
 
     def _check_picture(self, row: Row) -> None:
-        picture_id, *fields, offset, stored, of_id, sha256, _, _ = row
+        picture_id, *fields, offset, stored, of_id, sha256, width, height = row
+        expected = {"ready": _READY, "failed": _FAILED}.get(fields[4])
+        types = tuple(map(type, (*fields, sha256, width, height)))
+        if types != expected or type(offset) not in (int, _NONE):
+            raise DamagedRow("picture", picture_id)
         if stored != picture_checksum(fields, offset):
             raise DamagedRow("picture", picture_id)
         self._check_id(picture_id, sha256, stored, of_id)
@@ -276,6 +289,8 @@ class PictureTables:
 
     def _check_content(self, row: Row) -> None:
         content_id, sha256, width, height, vector, stored = row
+        if tuple(map(type, (sha256, width, height, vector))) != _CONTENT:
+            raise DamagedRow("content", content_id)
         if stored != checksum(sha256, width, height, vector) or len(vector) != 4 * self._width:
             raise DamagedRow("content", content_id)
 

@@ -12,7 +12,8 @@ import struct
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -210,17 +211,47 @@ def _harden(connection: sqlite3.Connection) -> None:
 
 
 def _check_schema(connection: sqlite3.Connection, name: str) -> None:
-    """Raise GalleryError where the file holds anything but plain tables, their indexes, and the table of words."""
-    odd = connection.execute(
-        "SELECT type, name FROM sqlite_master"
-        " WHERE (type NOT IN ('table', 'index') OR sql LIKE '%VIRTUAL%') AND sql IS NOT ?",
-        (WORDS_SCHEMA,),
-    ).fetchone()
-    if odd is not None:
-        raise GalleryError(
-            f"{name} holds the {printable(str(odd[0]))} {printable(str(odd[1]))}, which no gallery has: "
-            "it was changed by somebody; use a copy that you trust, or index the pictures again"
+    """Raise GalleryError where the file holds more than a gallery's tables, and plain ones beside them.
+
+    SQLite computes what a schema says (generated columns, constraints, expressions of indexes), and each can take any
+    time and memory for every row.
+    """
+    usual = _usual_statements(read_version(connection))
+    for kind, called, statement in connection.execute("SELECT type, name, sql FROM sqlite_master"):
+        if statement is not None and not _is_harmless(str(statement), usual):
+            raise GalleryError(
+                f"{name} holds the {printable(str(kind))} {printable(str(called))}, which no gallery has: "
+                "it was changed by somebody; use a copy that you trust, or index the pictures again"
+            )
+
+
+def _is_harmless(statement: str, usual: frozenset[str]) -> bool:
+    plain = _one_line(statement)
+    if plain in usual or _COLUMNS_ADDED.sub(")", plain) in usual:
+        return True
+    if _PLAIN_INDEX.fullmatch(plain):
+        return True
+    return plain.startswith("CREATE TABLE ") and not _COMPUTED.search(plain)
+
+
+@lru_cache
+def _usual_statements(version: int) -> frozenset[str]:
+    """What a gallery of this format is made by, as SQLite keeps it."""
+    parts = [SCHEMA, *(ADDITIONS[number] for number in range(2, version + 1))]
+    with closing(sqlite3.connect(":memory:")) as made:
+        made.executescript(";".join(parts))
+        return frozenset(
+            _one_line(row[0]) for row in made.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL")
         )
+
+
+def _one_line(statement: str) -> str:
+    return " ".join(statement.split()).replace(" )", ")").replace(" ,", ",")
+
+
+_COLUMNS_ADDED = re.compile(r"(, c[0-9]+)+\)\Z")
+_PLAIN_INDEX = re.compile(r"CREATE (UNIQUE )?INDEX \w+ ON \w+ ?\(\w+( DESC)?(, ?\w+( DESC)?)*\)")
+_COMPUTED = re.compile(r"\b(AS|CHECK|DEFAULT|GENERATED|REFERENCES|VIRTUAL)\b", re.IGNORECASE)
 
 
 def write_meta(connection: sqlite3.Connection, meta: dict[str, str]) -> None:
