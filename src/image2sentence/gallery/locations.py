@@ -32,8 +32,9 @@ Identity: TypeAlias = tuple[int, int]
 SHARD = ".tar"
 
 _CLOUD = "abfs abfss adl az b2 box cos dropbox gcs gdrive gs hf oci oss r2 s3 s3a"
-PROTOCOLS = frozenset([*_CLOUD.split(), "hdfs", "memory", "sftp", "smb", "ssh", "webhdfs"])
-"""Protocols of URLs that are read; others, such as `http`, reach what this computer alone may, or run programs."""
+PROTOCOLS = frozenset([*_CLOUD.split(), "memory"])
+"""Protocols of URLs that are read: stores that this computer is set up for. With others (`http`, `sftp`, `smb`) the
+URL chooses the host, so that a gallery would have this computer sign in there, or ask what it alone may."""
 
 PROTOCOLS_VARIABLE = "IMAGE2SENTENCE_PROTOCOLS"
 """Environment variable with more of them, apart by spaces."""
@@ -293,6 +294,8 @@ def _is_local_shard(path: Path) -> bool:
 
 def _read_member(place: Place, offset: int, size: int) -> bytes:
     """One range of a shard, if the header before it still announces a member of this size."""
+    if not 0 <= size <= MAX_BYTES or offset < _TAR_BLOCK:
+        raise ImageError(f"more than the limit of {MAX_BYTES:,} bytes, or before the beginning of its shard")
     try:
         with open_place(shard_of(place)) as file:
             file.seek(offset - _TAR_BLOCK)
