@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,21 @@ def test_a_file_of_the_gallery_is_opened_without_a_shell(shop: Shop, monkeypatch
         path.unlink()
         assert here.post(f"/v1/local/items/{shop.ids['green']}/open").status_code == 422
     assert len(ran) == 3
+
+
+@pytest.mark.parametrize("name", ["green.desktop", "green.exe", "green", "green.png.sh"])
+def test_only_what_is_called_a_picture_is_opened(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A gallery from somebody else may name any file of this computer, and a desktop runs some."""
+    ran: list[list[str]] = []
+    monkeypatch.setattr(programs, "run_first", lambda commands: ran.extend(commands))
+    (shop.pictures / name).write_bytes((shop.pictures / "green.png").read_bytes())
+    named = replace(shop.service.item(shop.ids["green"]), path=shop.pictures / name)
+    monkeypatch.setattr(shop.service, "item", lambda picture_id: named)
+    with client_of(shop) as here:
+        assert here.post(f"/v1/local/items/{shop.ids['green']}/open").status_code == 422
+    assert not ran
 
 
 def test_names_cannot_become_other_arguments() -> None:

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from image2sentence.errors import QueryError
 from image2sentence.gallery.records import Picture
+from image2sentence.images import EXTENSIONS, ending_of
 from image2sentence.server.local import programs
 from image2sentence.server.local.folders import MAX_PATH, Listing, list_folder, usual_folders
 from image2sentence.server.local.index_job import IndexJob, Progress
@@ -164,6 +165,8 @@ def _run_for(service: SearchService, picture_id: int, commands: Callable[[Path],
     picture: Picture = service.item(picture_id)
     if not isinstance(picture.path, Path) or picture.offset is not None:
         raise QueryError("this picture is no file of its own on this computer")
+    if ending_of(str(picture.path)) not in EXTENSIONS:  # a gallery from somebody else names files of any kind
+        raise QueryError("this file has no picture's ending: it is not opened from here")
     if not os.path.isfile(picture.path):
         raise QueryError("this picture's file is not there any more")
     programs.run_first(commands(picture.path))
