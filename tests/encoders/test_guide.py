@@ -29,6 +29,7 @@ from image2sentence.encoders.guide_files import (
 from image2sentence.encoders.model_folder import CONFIG, ModelFolder
 from image2sentence.encoders.onnx_encoder import OnnxEncoder
 from image2sentence.encoders.phrase_guide import PHRASES, VECTORS, Guide
+from image2sentence.encoders.vector_table import read_vector_table
 from image2sentence.errors import ConfigError, DataError, ModelError, QueryError
 
 AXES = np.eye(4, dtype=np.float32)
@@ -165,7 +166,7 @@ def table(values: Any) -> bytes:
         (b"no table", "not a table"),
         (table(np.ones((3, 256), np.int8))[:200], "not a table"),
         (table(np.array([{}], object)), "not a table"),
-        (table(np.ones((3, 256), np.float32)), "float32"),
+        (table(np.ones((3, 256), np.float32)), "of int8"),
         (table(np.ones((2, 256), np.int8)), r"\(2, 256\)"),
         (table(np.zeros((3, 256), np.int8)), "zeros"),
     ],
@@ -272,3 +273,26 @@ def test_guide_calibrates_from_a_folder_and_names_what_it_leaves_out(
     config = json.loads((out / CONFIG).read_text())["guide"]
     assert -1 < config["low"] < config["high"] < 1
     assert f"begin to count at {config['low']} and count alone at {config['high']}" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '|i1', 'fortran_order': False, 'shape': (1000000000000, 4)}",
+        "{'descr': '|i1', 'fortran_order': False, 'shape': (-1, -12)}",
+        "{'descr': '|i1', 'fortran_order': True, 'shape': (3, 4)}",
+        "{'descr': '|O', 'fortran_order': False, 'shape': (3, 4)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 1)}",
+        "{'descr': '|i1', 'fortran_order': False, 'shape': (12,)}",
+        "(" * 5_000,
+        "-" * 9_000 + "1",
+    ],
+)
+def test_a_table_of_vectors_has_what_its_header_says(header: str) -> None:
+    text = header.encode() + b"\n"
+    content = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(12)
+    with pytest.raises(ValueError, match=r"expected a \.npy file|as many values"):
+        read_vector_table(content)
+    buffer = io.BytesIO()
+    np.save(buffer, np.arange(12, dtype=np.int8).reshape(3, 4))
+    assert read_vector_table(buffer.getvalue()).tolist()[2] == [8, 9, 10, 11]

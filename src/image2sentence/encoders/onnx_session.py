@@ -66,6 +66,8 @@ def load_session(
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
+    # ONNX Runtime's own format is one that it trusts, and takes by the file's first bytes.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     on = providers(device)
     configure(options, on)

@@ -16,7 +16,6 @@ by the light encoder only, and the phrases' vectors are computed once.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,6 +29,7 @@ from image2sentence.encoders.model_folder import (
     ModelFolder,
 )
 from image2sentence.encoders.protocols import Vectors
+from image2sentence.encoders.vector_table import read_vector_table
 from image2sentence.errors import ModelError
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ class Guide:
         where = folder.path / VECTORS
         try:
             phrases = folder.read(PHRASES).decode("utf-8").splitlines()
-            vectors = np.load(io.BytesIO(folder.read(VECTORS)), allow_pickle=False)
-        except (ValueError, EOFError) as error:
+            vectors = read_vector_table(folder.read(VECTORS))
+        except ValueError as error:
             raise ModelError(f"{where} is not a table of vectors with phrases beside it: {error}") from error
         if vectors.dtype != np.int8 or vectors.shape != (len(phrases), folder.config.width):
             raise ModelError(

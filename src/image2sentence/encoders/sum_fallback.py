@@ -13,7 +13,6 @@ encoder only, and the vectors of training's modifiers are computed once.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 
 import numpy as np
@@ -23,6 +22,7 @@ from image2sentence.encoders.config import FallbackConfig
 from image2sentence.encoders.interpolation import weighted_sum
 from image2sentence.encoders.model_folder import FALLBACK, ModelFolder
 from image2sentence.encoders.protocols import Vectors
+from image2sentence.encoders.vector_table import read_vector_table
 from image2sentence.errors import ModelError
 
 MAX_MODIFIERS = 50_000
@@ -50,8 +50,8 @@ class SumFallback:
             return None
         where = folder.path / FALLBACK
         try:
-            vectors = np.load(io.BytesIO(folder.read(FALLBACK)), allow_pickle=False)
-        except (ValueError, EOFError) as error:
+            vectors = read_vector_table(folder.read(FALLBACK))
+        except ValueError as error:
             raise ModelError(f"{where} is not a table of vectors: {error}") from error
         width = folder.config.width
         if vectors.dtype != np.int8 or vectors.ndim != 2 or vectors.shape[1] != width:
