@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 if TYPE_CHECKING:
     from benchmarks.server.page_walk import Walk
@@ -21,6 +21,13 @@ DROP_SEVERAL = """([files, x]) => {
   }
   for (const kind of ["dragover", "drop"])
     document.body.dispatchEvent(new DragEvent(kind, { dataTransfer, bubbles: true, clientX: x }));
+}"""
+PASTE = """(text) => {
+  const clipboardData = new DataTransfer();
+  clipboardData.setData("text/plain", text);
+  const event = new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true });
+  document.body.dispatchEvent(event);
+  return event.defaultPrevented;
 }"""
 LEFT, RIGHT = 40, 1200
 
@@ -96,3 +103,41 @@ def added_and_taken_out(walk: Walk, photo: Path) -> None:
     walk.settled()
     expect(page.locator("#also-row .button")).to_be_visible()
     expect(entries).to_have_count(0)
+
+
+def by_address(walk: Walk, address: str, photo: Path, check: Callable[[], None]) -> None:
+    """An address of an allowed host is fetched from the field and when pasted; the server's part is played here."""
+    page, host = walk.page, "images.example.org"
+
+    def about(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json=answer.json() | {"fetches_from": [host]})
+
+    def picture(route: Route) -> None:
+        known = "red.png" in (route.request.post_data or "")
+        problem = {"error": "the picture cannot be fetched: its host answered 404"}
+        if known:
+            route.fulfill(body=photo.read_bytes(), content_type="application/octet-stream")
+        else:
+            route.fulfill(status=422, json=problem)
+
+    page.route("**/v1/gallery*", about)
+    page.route("**/v1/fetch", picture)
+    page.goto(address)
+    page.reload()
+    walk.settled()
+    check()
+    walk.shot("page-address")
+    page.locator("#address").fill(f"https://{host}/gone.png")
+    page.keyboard.press("Enter")
+    expect(page.locator("#problem")).to_contain_text("answered 404")
+    page.locator("#address").fill(f"https://{host}/red.png")
+    page.keyboard.press("Enter")
+    expect(page.locator("#shown")).to_be_visible()
+    assert page.locator("#picture").evaluate("one => one.decode().then(() => one.naturalWidth)") > 0
+    page.locator("#remove").click()
+    walk.settled()
+    for text, taken in ((f"https://{host}/red.png", True), ("https://elsewhere.example/red.png", False)):
+        assert page.evaluate(PASTE, text) == taken
+    expect(page.locator("#shown")).to_be_visible()
+    page.unroute_all()

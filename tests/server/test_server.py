@@ -163,6 +163,7 @@ def test_words_alone_find_what_they_describe(client: TestClient, shop: Shop) -> 
     assert shop.found(answer)[0] == "green"
     assert len(answer.json()["results"]) == 2
     assert answer.json()["sentence"] is None
+    assert (answer.json()["fits_from"], answer.json()["best_fit"]) == (4.0, None)  # too small to tell
 
 
 def test_a_picture_alone_finds_itself(client: TestClient, shop: Shop) -> None:
@@ -171,6 +172,7 @@ def test_a_picture_alone_finds_itself(client: TestClient, shop: Shop) -> None:
     first = answer.json()["results"][0]
     assert (first["rank"], first["width"], first["height"]) == (1, 60, 40)
     assert 0.99 < first["score"] <= 1
+    assert answer.json()["fits_from"] == 1.6
 
 
 def test_a_picture_with_words_leaves_out_all_copies_of_itself(client: TestClient, shop: Shop) -> None:

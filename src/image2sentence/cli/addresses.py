@@ -68,6 +68,14 @@ def path_prefix(given: str) -> str:
     return prefix
 
 
+def fetched_host(given: str) -> str:
+    """A host that pictures are fetched from, in lower case. Raises BadParameter for anything but a plain name."""
+    name = given.lower().rstrip(".")
+    if not name or set(name) - _PATH_LETTERS or set(name) & set("_~") or name.startswith("."):
+        raise click.BadParameter(f"{given!r} is no host: expected a name such as images.example.org")
+    return name
+
+
 def web_origin(given: str) -> str:
     """An origin as browsers send it: scheme, host and port if it is not the scheme's own; "*" for any.
 

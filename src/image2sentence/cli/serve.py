@@ -21,6 +21,7 @@ import click
 from image2sentence.cli.addresses import (
     address,
     can_show_qr_code,
+    fetched_host,
     network_host,
     path_prefix,
     qr_code,
@@ -109,6 +110,15 @@ _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
     default=None,
     help="Whether visitors see where pictures lie, and may have the original files. Default: those on this computer "
     "only, where neither a proxy nor another device is provided for.",
+)
+@click.option(
+    "--fetch-from",
+    "fetched",
+    multiple=True,
+    metavar="HOST",
+    callback=lambda _, __, value: frozenset(fetched_host(one) for one in value),
+    help="A host, such as images.example.org, whose pictures visitors may ask with by their https address; can be "
+    "repeated. Default: nothing is fetched.",
 )
 @click.option(
     "--read-only",
@@ -202,6 +212,7 @@ def serve(
     root_path: str,
     origins: frozenset[str],
     show_paths: bool | None,
+    fetched: frozenset[str],
     read_only: bool,
     access_log: Literal["text", "json"] | None,
     proxies: list[IPv4Network | IPv6Network] | None,
@@ -265,7 +276,7 @@ def serve(
             limits=None if max_upload is None else UploadLimits(int(max_upload * (1 << 20))),
             load=Load(waiting=waiting, batch=batch, rate=per_second),
             runtime=browser_runtime,
-            deployment=Deployment(root_path, origins, access_log, show_paths),
+            deployment=Deployment(root_path, origins, access_log, show_paths, fetched),
             local=Local(service, name, model, device) if is_local and isinstance(name, Path) else None,
         )
         if not own_only and not token:

@@ -24,6 +24,7 @@ from image2sentence import __version__
 from image2sentence.errors import GalleryError, Image2SentenceError, ImageError, QueryError
 from image2sentence.gallery.filters.language import MAX_FILTER_LENGTH
 from image2sentence.server.admission import Busy, Gone, Rates, client_of, unless_gone
+from image2sentence.server.fetching import Fetcher, fetches_from, fetching_routes
 from image2sentence.server.forms import JSON, UploadLimits, first_problem, read_form
 from image2sentence.server.local.routes import Local, is_local, local_routes
 from image2sentence.server.metrics import CONTENT_TYPE, Measured
@@ -97,12 +98,14 @@ class Deployment:
         origins: Origins, such as "https://shop.example.org", whose pages may ask (CORS); "*" for any.
         access_log: Form of the access log's lines; None for no log.
         show_paths: Whether visitors see paths, and get original files; None for those on this computer only.
+        fetch_from: Hosts from which pictures are fetched to ask with.
     """
 
     prefix: str = ""
     origins: frozenset[str] = frozenset()
     access_log: LogFormat | None = None
     show_paths: bool | None = False
+    fetch_from: frozenset[str] = frozenset()
 
 
 def create_app(
@@ -146,13 +149,9 @@ def create_app(
     app.state.serving = Serving(service, limits or UploadLimits(), load or Load(), runtime)
     app.state.files = PageFiles(deployed.prefix)
     app.state.runtime_files = {}
-    for router in (
-        queries,
-        routes,
-        guarded_routes,
-        local_routes,
-        open_routes,
-    ):  # what is asked most comes first
+    app.state.fetcher = Fetcher(deployed.fetch_from, app.state.serving.limits.body_bytes)
+    # what is asked most comes first
+    for router in (queries, routes, guarded_routes, local_routes, fetching_routes, open_routes):
         app.include_router(router)
     app.add_exception_handler(Image2SentenceError, _on_own_error)
     app.add_exception_handler(AnyHTTPException, _on_http_error)
@@ -182,6 +181,7 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
     yield
     if app.state.local is not None:
         app.state.local.close()
+    app.state.fetcher.close()
     app.state.serving.close()
 
 
@@ -332,7 +332,8 @@ async def sentence(request: Request) -> Response:
 @routes.get("/gallery", tags=["gallery"], dependencies=LOOKS)
 async def gallery(request: Request) -> About:
     """How many pictures there are, what is known of them, and what can be asked."""
-    return await _serving(request).about(_shows_paths(request), is_local(request))
+    about = await _serving(request).about(_shows_paths(request), is_local(request))
+    return about.model_copy(update={"fetches_from": fetches_from(request)})
 
 
 @routes.get("/items", tags=["gallery"], dependencies=LOOKS)

@@ -168,6 +168,10 @@ class Serving:
         words, phrases = await self._readers.run(self._pseudo_words, read)
         return SentenceAnswer(sentence=read.name, reads_as=phrases, pseudo_words=words, region=read.region)
 
+    async def check_upload(self, picture: bytes) -> None:
+        """Read a picture that will be asked with. Raises ImageError where it cannot be used, and Busy."""
+        await self._read(Asked(picture))
+
     async def items(self, page: Page, with_paths: bool = False) -> Items:
         """A page of the gallery. Raises QueryError."""
         return await self.pictures.run(self._items, page, with_paths)
@@ -348,6 +352,7 @@ def _answer(
         more=answer.more,
         fits=answer.fits,
         fits_from=answer.fits_from,
+        best_fit=None if answer.best_fit is None else round(answer.best_fit, 3),
         understood=answer.understood,
         results=[_result(found, with_paths) for found in answer.results],
         hints=[Negation(phrase=one.phrase, not_text=one.unwanted) for one in negation_hints(answer.words)],

@@ -233,7 +233,7 @@ class SearchAnswer(AnswerModel):
 
     `total` counts all pictures that were ranked, and `more` says whether some come after this page. `fits` is False
     where nothing reaches `min_fit`, None where that was not asked; `fits_from` is the fit from which a result usually
-    does: half of it is near. `understood` is False, and there are no results,
+    does: half of it is near. `best_fit` is the best one's. `understood` is False, and there are no results,
     where words alone were asked with, the model knows none of them, and no picture's text has one. `milliseconds` has
     `read_ms` (the reference to a sentence, almost nothing when remembered), `encode_ms` (sentence and words to a query
     vector) and `search_ms`.
@@ -245,6 +245,7 @@ class SearchAnswer(AnswerModel):
     more: bool
     fits: bool | None
     fits_from: float = FITS_FROM
+    best_fit: float | None = None
     understood: bool = True
     results: list[Result]
     not_understood: list[NotUnderstood]
@@ -317,7 +318,7 @@ class About(AnswerModel):
 
     `model` is None for a model of one's own. `device` says whether a browser may encode queries itself, `originals`
     whether paths are shown and original files given out, `local` whether this client may index folders and open files
-    of the server's computer (`/v1/local`).
+    of the server's computer (`/v1/local`). `fetches_from` are hosts that `/v1/fetch` has pictures from.
     """
 
     pictures: int
@@ -326,3 +327,4 @@ class About(AnswerModel):
     originals: bool = False
     local: bool = False
     model: Answering | None = None
+    fetches_from: list[str] = []

@@ -73,6 +73,12 @@ export async function postJson(address, fields = {}) {
   return answer.status === 204 ? null : answer.json();
 }
 
+// Posts JSON; gives the file that is answered.
+export async function postForFile(address, fields) {
+  const answer = await ask(address, { method: "POST", body: JSON.stringify(fields), headers: { "Content-Type": "application/json" } });
+  return answer.blob();
+}
+
 function given(fields) {
   return Object.entries(fields)
     .flatMap(([name, value]) => (Array.isArray(value) ? value : [value]).map((one) => [name, one]))

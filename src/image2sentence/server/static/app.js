@@ -1,5 +1,6 @@
 // The page: what people do, and what follows from it.
 
+import { offerAddresses, takesAddress } from "./address.js";
 import { Refused, canBeToken, get, setToken } from "./api.js";
 import { giveOriginals, openDetail, whenLooked } from "./detail.js";
 import { $, copy, remember } from "./dom.js";
@@ -269,7 +270,25 @@ document.addEventListener("drop", (event) => {
   if (entry?.isDirectory && !$("add").hidden) openFolders(entry.name);
   else takeFiles(event.dataTransfer.files, adds(event));
 });
+// Of another site, by its address.
+async function takeFetched(file) {
+  view.tell("Fetching the picture …");
+  try {
+    takeFiles([await file]);
+    $("toast").hidden = true;
+  } catch (error) {
+    $("toast").hidden = true;
+    view.showProblem(error);
+  }
+}
+document.addEventListener("dragover", (event) => {
+  if (event.dataTransfer.types.includes("text/uri-list") && !bringsResult(event)) event.preventDefault();
+});
+document.addEventListener("drop", (event) => {
+  if (!bringsFile(event) && !bringsResult(event) && takesAddress(event.dataTransfer)) event.preventDefault();
+});
 document.addEventListener("paste", (event) => {
+  if (event.target.id !== "address" && takesAddress(event.clipboardData)) event.preventDefault();
   const files = [...event.clipboardData.files].filter((one) => one.type.startsWith("image/"));
   if (!files.length) return;
   event.preventDefault();
@@ -374,6 +393,7 @@ async function begin() {
     $("device").hidden = !about.device;
     giveOriginals(about);
     view.nameModel(about.model);
+    offerAddresses(about.fetches_from, takeFetched);
     offerFolders(about.local, about.pictures).catch(view.showProblem);
   } catch (error) {
     endWaiting();

@@ -106,6 +106,7 @@ function scoreLine(result) {
   return element("span", { className: "score" }, element("span", {}, unseen(", result "), `${result.rank}`), fit);
 }
 
+const SHORTEST = 0.04;
 const NEAR = 0.5; // of the fit from which a result fits
 
 // How well a result fits, in a word; undefined in galleries too small to tell.
@@ -119,10 +120,11 @@ export function scores({ fit, score }) {
   return [typeof fit === "number" && `fit ${fit.toFixed(1)}`, `score ${rounded(score)}`].filter(Boolean).join(", ");
 }
 
-function fitBar({ fit, fitsFrom }, word) {
+// Half full where a result just fits, and full for the best, where that is more than twice as much.
+function fitBar({ fit, fitsFrom, bestFit }, word) {
   const bar = element("i", { className: `fit ${word}` });
   bar.setAttribute("aria-hidden", "true");
-  bar.style.setProperty("--fit", Math.min(1, Math.max(0.04, (NEAR * fit) / fitsFrom)));
+  bar.style.setProperty("--fit", Math.max(SHORTEST, Math.min(1, fit <= fitsFrom ? (NEAR * fit) / fitsFrom : NEAR + ((1 - NEAR) * (fit - fitsFrom)) / Math.max(bestFit - fitsFrom, fitsFrom))));
   return bar;
 }
 

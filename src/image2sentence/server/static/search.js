@@ -107,7 +107,8 @@ async function rank(one, signal) {
   const ask = async (offset) => {
     const paged = { ...common, offset };
     const done = await (encoder ? rankHere(encoder, one, paged, signal) : rankThere(one, paged, signal));
-    for (const result of done.answer.results) result.fitsFrom = done.answer.fits_from;
+    const { results, fits_from: fitsFrom, best_fit: bestFit } = done.answer;
+    for (const result of results) Object.assign(result, { fitsFrom, bestFit });
     return done;
   };
   const at = chosen.sort ? 0 : pageOf(wanted());
