@@ -35,6 +35,7 @@ try:
     from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
     from benchmarks.server.page_index_walk import first_run, shown, stopped_and_gone_on
+    from benchmarks.server.page_odd_walk import odd_titles
     from benchmarks.server.page_references_walk import by_address, several_references
 except ModuleNotFoundError:
     sync_playwright = None  # `main` says so
@@ -682,6 +683,7 @@ def main(
             "there and back": lambda: there_and_back(walk, address),
             "kept": lambda: kept(walk, address, photo),
             "a slow link": lambda: slow_link(walk, address, photo),
+            "odd titles": lambda: odd(browser, address, screenshots, axe),
             "mistakes": lambda: mistakes(walk, address, photo),
             "by keyboard": lambda: by_keyboard(Walk(opened(browser, address, viewport=DESKTOP), None)),
             "indexed from the page": lambda: indexed(browser, work, screenshots, axe),
@@ -694,6 +696,14 @@ def main(
             stage()
         browser.close()
     print("all as expected")
+
+
+def odd(browser: Browser, address: str, shots: Path | None, axe: Path | None) -> None:
+    """Odd titles on both widths."""
+    for name, size in (("desktop", DESKTOP), ("phone", PHONE)):
+        page = opened(browser, address, viewport=size)
+        odd_titles(Walk(page, shots), address, lambda page=page: accessible(page, axe), name, size["width"])
+        page.context.close()
 
 
 def launched(playwright: Playwright, chromium: str, firefox: str | None) -> Browser:

@@ -10,7 +10,7 @@ let take = () => {};
 export function offerAddresses(allowed, taken) {
   [hosts, take] = [allowed, taken];
   $("address-form").hidden = !hosts.length;
-  $("address").placeholder = hosts.length ? `Address at ${hosts[0]}` : "";
+  $("address").title = `Of a picture at ${hosts.join(", ")}`;
 }
 
 // Whether something dragged or pasted names a picture of these hosts, which is then taken.

@@ -109,7 +109,7 @@ export class VirtualList {
     if (!card) return; // what stands for a card has the height of the last one
     const { height } = card.getBoundingClientRect();
     this.rowHeight = height + (Number.parseFloat(style.rowGap) || 0);
-    this.place.style.setProperty("--card", `${height}px`);
+    this.place.style.setProperty("--card-height", `${height}px`);
   }
 
   resized() {
