@@ -43,15 +43,18 @@ class Part:
 
 QUERY_TESTS = (
     "hints",
-    "unknown_words",
-    "query",
+    "diversity",
+    "negatives",
+    "score_statistics",
+    "composition",
     "text_matches",
-    "mixed_batches",
+    "query",
     "rerank",
+    "mixed_batches",
     "picture_rows",
-    "shared_engine",
+    "unknown_words",
 )
-"""The quick ones first; not the one that encodes photographs."""
+"""The quick ones first; neither photographs nor further processes."""
 
 PARTS = {
     "query": Part(
