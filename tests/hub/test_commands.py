@@ -156,11 +156,18 @@ def test_it_is_served(model: Path, pictures: Path, place: Path) -> None:
             assert found.json()["results"]
 
 
-@pytest.mark.parametrize("command", ["guide", "export", "train-text", "bench --variants"])
+def test_a_published_model_takes_guiding_phrases(model: Path, pictures: Path, place: Path) -> None:
+    (place / "phrases.txt").write_text("a red dress\na blue bag\n")
+    assert "2 guiding phrases" in run("guide", "phrases.txt", "--model", model, "--out", "guided").output
+    run("index", pictures, "--model", model)
+    shown = next(pictures.rglob("*.png"))
+    for chosen in (model, "guided"):
+        assert run("search", shown, "but blue", "--model", chosen, "--json").output
+
+
+@pytest.mark.parametrize("command", ["export", "train-text", "bench --variants"])
 def test_what_needs_a_light_side_is_refused(command: str, model: Path, pictures: Path, place: Path) -> None:
-    (place / "phrases.txt").write_text("a red dress\n")
     asked: dict[str, list[str | Path]] = {
-        "guide": ["guide", "phrases.txt", "--model", model, "--out", "out"],
         "export": ["export", model, "--pictures", pictures, "--out", "out"],
         "train-text": ["train-text", model, "--pictures", pictures, "--out", "out"],
         "bench --variants": ["bench", model, "--variants", "--rounds", "1"],

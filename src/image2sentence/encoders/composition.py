@@ -6,7 +6,9 @@ With v the picture's vector, t that of the words and w the words' weight, both o
     slerp:  (sin((1 - w) a) v + sin(w a) t) / sin(a), a being the angle between v and t
             (Shoemake, SIGGRAPH 1985; for composed retrieval Jang et al., ECCV 2024)
 
-Either is one query vector, and a picture's own vector stands where a sentence does: one row of the vectors' width.
+Either is one query vector, and a picture's own vector stands where a sentence does: one row of the vectors' width. A
+model with guiding phrases (`image2sentence.encoders.phrase_guide`) goes by what words make of the phrases nearest to
+the picture, and by this composition where no phrase describes it.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from image2sentence.errors import ConfigError, QueryError
 class TrainingFreeEncoder(OnnxEncoder):
     """A model folder without a light side as an `Encoder`: a reference's sentence is its gallery vector, (1, d)."""
 
-    _read_by_pictures = ("_gallery_image",)
+    _read_by_pictures = ("_gallery_image", "_guide")
 
     @property
     def composition(self) -> CompositionConfig:
@@ -53,9 +55,19 @@ class TrainingFreeEncoder(OnnxEncoder):
         queries = np.array(sentences[:, 0], np.float32)
         rows = [row for row, text in enumerate(texts) if text.strip()]
         if rows:
-            words = super().encode_queries(None, [texts[row] for row in rows])
-            queries[rows] = compose_vectors(self.composition, queries[rows], words)
+            queries[rows] = self._composed(queries[rows], [texts[row] for row in rows])
         return queries
+
+    def _composed(self, pictures: Vectors, texts: Sequence[str]) -> Vectors:
+        """Unit rows of pictures (n, d) and n modifiers, none of them empty -> (n, d) unit rows."""
+        words = super().encode_queries(None, texts)
+        composed = compose_vectors(self.composition, pictures, words)
+        short = [row for row, text in enumerate(texts) if self._is_short(text)] if self._guide else []
+        if short:
+            assert self._guide is not None
+            asked = [texts[row] for row in short]
+            composed[short] = self._guided(self._guide, composed[short], pictures[short], asked)
+        return composed
 
     explain = None  # type: ignore[assignment]  # there are no pseudo-words: it is not one of those that `Explains`
 

@@ -187,9 +187,8 @@ class OnnxEncoder:
         vectors = self._encode_ids(*inputs)
         if sentences is not None and self._guide is not None:
             rows = [row for row, text in enumerate(texts) if text.strip() and self._is_short(text)]
-            vectors[rows] = self._guided(
-                self._guide, vectors[rows], sentences[rows], [texts[row] for row in rows]
-            )
+            asked, own = [texts[row] for row in rows], self._embed_sentences(sentences[rows])
+            vectors[rows] = self._guided(self._guide, vectors[rows], own, asked)
         if sentences is not None and self._fallback is not None:
             rows = [row for row, text in enumerate(texts) if text.strip()]
             vectors[rows] = self._with_fallback(
@@ -205,11 +204,9 @@ class OnnxEncoder:
         words = self._encode_alone(*self._text_inputs(None, texts))
         return fallback.apply(composed, words, lambda rows: self._embed_sentences(sentences[rows]))
 
-    def _guided(self, guide: Guide, plain: Vectors, sentences: Vectors, texts: Sequence[str]) -> Vectors:
-        sentence_embeddings = self._embed_sentences(sentences)
-        return _unit(
-            guide.apply(plain, sentence_embeddings, texts, lambda phrases: self.encode_queries(None, phrases))
-        )
+    def _guided(self, guide: Guide, plain: Vectors, own: Vectors, texts: Sequence[str]) -> Vectors:
+        """See `Guide.apply`; phrases are read as texts without a picture."""
+        return _unit(guide.apply(plain, own, texts, lambda phrases: self.encode_queries(None, phrases)))
 
     def check_phrase(self, phrase: str) -> None:
         """Raises QueryError for a phrase that leaves no room for words beside it."""
