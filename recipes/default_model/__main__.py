@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 from transformers import BlipForImageTextRetrieval
 
+from image2sentence.encoders import load_encoder
 from image2sentence.encoders.config import CompositionConfig, OriginRecord
 from image2sentence.hub.table import EVERYDAY
 from image2sentence.images import load_image
@@ -45,6 +46,7 @@ from recipes.default_model.head import HeadSettings, fixed_part, train_head, vec
 from recipes.default_model.lsa import WIDTH, analyse
 from recipes.default_model.meanings import Meanings
 from recipes.default_model.nouns import Nouns
+from recipes.default_model.phrases import guide_towers
 from recipes.default_model.query_side import SOURCES, QuerySettings, banks, train_query_side
 from recipes.default_model.stages import digest, stage
 from recipes.default_model.targets import choose_target, choose_weight, tasks
@@ -217,7 +219,7 @@ class Recipe:
         save_model(model, tokenizer, out / "model", settings.side, how.mean, how.std)
 
     def _towers_alone(self, out: Path) -> None:
-        """A model folder that composes without training: the weighted sum, its weight chosen on validation pictures."""
+        """A model folder that composes without training, by guiding phrases and the weighted sum (phrases.py)."""
         vl: VisionLanguageModel = load_vl(str(self.runs / "vl" / "model"))
         seen = vectors(self.tower, self.features.whole)
         asked = [task for source in SOURCES for task in tasks(self.pictures, seen, source)]
@@ -226,9 +228,9 @@ class Recipe:
         rows = material.chosen(self.pictures, "everyday", material.TRAIN)[:COMPARED]
         shown = [self.pictures[row].open() for row in rows]
         origin = OriginRecord("trained", LICENCE, KNOWS)
-        export_towers(
-            vl, EVERYDAY, out / "model", composition, origin, shown, [text for text in TEXTS if text]
-        )
+        plain = out / "plain"
+        export_towers(vl, EVERYDAY, plain, composition, origin, shown, [text for text in TEXTS if text])
+        guide_towers(load_encoder(plain), self.pictures, self.nouns, out / "model")
 
     def _query(self, out: Path) -> None:
         vl: VisionLanguageModel = load_vl(str(self.runs / "vl" / "model"))

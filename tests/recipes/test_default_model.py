@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,12 +15,14 @@ pytest.importorskip("sklearn", reason="recipes need the [recipes] extra")
 
 from PIL import Image
 
+from image2sentence.encoders.config import CompositionConfig
 from image2sentence.errors import DataError, ModelError
+from image2sentence.evaluation.protocol import Query
 from image2sentence.training.phrase_bank import WordLists
 from image2sentence.training.settings import Target
 from image2sentence.training.vl.load import load_vl
 from recipes.bundled import language
-from recipes.default_model import targets, wordnet
+from recipes.default_model import phrases, targets, wordnet
 from recipes.default_model.centroids import Additive, caption_vectors
 from recipes.default_model.glove import Glove
 from recipes.default_model.lsa import analyse
@@ -174,6 +178,54 @@ def test_targets_are_chosen_on_validation_pictures_and_no_picture_of_the_table_t
     )
     assert targets.choose_target(vl, "photo", [narrow], lists) in targets.GRID
     assert targets.choose_target(vl, "photo", [], lists) == Target()
+
+
+class _Reads:
+    """Texts as one colour, the last that is named, and one kind."""
+
+    def __init__(self, weight: float = 0.5) -> None:
+        self.config = SimpleNamespace(composition=CompositionConfig("sum", weight))
+
+    def encode_queries(self, sentences: None, texts: list[str]) -> np.ndarray:
+        """n texts -> (n, 8) unit rows."""
+        rows = np.zeros((len(texts), 8), np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            colours = [word for word in text.split() if word in _COLOURS]
+            row[[_COLOURS.index(word) for word in colours[-1:]]] = 1
+            row[[4 + _KINDS.index(word) for word in text.split() if word in _KINDS]] = 1
+        return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9), np.float32)
+
+
+_COLOURS, _KINDS = ("red", "blue", "green", "white"), ("shirt", "dress", "coat", "hat")
+
+
+def test_phrases_count_where_they_find_more_than_the_sum_and_not_where_no_phrase_is_near() -> None:
+    encoder, rows = (
+        _Reads(0.4),
+        {f"{c} {k}": i for i, (c, k) in enumerate(itertools.product(_COLOURS, _KINDS))},
+    )
+    gallery = encoder.encode_queries(None, list(rows))
+    asked = [
+        Query(f"{before} {kind} {after}", f"{before} {kind}", (after,), (f"{after} {kind}",))
+        for before, after, kind in itertools.product(_COLOURS, _COLOURS, _KINDS)
+        if before != after
+    ]
+    task = targets.Task("photo: colour", gallery, asked, rows)
+    lists = {"photo": list(rows), "goods": ["a hat"]}
+    chosen = phrases.choose_guide(encoder, {"photo": [task]}, lists)  # type: ignore[arg-type]
+    assert chosen.neighbours == 1, "three would mix colours and kinds"
+    own = phrases.Guide(lists["photo"], gallery, chosen)
+    assert phrases._recall(encoder, task, own, phrases._Reader(encoder)) == 100  # type: ignore[arg-type]
+
+
+def test_guiding_phrases_name_colours_of_goods_once_and_no_emoji(words: wordnet.WordNet) -> None:
+    classes = [("poodle",), ("terrier",), ("van",)]
+    nouns = Nouns.build(words, analyse(words, 4), classes, np.eye(3, dtype=np.float32))
+    lists = phrases.phrase_lists([], nouns)
+    found = list(itertools.chain(*lists.values()))
+    assert set(lists) == {"drawn", "photo", "everyday", "garments", "goods"}
+    assert len(found) == len(set(found))
+    assert {"a navy sandal", "a photo of a poodle"} <= set(found)
 
 
 def test_files_and_variants_are_the_same_every_time_and_only_of_pictures_to_train_on(tmp_path: Path) -> None:
