@@ -1,9 +1,11 @@
-"""Public benchmarks in the layouts of their downloads, with made-up annotations and pictures."""
+"""Public benchmarks in the layouts of their downloads, with made-up pictures, and annotations of both kinds."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 from fakes import photo
 
@@ -128,3 +130,68 @@ def make_domains(root: Path) -> Path:
     write(root / "imgnet_real_query.txt", "\n".join(lines) + "\n")
     write(root / "imgnet_targets.txt", "\n".join(targets) + "\n")
     return root
+
+
+# The real annotations, with noise in place of their pictures
+
+
+def lay_out(name: str, annotations: Path, root: Path, split: str = "val") -> Path:
+    """A download of `name` as its sources have it: real annotations, links to a few made-up pictures."""
+    files = {"cirr": _cirr, "fashioniq": _fashioniq, "circo": _circo, "genecis": _genecis}
+    pictures = files.get(name, _domains)(annotations, root, split)
+    noise = [root / "noise" / f"{number}.png" for number in range(60)]
+    for number, file in enumerate(noise):
+        draw(file, number)
+    for number, picture in enumerate(sorted(pictures)):
+        (root / picture).parent.mkdir(parents=True, exist_ok=True)
+        (root / picture).hardlink_to(noise[number % len(noise)])
+    return root
+
+
+def _copy(source: Path, place: Path) -> Any:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, place)
+    return json.loads(place.read_text(encoding="utf-8")) if place.suffix == ".json" else None
+
+
+def _cirr(annotations: Path, root: Path, split: str) -> set[str]:
+    _copy(annotations / f"cirr/cap.rc2.{split}.json", root / f"captions/cap.rc2.{split}.json")
+    listing = f"split.rc2.{split}.json"
+    return set(_copy(annotations / "cirr" / listing, root / "image_splits" / listing).values())
+
+
+def _fashioniq(annotations: Path, root: Path, split: str) -> set[str]:
+    pictures: set[str] = set()
+    for category in ("dress", "shirt", "toptee"):
+        _copy(
+            annotations / f"fashioniq/cap.{category}.{split}.json",
+            root / f"captions/cap.{category}.{split}.json",
+        )
+        listing = f"split.{category}.{split}.json"
+        names = _copy(annotations / "fashioniq" / listing, root / "image_splits" / listing)
+        pictures |= {f"images/{picture}.png" for picture in names}
+    return pictures
+
+
+def _circo(annotations: Path, root: Path, split: str) -> set[str]:
+    queries = _copy(annotations / f"circo/{split}.json", root / f"annotations/{split}.json")
+    numbers = {query["reference_img_id"] for query in queries}
+    numbers |= {number for query in queries for number in query.get("gt_img_ids", ())}
+    return {f"COCO2017_unlabeled/unlabeled2017/{number:012d}.jpg" for number in numbers}
+
+
+def _genecis(annotations: Path, root: Path, split: str) -> set[str]:
+    numbers: set[int] = set()
+    for task in ("focus_object", "change_object"):
+        for query in _copy(annotations / f"genecis/{task}.json", root / f"genecis/{task}.json"):
+            shown = [query["reference"], query["target"], *query["gallery"]]
+            numbers |= {picture["val_image_id"] for picture in shown}
+    return {f"val2017/{number:012d}.jpg" for number in numbers}
+
+
+def _domains(annotations: Path, root: Path, split: str) -> set[str]:
+    pictures: set[str] = set()
+    for listing in ("imgnet_real_query.txt", "imgnet_targets.txt"):
+        _copy(annotations / "pic2word" / listing, root / listing)
+        pictures |= {line.split()[0] for line in (root / listing).read_text(encoding="utf-8").splitlines()}
+    return pictures

@@ -14,8 +14,16 @@ from PIL import Image
 
 from image2sentence.encoders.protocols import Encoder, Vectors
 from image2sentence.errors import DataError, ImageError
+from image2sentence.evaluation.datasets.elsewhere import advice
 from image2sentence.evaluation.datasets.genecis import dilated_crop
-from image2sentence.evaluation.protocol import Benchmark, Box, locate_image, named, needed_images
+from image2sentence.evaluation.protocol import (
+    Benchmark,
+    Box,
+    locate_image,
+    named,
+    needed_images,
+    picture_places,
+)
 from image2sentence.gallery.base import GalleryStore
 from image2sentence.gallery.opening import open_or_create_gallery
 from image2sentence.gallery.records import Content, FileEntry
@@ -69,13 +77,13 @@ class KeptVectors:
 
 
 def picture_files(benchmark: Benchmark, root: Path) -> dict[str, PictureFile]:
-    """Every picture that a run opens, by id. Raises DataError naming those that are missing, and their source."""
+    """Every picture that a run opens, by id. Raises DataError naming those missing, and what can be done."""
     found = {image: locate_image(benchmark, image, root) for image in needed_images(benchmark)}
     if missing := [image for image, file in found.items() if file is None]:
-        example = ", ".join(benchmark.images.get(missing[0], ())[:3])
+        places = benchmark.images.get(missing[0], ())
         raise DataError(
             f"{benchmark.name} {benchmark.split}: {len(missing)} pictures missing: {named(missing)}; of {len(found)} "
-            f"needed below {root} (looked for {example})"
+            f"needed below {root} (looked for {', '.join(places[:3])}){advice(root, places, picture_places(benchmark))}"
         )
     return {
         image: PictureFile(file.relative_to(root).as_posix(), benchmark.crops.get(image))

@@ -102,6 +102,11 @@ class Benchmark:
         return picture_number(value) if self.numeric_ids else plain_id(value)
 
 
+def picture_places(benchmark: Benchmark) -> frozenset[str]:
+    """Every place, relative to the dataset's folder, where one of its pictures is looked for."""
+    return frozenset(place for places in benchmark.images.values() for place in places)
+
+
 def needed_images(benchmark: Benchmark) -> list[str]:
     """Every picture that a run has to open, each once: the gallery, then references outside it."""
     references = (query.reference for query in benchmark.queries)

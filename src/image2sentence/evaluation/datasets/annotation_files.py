@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from image2sentence.errors import DataError
+from image2sentence.evaluation.datasets.elsewhere import advice
 from image2sentence.evaluation.protocol import named, picture_number, plain_id, repeated
 
 
 def find_file(root: Path | str, places: Sequence[str]) -> Path:
     """First of `places` (relative to `root`) that is a file; a DataError lists where it was looked for, and what is
-    there: other versions, other splits.
+    there: other versions, other splits, the file in another folder, archives.
     """
     folder = Path(root)
     for place in places:
@@ -22,7 +23,7 @@ def find_file(root: Path | str, places: Sequence[str]) -> Path:
             return folder / place
     raise DataError(
         f"annotation file missing: looked in {folder} for {', '.join(places)}; "
-        f"give the folder that holds the dataset's annotations{_what_is_there(folder, places)}"
+        f"give the folder that holds the dataset's annotations{_what_is_there(folder, places)}{advice(folder, places)}"
     )
 
 
@@ -71,7 +72,9 @@ class Record:
 
     def get(self, key: str) -> object:
         if key not in self.fields:
-            raise self.problem(f"key {key!r} is missing")
+            raise self.problem(
+                f"key {key!r} is missing: the file is damaged, or another split's or version's"
+            )
         return self.fields[key]
 
     def text(self, key: str) -> str:
@@ -131,7 +134,9 @@ def read_records(path: Path) -> tuple[Record, ...]:
     """A JSON list of objects, at least one."""
     values = read_json(path)
     if not isinstance(values, list) or not values:
-        raise DataError(f"{path}: expected a JSON list of queries with at least one entry")
+        raise DataError(
+            f"{path}: expected a JSON list of queries with at least one entry; download the file again"
+        )
     records = []
     for index, value in enumerate(values):
         if not isinstance(value, dict):
@@ -150,7 +155,10 @@ def require_known(record: Record, known: frozenset[str], ids: Sequence[str], lis
     """DataError when an entry names pictures that the split's listing does not."""
     unknown = [image for image in ids if image not in known]
     if unknown:
-        raise record.problem(f"names {named(unknown)}, which {listing.name} does not list")
+        raise record.problem(
+            f"names {named(unknown)}, which {listing.name} does not list; the two are of different versions: "
+            "download both again"
+        )
 
 
 def in_folders(file: str, *folders: str) -> list[str]:

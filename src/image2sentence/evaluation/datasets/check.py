@@ -7,20 +7,22 @@ from pathlib import Path
 
 from image2sentence.errors import ConfigError, DataError, ImageError
 from image2sentence.evaluation.datasets import circo
+from image2sentence.evaluation.datasets.elsewhere import advice
 from image2sentence.evaluation.datasets.registry import DATASETS, dataset, load
-from image2sentence.evaluation.protocol import Benchmark, locate_image, named, needed_images
+from image2sentence.evaluation.protocol import Benchmark, locate_image, named, needed_images, picture_places
 from image2sentence.images import load_image
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of problem: what it is, how many items have it, and the first few of them."""
+    """One kind of problem: what it is, how many items have it, the first few of them, and what can be done."""
 
     problem: str
     items: tuple[str, ...]
+    advice: str = ""
 
     def __str__(self) -> str:
-        return f"{len(self.items)} {self.problem}: {named(self.items)}"
+        return f"{len(self.items)} {self.problem}: {named(self.items)}{self.advice}"
 
 
 @dataclass(frozen=True)
@@ -106,12 +108,16 @@ def _image_findings(benchmark: Benchmark, images: list[str], root: Path, decode:
         for image, file in present.items()
         if decode and image not in empty and (reason := _reason_unreadable(file))
     ]
-    found = {
-        "pictures missing": [image for image, file in files.items() if file is None],
-        "pictures empty": empty,
-        "pictures unreadable": unreadable,
-    }
-    return [Finding(problem, tuple(items)) for problem, items in found.items() if items]
+    missing = tuple(image for image, file in files.items() if file is None)
+    found = {"pictures empty": empty, "pictures unreadable": unreadable}
+    findings = [Finding(problem, tuple(items)) for problem, items in found.items() if items]
+    if not missing:
+        return findings
+    places = benchmark.images.get(missing[0], ())
+    return [
+        Finding("pictures missing", missing, advice(root, places, picture_places(benchmark))),
+        *findings,
+    ]
 
 
 def _reason_unreadable(file: Path) -> str | None:

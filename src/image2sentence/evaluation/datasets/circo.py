@@ -83,7 +83,7 @@ def _gallery(root: Path | str) -> tuple[str, ...] | None:
     path = find_file(root, gallery_list_places())
     value = read_json(path)
     if not isinstance(value, dict):
-        raise DataError(f"{path}: expected a JSON object with the key 'images'")
+        raise DataError(f"{path}: expected a JSON object with the key 'images'; download the file again")
     images = Record(path, 0, value).parts("images")
     ids = tuple(image.id("id", numeric=True) for image in images)
     require_unique(ids, path, "picture")

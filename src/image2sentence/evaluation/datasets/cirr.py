@@ -49,7 +49,7 @@ def _read_listing(path: Path) -> dict[str, tuple[str, ...]]:
     """Picture name -> its file below the picture folder; NLVR2 downloads come with and without `img_raw`."""
     value = read_json(path)
     if not isinstance(value, dict) or not value:
-        raise DataError(f"{path}: expected a JSON object of picture name -> file")
+        raise DataError(f"{path}: expected a JSON object of picture name -> file; download the file again")
     for name, file in value.items():
         if not isinstance(file, str):
             raise DataError(f"{path}: picture {name!r} should have a file path, got {file!r}")

@@ -60,7 +60,10 @@ def load(
 
 def _read_list(path: Path) -> dict[str, int]:
     """Lines "picture label" -> picture: label. A label is the class plus 1000 times the domain's position."""
-    pairs = [_parse(path, number, line) for number, line in enumerate(read_text(path).splitlines(), start=1)]
+    text = read_text(path)
+    pairs = [_parse(path, number, line) for number, line in enumerate(text.splitlines(), start=1)]
+    if not text.endswith("\n"):  # the last label may lack digits
+        raise DataError(f"{path}: cut off in line {len(pairs)}; download the file again")
     require_unique([name for name, _ in pairs], path, "picture")
     return dict(pairs)
 
@@ -68,7 +71,9 @@ def _read_list(path: Path) -> dict[str, int]:
 def _parse(path: Path, number: int, line: str) -> tuple[str, int]:
     parts = line.split()
     if len(parts) != 2 or not parts[1].isdigit():
-        raise DataError(f"{path}, line {number}: expected a picture path and a label, got {line!r}")
+        raise DataError(
+            f"{path}, line {number}: expected a picture path and a label, got {line!r}; download the file again"
+        )
     return parts[0], int(parts[1])
 
 

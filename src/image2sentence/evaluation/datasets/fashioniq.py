@@ -69,7 +69,7 @@ def _find(root: Path | str, folder: str, file: str) -> Path:
 def _read_listing(path: Path) -> tuple[str, ...]:
     values = read_json(path)
     if not isinstance(values, list) or not values:
-        raise DataError(f"{path}: expected a JSON list of picture names")
+        raise DataError(f"{path}: expected a JSON list of picture names; download the file again")
     ids = tuple(plain_id(value) for value in values)
     require_unique(ids, path, "picture")
     return ids
