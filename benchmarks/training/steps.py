@@ -98,10 +98,11 @@ def timed(row: Row, part: str, owner: type, method: str) -> Iterator[None]:
 
 
 @contextmanager
-def as_before() -> Iterator[None]:
-    """The code as it was: one group of texts, bfloat16 for every convolution."""
+def as_before(kind: type[VisionLanguageModel]) -> Iterator[None]:
+    """The code as it was: one group of texts, each of them whole, bfloat16 for every convolution."""
     with (
-        patch.object(VisionLanguageModel, "encode_rows", lambda vl, words: vl.encode_words(words)),
+        patch.object(kind, "encode_rows", lambda vl, words: vl.encode_words(words)),
+        patch.object(kind, "encode_both", VisionLanguageModel.encode_both),
         patch.object(Float32Conv2d, "forward", torch.nn.Conv2d.forward),
         patch.object(Lowered, "used", nullcontext),
     ):
@@ -113,7 +114,7 @@ def step(row: Row, number: int) -> None:
     parts = (
         ("pictures", BatchLoader, "load"),
         ("light", QueryModel, "forward"),
-        ("texts", Objective, "_query"),
+        ("texts", Objective, "_read_both"),
         ("texts", Objective, "_read"),
         ("lar", Objective, "_lar"),
         ("lar", type(row.trainer.vl), "encode_images"),
@@ -121,7 +122,7 @@ def step(row: Row, number: int) -> None:
     )
     with ExitStack() as stack:
         if row.old_code:
-            stack.enter_context(as_before())
+            stack.enter_context(as_before(type(row.trainer.vl)))
         for part, owner, method in parts:
             stack.enter_context(timed(row, part, owner, method))
         started = time.process_time()

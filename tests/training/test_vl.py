@@ -94,6 +94,51 @@ def test_rows_in_groups_of_like_length_have_the_same_vectors_and_gradients(vl: V
     torch.testing.assert_close(found[1][1], found[0][1], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "template",
+    ["{sentence} {modifier}", "a {sentence} in {modifier}", "{sentence}, {modifier}."],
+)
+@pytest.mark.parametrize("count", [3, 40])
+def test_sentences_read_once_have_the_vectors_and_gradients_of_two_readings(
+    vl: VisionLanguageModel, template: str, count: int
+) -> None:
+    made, texts = Template.parse(template), ["blue", "a red mug", ""][:count] * (1 if count == 3 else 11)
+    drawn = torch.Generator().manual_seed(3)
+    gates = torch.rand(count, 2, generator=drawn).clamp(min=0.05)
+    weights = torch.randn(count + len(texts), vl.width, generator=drawn)
+
+    def read(once: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        tokens = sentence(vl, count).requires_grad_()
+        alone, changed = vl.compose_both(tokens, gates, texts, made)
+        two = vl.encode_words(alone), vl.encode_words(changed)
+        vectors = torch.cat(vl.encode_both(tokens, gates, texts, made) if once else two)
+        (vectors * weights).sum().backward()
+        assert tokens.grad is not None
+        return vectors.detach(), tokens.grad
+
+    once, twice = read(True), read(False)
+    torch.testing.assert_close(once[0], twice[0], atol=2e-5, rtol=0)
+    torch.testing.assert_close(once[1], twice[1], atol=2e-5, rtol=1e-4)
+
+
+def test_no_modifiers_have_no_vectors(vl: VisionLanguageModel) -> None:
+    alone, changed = vl.encode_both(sentence(vl, 3), torch.ones(3, 2), [], PLAIN)
+    assert (alone.shape, changed.shape) == ((3, vl.width), (0, vl.width))
+
+
+def test_a_causal_reader_sees_each_token_once(folders: dict[str, Path]) -> None:
+    """Of 3 sentences of 2 tokens, 2 of them also with words: no padding, and no sentence twice."""
+    vl = load_vl(str(folders["clip"]))
+    seen: list[int] = []
+    vl.model.text_model.encoder.layers[0].register_forward_hook(
+        lambda module, given, output: seen.append(output.shape[0] * output.shape[1])
+    )
+    texts = ["blue", "a red mug"]
+    vl.encode_both(sentence(vl, 3), torch.ones(3, 2), texts, PLAIN)
+    words = sum(len(vl.tokenizer.encode(text, add_special_tokens=False).ids) + 1 for text in texts)
+    assert seen == [3 * 4 + words]
+
+
 @torch.no_grad()
 def test_pictures_of_another_side_have_fewer_patches(vl: VisionLanguageModel) -> None:
     small = functional.interpolate(pixels(), SIZE // 2)

@@ -26,6 +26,14 @@ class Draws:
     generator: torch.Generator
 
 
+@dataclass(frozen=True)
+class Change:
+    """Own pictures' modifiers, and where the joint batch's changed pictures should be (n, d)."""
+
+    modifiers: list[str]
+    targets: Tensor
+
+
 class Objective(nn.Module):
     """The losses of one batch; holds the learned temperature, and the frozen model outside of its own parameters.
 
@@ -67,17 +75,18 @@ class Objective(nn.Module):
         bank indices and `queue` (Q, d), others' gallery vectors, of the joint batch.
         """
         settings = self.settings
-        queries = self._query(sentence, [""] * len(sentence.tokens))
+        captions = None
+        if pseudo is not None and settings.caption_weight:
+            captions = self._captions(pseudo, draws.rng)
+        change = self._change(gallery, pseudo, draws.rng)
+        queries, changed = self._read_both(sentence, [] if change is None else change.modifiers)
         result = {"gcd": self._gcd(queries, gallery, queue)}
         if patches is not None:
             result["lar"] = self._lar(sentence, gallery, queries, patches, draws.generator)
-        if pseudo is not None and settings.caption_weight:
-            chosen = self._captions(pseudo, draws.rng)
-            result["caption"] = losses.mean_squared(queries, self._phrases.vectors[chosen])
-        if pseudo is not None and settings.modifier_weight:
-            asked = settings.modifier_batch or len(gallery)
-            some = sentence.first(asked // self.processes.count)
-            result["modifier"] = self._modifier(some, gallery[:asked], pseudo[:asked], draws.rng)
+        if captions is not None:
+            result["caption"] = losses.mean_squared(queries, self._phrases.vectors[captions])
+        if change is not None:
+            result["modifier"] = self._modifier(changed, change.targets)
         return result
 
     def weights(self) -> dict[str, float]:
@@ -96,10 +105,11 @@ class Objective(nn.Module):
             return self.settings.lar if self.settings.lar_weight else "off"
         return ("matching" if self.vl.has_matching else "local") if self.settings.lar_weight else "off"
 
-    def _query(self, sentence: Sentence, texts: list[str]) -> Tensor:
-        """Text vectors of own rows -> the joint batch's (B, d)."""
-        words = self.vl.compose(sentence.tokens, sentence.gates, texts, self.template)
-        return self.processes.join(self.vl.encode_rows(words).float())
+    def _read_both(self, sentence: Sentence, modifiers: list[str]) -> tuple[Tensor, Tensor]:
+        """Text vectors of own sentences, and of the first of them with the modifiers -> those of the joint batch."""
+        alone, changed = self.vl.encode_both(sentence.tokens, sentence.gates, modifiers, self.template)
+        join = self.processes.join
+        return join(alone.float()), join(changed.float()) if modifiers else changed
 
     def _read(self, texts: list[str]) -> Tensor:
         """Text vectors of own texts without a sentence -> the joint batch's (B, d)."""
@@ -162,15 +172,20 @@ class Objective(nn.Module):
         """One of each picture's pseudo-captions (n, k), as the phrase bank numbers them."""
         return self._phrases.draw_captions(pseudo, rng)
 
-    def _modifier(self, sentence: Sentence, gallery: Tensor, pseudo: Tensor, rng: random.Random) -> Tensor:
+    def _change(self, gallery: Tensor, pseudo: Tensor | None, rng: random.Random) -> Change | None:
+        """What is asked of the first of the pictures; None where modifier-aware distillation is off."""
+        if pseudo is None or not self.settings.modifier_weight:
+            return None
         bank, part = self._phrases, self.processes.part
-        chosen = self._captions(pseudo, rng)
+        asked = self.settings.modifier_batch or len(gallery)
+        chosen = self._captions(pseudo[:asked], rng)
         modifiers = bank.draw_modifiers(chosen, rng)[part]
         texts = [f"{bank.phrases[i]} {m}" for i, m in zip(chosen[part], modifiers, strict=True)]
         with torch.no_grad():
             alone = self._read(modifiers) if bank.needs_modifiers else None
-            target = bank.targets(chosen, self._read(texts), gallery, alone)
-        queries = self._query(sentence, modifiers)
+            return Change(modifiers, bank.targets(chosen, self._read(texts), gallery[:asked], alone))
+
+    def _modifier(self, queries: Tensor, target: Tensor) -> Tensor:
         if self.settings.modifier == "mse":
             return losses.mean_squared(queries, target)
         return losses.info_nce(queries, target, self.log_temperature.exp())

@@ -44,6 +44,10 @@ class Words:
         """The `chosen` rows, their first `length` positions."""
         return Words(self.embeddings[chosen, :length], self.bias[chosen, :length])
 
+    def slice(self, first: int, last: int) -> Words:
+        """The rows from `first` up to `last`, which may be none."""
+        return Words(self.embeddings[first:last], self.bias[first:last])
+
 
 class VisionLanguageModel(nn.Module, ABC):
     """A frozen VL model. Its parameters never require gradients; it is always in evaluation mode.
@@ -106,6 +110,24 @@ class VisionLanguageModel(nn.Module, ABC):
         order = lengths.argsort(stable=True)
         parts = [self.encode_words(words.rows(rows, int(lengths[rows].max()))) for rows in order.split(group)]
         return torch.cat(parts)[order.argsort()]
+
+    def encode_both(
+        self, sentences: Tensor, gates: Tensor, texts: list[str], template: Template
+    ) -> tuple[Tensor, Tensor]:
+        """Sentences (B, L, w) on their own -> (B, d), and the first n ≤ B of them with `texts` -> (n, d)."""
+        if not texts:
+            alone = self.encode_rows(self.compose(sentences, gates, [""] * len(sentences), template))
+            return alone, alone[:0]
+        both = self.compose_both(sentences, gates, texts, template)
+        return self.encode_rows(both[0]), self.encode_rows(both[1])
+
+    def compose_both(
+        self, sentences: Tensor, gates: Tensor, texts: list[str], template: Template
+    ) -> tuple[Words, Words]:
+        """What `encode_both` reads; up to the end of the sentence both are the same."""
+        some = len(texts)
+        alone = self.compose(sentences, gates, [""] * len(sentences), template)
+        return alone, self.compose(sentences[:some], gates[:some], texts, template)
 
     def match(self, words: Words, patches: Tensor) -> Tensor:
         """Words and patches (B, N, C) -> (B,) logit that they belong together. Only where `has_matching`."""

@@ -14,7 +14,9 @@ from torch.nn import functional
 from transformers import CLIPModel
 
 from image2sentence.encoders.config import Preprocessing
+from image2sentence.encoders.template import Template
 from image2sentence.training.vl.base import ABSENT, ImageFeatures, VisionLanguageModel, Words
+from image2sentence.training.vl.packed import Packed, pack, pack_both
 
 
 class ClipVL(VisionLanguageModel):
@@ -62,5 +64,39 @@ class ClipVL(VisionLanguageModel):
         ).last_hidden_state
         # The end token stands where the words end; what is after it is padding.
         end = ((words.bias > ABSENT / 2) * self.places[:length]).amax(1)
-        pooled = read.gather(1, end[:, None, None].expand(-1, 1, read.shape[2]))[:, 0]
-        return functional.normalize(self.model.text_projection(tower.final_layer_norm(pooled)), dim=-1)
+        return self._projected(read.gather(1, end[:, None, None].expand(-1, 1, read.shape[2]))[:, 0])
+
+    def encode_rows(self, words: Words, group: int = 32) -> Tensor:
+        """`encode_words`, on a CPU in groups of rows without padding."""
+        if words.bias.device.type != "cpu":
+            return self.encode_words(words)
+        firsts = range(0, len(words.bias), group)
+        return torch.cat([self._encode_packed(pack(words.slice(first, first + group))) for first in firsts])
+
+    def encode_both(
+        self, sentences: Tensor, gates: Tensor, texts: list[str], template: Template, group: int = 32
+    ) -> tuple[Tensor, Tensor]:
+        """On a CPU each sentence is read once: the states of its tokens do not depend on what follows."""
+        if sentences.device.type != "cpu" or not texts:
+            return super().encode_both(sentences, gates, texts, template)
+        words = self.compose_both(sentences, gates, texts, template)
+        shared = self.head_length(template) + sentences.shape[1]
+        alone, changed = [], []
+        for first in range(0, len(sentences), group):
+            own, more = (part.slice(first, first + group) for part in words)
+            read = self._encode_packed(pack_both(own, more, shared))
+            alone.append(read[: len(own.bias)])
+            changed.append(read[len(own.bias) :])
+        return torch.cat(alone), torch.cat(changed)
+
+    def _encode_packed(self, packed: Packed) -> Tensor:
+        tower = self.model.text_model
+        placed = packed.embeddings + tower.embeddings.position_embedding(packed.places)
+        read = tower.encoder(
+            inputs_embeds=placed[None], attention_mask=packed.mask()[None, None]
+        ).last_hidden_state
+        return self._projected(read[0, packed.ends])
+
+    def _projected(self, pooled: Tensor) -> Tensor:
+        states = self.model.text_model.final_layer_norm(pooled)
+        return functional.normalize(self.model.text_projection(states), dim=-1)
