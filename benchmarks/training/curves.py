@@ -1,10 +1,11 @@
 """Loss curves of the settings before and now on the world that this project draws, with the bundled VL model.
 
-    python -m benchmarks.training.curves [--steps 120] [--batch 16]
+    python -m benchmarks.training.curves [--steps 120] [--batch 16] [--row now/160]
 
 The rows are those of `benchmarks.training.steps blip`, with the light encoder `tiny`: `before` has it at 224 px and LAR
 through the matching encoder on a quarter of each batch; `now` has it at 112 px, LAR on an eighth at half the VL model's
-side, and modifiers for half of each batch. `seed` is `before` with another seed: how far apart runs are that differ in
+side, and modifiers for half of each batch; `now/160` and `now/224` are the same with light encoders at those sides, to
+tell what the side alone costs. `seed` is `before` with another seed: how far apart runs are that differ in
 nothing else. Each figure is the mean of a loss over a fifth of the steps. Last comes recall@1 in percent of held-out
 pictures.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,10 +31,13 @@ from image2sentence.training.trainer import Trainer
 from image2sentence.training.vl.load import load_vl
 
 PARTS = 5
+ROWS = ("before", "seed", "now", "now/160", "now/224")
 
 
-def trainers(folder: Path, steps: int, batch: int, pictures: int) -> dict[str, Trainer]:
-    """One for each row."""
+def trainers(
+    folder: Path, steps: int, batch: int, pictures: int, names: Sequence[str] = ROWS
+) -> dict[str, Trainer]:
+    """One for each of the rows of these names."""
     vl = load_vl(str(bundled() / "vl"))
     drawn = write_catalogue(folder / "drawn", pictures, 0, 224) / "images"
     collection = collect(drawn, vl, folder / "targets.safetensors")
@@ -50,16 +55,20 @@ def trainers(folder: Path, steps: int, batch: int, pictures: int) -> dict[str, T
         average=0.95,
     )
     half = vl.preprocessing.size // 2
+    now = replace(plain, lar_batch=batch // 8, lar_side=half, modifier_batch=batch // 2)
     rows = {
         "before": ("tiny/224", plain),
         "seed": ("tiny/224", replace(plain, seed=1)),
-        "now": ("tiny/112", replace(plain, lar_batch=batch // 8, lar_side=half, modifier_batch=batch // 2)),
+        "now": ("tiny/112", now),
+        "now/160": ("tiny/160", now),
+        "now/224": ("tiny/224", now),
     }
     made = {}
-    for name, (light, settings) in rows.items():
+    for name in names:
+        light, settings = rows[name]
         torch.manual_seed(settings.seed)
         model = build_query_model(vl, light, settings.learner)
-        made[name] = Trainer(vl, model, collection, settings, folder / name, bank)
+        made[name] = Trainer(vl, model, collection, settings, folder / name.replace("/", "-"), bank)
     return made
 
 
@@ -82,10 +91,11 @@ def curve(trainer: Trainer) -> tuple[list[dict[str, float]], float, float]:
 @click.option("--steps", default=120, show_default=True)
 @click.option("--batch", default=16, show_default=True)
 @click.option("--pictures", default=400, show_default=True)
-def main(steps: int, batch: int, pictures: int) -> None:
+@click.option("--row", "rows", multiple=True, type=click.Choice(ROWS), help="Default: all.")
+def main(steps: int, batch: int, pictures: int, rows: tuple[str, ...]) -> None:
     """Train each row and print its curve."""
     with tempfile.TemporaryDirectory() as scratch:
-        for name, trainer in trainers(Path(scratch), steps, batch, pictures).items():
+        for name, trainer in trainers(Path(scratch), steps, batch, pictures, rows or ROWS).items():
             means, recall, seconds = curve(trainer)
             for loss in means[0]:
                 print(f"{name:<8}{loss:<10}" + "".join(f"{values[loss]:>8.3f}" for values in means))
