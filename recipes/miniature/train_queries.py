@@ -30,10 +30,10 @@ BUNDLED = "bundled"
 DRAWN_PICTURES, DRAWN_SEED = 5_000, 77
 
 
-def write_material(world: World, data: Path, out: Path) -> None:
+def write_material(world: World, data: Path, out: Path, limit: int | None = None) -> None:
     """What the query side learns from: a folder of pictures without labels, and two lists of words.
 
-    The bundled VL model brings its words along.
+    The bundled VL model brings its words along. `limit`: only so many pictures.
     """
     pictures = out / "pictures"
     if world.vl is not None:
@@ -41,7 +41,7 @@ def write_material(world: World, data: Path, out: Path) -> None:
         return
     rows = world.training_rows(data)
     pictures.mkdir(parents=True, exist_ok=True)
-    for row in rows:
+    for row in rows[:limit]:
         copy = pictures / Path(row[FILE_COLUMN]).name
         if not copy.exists():
             shutil.copy2(data / world.name / row[FILE_COLUMN], copy)
@@ -51,7 +51,8 @@ def write_material(world: World, data: Path, out: Path) -> None:
 
 def command(world: World, variant: Variant, out: Path, weights: str = BUNDLED) -> list[str]:
     """The `image2sentence train` command of a variant; `weights` is what light encoders named @bundled begin with."""
-    settings = COMMON | OVERRIDES.get(world.name, {}) | variant.changes | {"seed": variant.seed}
+    common = {} if variant.preset else COMMON | OVERRIDES.get(world.name, {})
+    settings = common | variant.changes | {"seed": variant.seed}
     settings["save_every"] = settings[
         "steps"
     ]  # the last weights count: validation is about the picture alone
@@ -66,6 +67,7 @@ def command(world: World, variant: Variant, out: Path, weights: str = BUNDLED) -
             f"--out={out / variant.folder}",
         ),
         *(f"--{kind}={out / f'{kind}.txt'}" for kind in words),
+        *([f"--preset={variant.preset}"] if variant.preset else []),
         *(f"--set={name}={json.dumps(value)}" for name, value in settings.items()),
         *([f"--start={out / variant.start / 'model'}"] if variant.start else []),
     ]

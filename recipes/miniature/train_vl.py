@@ -39,6 +39,9 @@ class Settings(TowerSettings):
     edits: float = 0.4
 
 
+MATCHING = MatchingSettings(steps=400, easy=250)
+
+
 class Batches:
     """Draws training batches; the batch of a step depends on the seed and the step alone."""
 
@@ -127,8 +130,7 @@ def train(world: World, data: Path, out: Path, settings: Settings, matching: Mat
 @click.option("--seed", default=0, show_default=True)
 def main(name: str, data: Path, out: Path, steps: int, seed: int) -> None:
     """Writes OUT/NAME/vl/model."""
-    settings, matching = Settings(steps=steps, seed=seed), MatchingSettings(steps=400, easy=250)
-    train(WORLDS[name], data, out / name / "vl", settings, matching)
+    train(WORLDS[name], data, out / name / "vl", Settings(steps=steps, seed=seed), MATCHING)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ GUIDED = {" + guiding phrases": 0.0, " + guiding phrases, residual 0.3": 0.3}
 class Variant:
     """A query side: `changes` are `image2sentence train --set` values beside COMMON; `light` None is the world's.
 
-    `start` is the folder of a variant whose weights it starts from.
+    `start` is the folder of a variant whose weights it starts from. With a `preset`, changes are beside that.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Variant:
     light: str | None = None
     seed: int = 0
     start: str = ""
+    preset: str = ""
 
     @property
     def folder(self) -> str:
