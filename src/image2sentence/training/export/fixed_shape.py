@@ -95,7 +95,7 @@ class FixedEncoder(OnnxEncoder):
                 f"the words are too long: {len(ids)} tokens, room for {self.words}: {text[:60]!r}"
             )
         bias = np.array([[0.0] * len(ids) + [ABSENT] * missing], np.float32)
-        return {"ids": np.array([ids + [0] * missing], np.int32), "bias": bias}
+        return {"ids": np.array([[*ids, *[0] * missing]], np.int32), "bias": bias}
 
     @cached_property
     def _fixed_image(self) -> Any:
