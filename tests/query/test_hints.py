@@ -33,6 +33,7 @@ from image2sentence.query.hints import MAX_HINTS, negation_hints
         ("a red dress", []),
         ("a knot, notes and a notebook", []),
         ("a northern norwegian sweater", []),
+        ("a shirt without étoiles", ["étoiles"]),
         ("sleeveless", []),
         ("not", []),
         ("", []),

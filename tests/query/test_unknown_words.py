@@ -82,6 +82,48 @@ def test_a_word_that_only_shares_letters_is_not_offered(word: str) -> None:
     assert likely_spellings(word, KNOWN) == ()
 
 
+@pytest.mark.parametrize(
+    ("word", "known", "offered"),
+    [
+        ("snaeker", "sneaker", True),
+        ("snaekr", "sneaker", False),  # two mistakes in fewer than 8 letters
+        ("snaekesr", "sneakers", True),
+        ("snaeksre", "sneakers", False),
+        ("skaneesr", "sneakers", False),
+        ("blu", "blue", False),  # of up to 4 letters only doubled and swapped ones
+        ("bule", "blue", True),
+        ("gren", "green", True),
+        ("legg", "leg", True),
+        ("lego", "leg", False),
+        ("rad", "red", False),
+        ("er", "re", True),
+        ("bleck", "black", True),  # by its sound
+        ("blsck", "black", True),  # beside it on the keyboard
+        ("blqck", "black", False),
+        ("blacj", "black", True),
+        ("blavk", "black", True),
+        ("blpck", "black", False),
+        ("lback", "black", True),  # the first letter, swapped with the second
+        ("xlack", "black", False),
+        ("blackk", "black", True),
+        ("blac", "black", False),
+        ("blacx", "black", False),
+        ("aa", "a", False),
+        ("black", "black", False),
+        ("ab" * 19 + "ba", "ab" * 20, True),
+        ("ab" * 19 + "bac", "ab" * 20 + "c", False),  # longer than any word
+    ],
+)
+def test_which_mistakes_count_as_misspelling(word: str, known: str, offered: bool) -> None:
+    assert likely_spellings(word, [known]) == ((known,) if offered else ())
+
+
+def test_three_words_are_offered_at_most_and_those_of_fewest_mistakes_first() -> None:
+    near = ["snaekesr", "sneakres", "sneaker", "sneakerss", "sneaekrs", "sneakers"]
+    assert likely_spellings("sneakers", near) == ("sneaekrs", "sneaker", "sneakerss")
+    assert likely_spellings("sneakers", ["snaekesr", "sneakres"]) == ("sneakres", "snaekesr")
+
+
 def test_brands_get_no_words_of_another_meaning(encoder: OnnxEncoder) -> None:
     brands = "adidas nike puma reebok gucci prada chanel casio ikea lego sony dior zara samsung asics tesla"
     assert [one for one in words_not_understood(encoder, brands) if one.near] == []

@@ -47,6 +47,7 @@ QUERY_TESTS = (
     "negatives",
     "score_statistics",
     "composition",
+    "candidates",
     "text_matches",
     "query",
     "rerank",
