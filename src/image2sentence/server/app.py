@@ -465,7 +465,9 @@ async def _on_own_error(request: Request, error: Exception) -> Response:
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AnyHTTPException)
-    return _problem(error.status_code, error.detail, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    also = {"Allow": "GET, HEAD"} if headers.get("Allow") == "GET" else {}  # see `HeadRequests`
+    return _problem(error.status_code, error.detail, headers | also)
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from image2sentence.errors import QueryError
 from image2sentence.gallery.base import GalleryStore
+from image2sentence.gallery.facts import facts_of
 from image2sentence.gallery.filters.language import Value
-from image2sentence.gallery.locations import place_name
 
 SORTING_FACTS = ("@name", "@size", "@width", "@height", "@date")
 """Facts to sort by; places are not among them, since not everyone may know them."""
@@ -58,13 +58,14 @@ def values_by_id(gallery: GalleryStore, ids: Sequence[int], name: str) -> dict[i
 
 
 def _values(gallery: GalleryStore, ids: Sequence[int], name: str) -> list[Value | None]:
+    rows = gallery.metadata(ids) if gallery.columns() else [{} for _ in ids]
     if name not in SORTING_FACTS:
-        return [row.get(name) for row in gallery.metadata(ids)]
-    pictures = gallery.pictures_of(ids)
-    if name == "@name":
-        return [None if one is None else place_name(one.path) for one in pictures]
-    field = {"@size": "size", "@width": "width", "@height": "height", "@date": "mtime_ns"}[name]
-    return [None if one is None else getattr(one, field) for one in pictures]
+        return [row.get(name) for row in rows]
+    roots = list(gallery.roots().values())
+    return [
+        None if one is None else facts_of(one, roots, row)[name.removeprefix("@")]
+        for one, row in zip(gallery.pictures_of(ids), rows, strict=True)
+    ]
 
 
 def _key(value: Value) -> tuple[str, str] | tuple[float, str]:

@@ -183,4 +183,4 @@ def column_values(connection: sqlite3.Connection, column: Column) -> Iterator[tu
     for picture_id, value in connection.execute(query):
         if not isinstance(value, types):
             raise DamagedRow("metadata of picture", picture_id)
-        yield picture_id, value
+        yield picture_id, bool(value) if column.type == "boolean" else value
