@@ -64,6 +64,13 @@ class Run(NamedTuple):
         return 1000 * ordered[min(len(ordered) - 1, int(part * len(ordered)))]
 
 
+class Turn(NamedTuple):
+    """A run, and milliseconds of the server's processor time for each of its queries."""
+
+    run: Run
+    cost: float
+
+
 def json_request(path: str, fields: dict[str, object]) -> bytes:
     """A POST with a JSON body, on a connection that stays open."""
     body = json.dumps(fields).encode()
@@ -150,42 +157,49 @@ def compared(gallery: Path, clients: int, seconds: float) -> None:
         turns = [
             [_turn(one, ids, clients, seconds / TURNS) for one in (together, alone)] for _ in range(TURNS)
         ]
-    ratios = [batched[0] / single[0] for batched, single in turns]
+    ratios = [batched.run.rate / single.run.rate for batched, single in turns]
     for (batched, single), ratio in zip(turns, ratios, strict=True):
         print(
-            f"  with micro-batching {batched[0]:5.0f} queries/s, {batched[1]:.2f} ms of processor each"
-            f"   without {single[0]:5.0f} queries/s, {single[1]:.2f} ms   ratio {ratio:.2f}"
+            f"  with micro-batching {batched.run.rate:5.0f} queries/s, {batched.cost:.2f} ms of processor each"
+            f"   without {single.run.rate:5.0f} queries/s, {single.cost:.2f} ms   ratio {ratio:.2f}"
         )
-    costs = statistics.median(single[1] / batched[1] for batched, single in turns if batched[1])
+    costs = statistics.median(single.cost / batched.cost for batched, single in turns if batched.cost)
     print(
         f"ratio with / without micro-batching: {statistics.median(ratios):.2f}; by processor time {costs:.2f}"
     )
 
 
-def _turn(one: ServerProcess, ids: list[int], clients: int, seconds: float) -> tuple[float, float]:
-    """Queries a second, and milliseconds of the server's processor time for each."""
+def _turn(one: ServerProcess, ids: list[int], clients: int, seconds: float) -> Turn:
     start = processor_seconds(one.process.pid)
     run = asyncio.run(load(one.port, ids, clients, seconds))
-    return run.rate, 1000 * (processor_seconds(one.process.pid) - start) / len(run.times)
+    return Turn(run, 1000 * (processor_seconds(one.process.pid) - start) / max(len(run.times), 1))
 
 
 def versus(galleries: tuple[Path, Path], source: Path, clients: int, seconds: float) -> None:
     """This version and another one, in turns, under load and with one client; `galleries`: this one's, the other's."""
-    with server(galleries[0]) as (now, *_), server(galleries[1], source=source) as (before, *_):
-        ids = {port: asyncio.run(item_ids(port)) for port in (now, before)}
+    with server(galleries[0]) as now, server(galleries[1], source=source) as before:
+        ids = {one.port: asyncio.run(item_ids(one.port)) for one in (now, before)}
         for number in (clients, 1):
-            for port in ids:
-                asyncio.run(load(port, ids[port], number, 2))
+            for one in (now, before):
+                asyncio.run(load(one.port, ids[one.port], number, 2))
             turns = [
-                [asyncio.run(load(port, ids[port], number, seconds / TURNS)) for port in (now, before)]
+                [_turn(one, ids[one.port], number, seconds / TURNS) for one in (now, before)]
                 for _ in range(TURNS)
             ]
-            runs = [joined([turn[place] for turn in turns]) for place in (0, 1)]
-            for name, run in zip(("now", "before"), runs, strict=True):
-                print(f"{name:<7} {number:3} clients {told(run)}")
-            for part in (0.5, 0.95, 0.99):
-                ratio = statistics.median(a.percentile(part) / b.percentile(part) for a, b in turns)
-                print(f"  p{100 * part:.0f} now / before: {ratio:.2f}")
+            compare(turns, number)
+
+
+def compare(turns: Sequence[Sequence[Turn]], clients: int) -> None:
+    """Print what both versions did, and the medians of the turns' ratios."""
+    for place, name in enumerate(("now", "before")):
+        run = joined([turn[place].run for turn in turns])
+        print(f"{name:<7} {clients:3} clients {told(run)}")
+    for part in (0.5, 0.95, 0.99):
+        ratio = statistics.median(a.run.percentile(part) / b.run.percentile(part) for a, b in turns)
+        print(f"  p{100 * part:.0f} now / before: {ratio:.2f}")
+    ratio = statistics.median(a.cost / b.cost for a, b in turns if b.cost)
+    costs = [statistics.median(turn[place].cost for turn in turns) for place in (0, 1)]
+    print(f"  processor time of a query: {costs[0]:.2f} ms now, {costs[1]:.2f} ms before, ratio {ratio:.2f}")
 
 
 def joined(runs: Sequence[Run]) -> Run:
