@@ -161,8 +161,8 @@ def scored(
 ) -> Scored:
     """A query's scores by vectors alone and its matches, each found once for all weights."""
     ids = texts.ids
-    items = [one.item for one in asked.query.references]
-    pictures = [load_image(engine.gallery.picture(one).path) for one in items if one is not None]
+    items = [one.item for one in asked.query.references if one.item is not None]
+    pictures = [load_image(engine.gallery.picture(one).path) for one in items]
     vector = compose(engine.encoder, pictures, asked.query.words)
     scores = vectors.astype(np.float64) @ vector[0].astype(np.float64)
     scores[np.isin(ids, items)] = -np.inf

@@ -217,9 +217,13 @@ def test_more_matches_than_are_looked_at_keep_the_best(
     assert kept.ids.tolist() == sorted(kept.ids.tolist())
 
 
+@pytest.mark.parametrize("few", [0, 1_024])
 @pytest.mark.parametrize("negative", [False, True])
-def test_the_best_matches_are_those_of_an_exact_sum_over_all_of_them(negative: bool) -> None:
+def test_the_best_matches_are_those_of_an_exact_sum_over_all_of_them(
+    negative: bool, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Vectors that float32 hardly tells apart, in three levels of shares."""
+    monkeypatch.setattr(text_matches, "_FEW", few)
     rng = np.random.default_rng(3)
     vectors = np.tile(rng.normal(size=64), (500, 1)) + rng.normal(size=(500, 64)) * 1e-7
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias
@@ -41,6 +41,7 @@ MOST = 20_000
 """Pictures that may have a word; one that more have is too common to tell them apart."""
 
 MAX_WORDS = 16
+_FEW = 1_024  # matches that are looked at together
 REMEMBERED = 256
 _ROUNDING = 1e-4  # of float32 scores, and more
 _EPS, _MORE = (
@@ -85,20 +86,18 @@ class TextIndex:
         found = self.rows(list(dict.fromkeys(word for group in (wanted, *against) for word in group)))
         if not found:
             return None
-        rows = np.unique(np.concatenate(list(found.values())))
-        shares = self._shares(wanted, found, rows)
+        shares = self._shares(wanted, found)
         if against:
-            shares -= np.max([self._shares(group, found, rows) for group in against], axis=0)
-        some = shares != 0
-        return TextMatches(self.ids[rows[some]], shares[some], frozenset(wanted) & found.keys())
+            shares -= np.max([self._shares(group, found) for group in against], axis=0)
+        rows = np.flatnonzero(shares)
+        return TextMatches(self.ids[rows], shares[rows], frozenset(wanted) & found.keys())
 
-    def _shares(self, words: Sequence[str], found: dict[str, Rows], rows: Rows) -> NDArray[np.float64]:
-        """Those of the pictures in `rows`, which have every row of `found`."""
-        shares = np.zeros(len(rows))
+    def _shares(self, words: Sequence[str], found: dict[str, Rows]) -> NDArray[np.float64]:
+        shares = np.zeros(len(self.ids))
         weights = {word: float(np.log1p(len(self.ids) / len(found[word]))) for word in words if word in found}
         scale = len(weights) / max(len(words), 1) / (sum(weights.values()) or 1.0)
         for word, weight in weights.items():
-            shares[np.searchsorted(rows, found[word])] += weight * scale
+            shares[found[word]] += weight * scale
         return shares
 
 
@@ -123,6 +122,8 @@ class TextMatches:
 
         `wanted`: those alone whose share is positive. Of more than `MOST` those of the greatest shares are left.
         """
+        if ids is None and not excluded and not wanted and len(self) <= MOST:
+            return self
         kept = self.shares > 0 if wanted else np.ones(len(self.ids), bool)
         if ids is not None:
             kept &= is_among(self.ids, ids)
@@ -168,28 +169,40 @@ class MatchedRanking:
         most `highest`, can be among the best.
         """
         ids, scores = self.ids[:0], np.empty(0)
-        for share in np.unique(self._shares)[::-1].tolist():
+        for level, gains in self._levels():
             if len(scores) >= count:
                 least = float(np.partition(scores, -count)[-count]) - _ROUNDING
-                if highest + self._unit * share < least:
+                if highest + float(gains[0]) < least:
                     break
-            level, by_vector = self._best_by_vector(self.ids[self._shares == share], count)
-            ids = np.concatenate([ids, level])
-            scores = np.concatenate([scores, by_vector + self._unit * share])
+            level, ranked = self._best_of(level, gains, count)
+            ids, scores = np.concatenate([ids, level]), np.concatenate([scores, ranked])
         order = np.lexsort((ids, -scores))[:count]
         return [Hit(*pair) for pair in zip(ids[order].tolist(), scores[order].tolist(), strict=True)]
 
-    def _best_by_vector(self, ids: Ids, count: int) -> tuple[Ids, NDArray[np.float64]]:
-        """Those of some pictures that can be among the best `count` of them by vector, and these scores of theirs."""
+    def _levels(self) -> Iterator[tuple[Ids, NDArray[np.float64]]]:
+        """Pictures and what their text adds, which is the same for all of a level; a few are one level.
+
+        Not where something is taken off: that product of matrices depends, in its last bits, on the other rows.
+        """
+        gains = self._unit * self._shares
+        if len(gains) <= _FEW and not self._negative:
+            yield self.ids, gains
+            return
+        for gain in np.unique(gains)[::-1]:
+            level = gains == gain
+            yield self.ids[level], gains[level]
+
+    def _best_of(self, ids: Ids, gains: NDArray[np.float64], count: int) -> tuple[Ids, NDArray[np.float64]]:
+        """Those of some pictures that can be among the best `count` of them, and their scores."""
         vectors = self._searcher.vectors_of(ids)  # type: ignore[arg-type]  # an array is looked up at once
         if self._negative:
-            return ids, self._negative.scores(vectors)
+            return ids, self._negative.scores(vectors) + gains
         if len(ids) > count:
-            rough = vectors @ self._query[0]
+            rough = vectors @ self._query[0] + gains
             near = rough >= np.partition(rough, -count)[-count] - _EPS * (len(self._query[0]) + _MORE)
-            ids, vectors = ids[near], vectors[near]
+            ids, gains, vectors = ids[near], gains[near], vectors[near]
         products = vectors * self._query[0].astype(np.float64)
-        return ids, np.asarray(products.sum(axis=1), np.float64)  # as a search sums
+        return ids, np.asarray(products.sum(axis=1), np.float64) + gains  # as a search sums
 
     def merge(self, hits: Sequence[Hit], count: int, *, complete: bool) -> list[Hit]:
         """One ranking of the best by vectors, and of the matches, which take their places by score.

@@ -39,7 +39,8 @@ class Rows:
     def take(self, positions: NDArray[np.int64] | slice) -> Vectors:
         """(m, d) vectors at some positions; a slice of one array is not copied."""
         if self._places is None:
-            return self._stored[positions]
+            stored = self._stored
+            return stored[positions] if isinstance(positions, slice) else stored.take(positions, axis=0)
         places = self._places[positions]
         taken = np.empty((len(places), self.width), np.float32)
         late = places >= len(self._stored)
