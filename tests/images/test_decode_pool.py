@@ -18,7 +18,15 @@ from PIL import Image
 from fakes import FakeEncoder
 from image2sentence.errors import ImageError
 from image2sentence.gallery import Gallery
-from image2sentence.images import DecodeLimits, DecodePool, DecodingStoppedError, decode_image, pool
+from image2sentence.images import (
+    DecodeLimits,
+    DecodePool,
+    DecodersBusyError,
+    DecodingStoppedError,
+    containers,
+    decode_image,
+    pool,
+)
 from image2sentence.indexing import index_pictures
 from tests import odd_pictures
 from tests.odd_pictures import jpeg, quarters, saved
@@ -157,7 +165,7 @@ def test_a_deadline_that_passes_at_the_end_hits_no_other_picture(decoders: Decod
 def test_pictures_wait_for_memory_that_others_hold() -> None:
     big = saved(Image.new("RGB", (2_000, 1_000)), "PNG")
     decoders = DecodePool(2, memory=10_000_000)
-    most, held = 0, decoders._held
+    held = decoders._held
     results: list[int] = []
     threads = [
         threading.Thread(target=lambda: results.append(decoders.decode(big, at_least=500).width))
@@ -166,12 +174,37 @@ def test_pictures_wait_for_memory_that_others_hold() -> None:
     for one in threads:
         one.start()
     while any(one.is_alive() for one in threads):
-        most = max(most, len(decoders._busy))
         held = max(held, decoders._held)
     decoders.close()
     assert results == [2_000] * 4
-    assert most == 1
-    assert held <= 10_000_000
+    assert 5_000_000 < held <= 10_000_000, "of one picture at a time"
+    assert decoders._held == 0
+
+
+def test_who_waits_too_long_for_memory_is_told_so_and_the_process_stays() -> None:
+    decoders = DecodePool(1, memory=10_000_000, patience=0.2)
+    content = jpeg()
+    assert decoders.decode(content).width == 48
+    (one,) = decoders._idle
+    decoders._held = 10_000_000
+    with pytest.raises(DecodersBusyError):
+        decoders.decode(content)
+    decoders._held = 0
+    assert decoders.decode(content).width == 48
+    assert decoders._idle == [one]
+    decoders.close()
+
+
+def test_files_of_strangers_are_taken_apart_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(data: bytes) -> None:
+        raise AssertionError("in the server's own process")
+
+    monkeypatch.setattr(containers, "read_jpeg", never)
+    decoders = DecodePool(1, memory=10_000_000)
+    assert decoders.decode(jpeg()).width == 48
+    with pytest.raises(ImageError, match="more than the limit of 100"):
+        decoders.decode(jpeg(), limits=DecodeLimits(100))
+    decoders.close()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -13,7 +13,7 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import BinaryIO, NamedTuple
@@ -158,8 +158,12 @@ def decode_image(
     max_pixels: int = MAX_PIXELS,
     at_least: int | None = None,
     limits: DecodeLimits | None = None,
+    weighed: Callable[[int], None] | None = None,
 ) -> Decoded:
-    """As `load_image`, with the full size; an ImageError here is the bare reason. `limits` go before `max_pixels`."""
+    """As `load_image`, with the full size; an ImageError here is the bare reason. `limits` go before `max_pixels`.
+
+    `weighed` is called before anything is decoded, with the bytes that this takes, by what the file says.
+    """
     if at_least is not None and at_least < 1:
         raise ConfigError(f"at_least is a side in pixels: expected at least 1, got {at_least}")
     bounds = limits or DecodeLimits(max_pixels)
@@ -167,6 +171,8 @@ def decode_image(
     try:
         container = take_apart(data)
         bounds.check(container, at_least)
+        if weighed is not None:
+            weighed(container.memory(at_least))
         picture = _loaded(container, at_least, bounds.max_pixels)
         return _decoded(container, picture, at_least)
     except ImageError:

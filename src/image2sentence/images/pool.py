@@ -8,16 +8,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
-from typing import IO
+from typing import IO, NamedTuple
 
 from PIL import Image
 
 from image2sentence.errors import Image2SentenceError, ImageError
 from image2sentence.images import worker
 from image2sentence.images.decode import Decoded, DecodeLimits
-from image2sentence.images.formats import take_apart
 
 IDLE_SECONDS = 30.0
 """After so long without work a worker process ends; the next picture starts another."""
@@ -77,13 +77,19 @@ class DecodePool:
         """
         if self._process_id != os.getpid():
             self.__init__(self._processes, self._memory, self._patience)  # type: ignore[misc]  # a fork: the workers are not its own
-        bounds = limits or DecodeLimits()
-        cost = 0 if self._memory is None else min(_cost(data, at_least, bounds), self._memory)
-        one = self._take(cost)
+        began = self._interruptions
+        latest = None if self._patience is None else time.monotonic() + self._patience
+        held: list[int] = []
+
+        def reserve(memory: int) -> None:
+            self._reserve(min(memory + 2 * len(data), self._memory or 0), held, began, latest)
+
+        one = self._take(began, latest)
         try:
-            return one.decode(worker.Request(data, at_least, bounds))
+            asks = self._memory is not None
+            return one.decode(worker.Request(data, at_least, limits or DecodeLimits(), asks), reserve)
         finally:
-            self._give_back(one, cost)
+            self._give_back(one, sum(held))
 
     def interrupt(self) -> None:
         """End what is being decoded, and what waits to be, with DecodingStoppedError. The pool stays usable."""
@@ -102,30 +108,36 @@ class DecodePool:
         for one in idle:
             one.end()
 
-    def _take(self, cost: int) -> _Worker:
-        """A process of one's own, as soon as there are few enough, and memory enough."""
+    def _take(self, began: int, latest: float | None) -> _Worker:
+        """A process of one's own, as soon as there are few enough."""
         with self._changed:
-            began, latest = self._interruptions, time.monotonic() + (self._patience or 0)
-            while len(self._busy) >= self._processes or (
-                self._held and self._memory is not None and self._held + cost > self._memory
-            ):
-                patience = None if self._patience is None else latest - time.monotonic()
-                if patience is not None and patience <= 0:
-                    raise DecodersBusyError(
-                        "too many pictures are waiting to be decoded: try again in a moment"
-                    )
-                self._changed.wait(patience)
-                if self._interruptions != began:
-                    raise DecodingStoppedError("decoding was stopped")
+            self._wait_while(lambda: len(self._busy) >= self._processes, began, latest)
             self._idle = [one for one in self._idle if one.is_alive]
             one = self._idle.pop() if self._idle else _Worker(self._changed)
             self._busy.add(one)
-            self._held += cost
             if not self._watching:
                 self._watching = True
                 threading.Thread(target=self._watch, name="decode-watch", daemon=True).start()
             self._changed.notify_all()
         return one
+
+    def _reserve(self, memory: int, held: list[int], began: int, latest: float | None) -> None:
+        """Hold so many bytes, as soon as they are free; `held` tells of it."""
+        with self._changed:
+            most = self._memory or 0
+            self._wait_while(lambda: self._held > 0 and self._held + memory > most, began, latest)
+            self._held += memory
+            held.append(memory)
+
+    def _wait_while(self, is_full: Callable[[], bool], began: int, latest: float | None) -> None:
+        """Wait, with `_changed`, until there is room. Raises DecodersBusyError, DecodingStoppedError."""
+        while is_full():
+            patience = None if latest is None else latest - time.monotonic()
+            if patience is not None and patience <= 0:
+                raise DecodersBusyError("too many pictures are waiting to be decoded: try again in a moment")
+            self._changed.wait(patience)
+            if self._interruptions != began:
+                raise DecodingStoppedError("decoding was stopped")
 
     def _give_back(self, one: _Worker, cost: int) -> None:
         is_usable = one.is_alive
@@ -191,14 +203,19 @@ class _Worker:
         with self._lock:
             return self._why is None and self._process is not None and self._process.poll() is None
 
-    def decode(self, request: worker.Request) -> Decoded:
+    def decode(self, request: worker.Request, reserve: Callable[[int], None]) -> Decoded:
+        """The worker's answer; `reserve` gets the bytes that decoding takes, and may wait or raise, if it asks."""
         try:
             process = self._started()
             assert process.stdin is not None
             assert process.stdout is not None
             self._must_end_within(request.limits.seconds)
             worker.write_request(process.stdin, request)
-            return _answer(process.stdout, request.limits)
+            head = _head(process.stdout)
+            if request.asks and head.kind == worker.WEIGHED:
+                self._reserve(process.stdin, head.length, reserve)
+                head = _head(process.stdout)
+            return _answer(process.stdout, head, request.limits)
         except (OSError, EOFError, ValueError) as error:
             if self._process is not None:
                 self._process.kill()
@@ -229,10 +246,22 @@ class _Worker:
                 with suppress(OSError):
                     stream.close()
 
-    def _must_end_within(self, seconds: float) -> None:
+    def _reserve(self, stdin: IO[bytes], memory: int, reserve: Callable[[int], None]) -> None:
+        """Let the worker go on when there is memory; waiting for that is not its time."""
+        left, self.deadline = self.deadline - time.monotonic(), float("inf")
+        word = worker.NOT_NOW
+        try:
+            reserve(memory)
+            word = worker.GO_ON
+        finally:
+            self._must_end_within(self.seconds, left)
+            stdin.write(word)
+            stdin.flush()
+
+    def _must_end_within(self, seconds: float, left: float | None = None) -> None:
         with self._changed:
             self.seconds = seconds
-            self.deadline = time.monotonic() + seconds
+            self.deadline = time.monotonic() + (seconds if left is None else left)
             self._changed.notify_all()
 
     def _started(self) -> subprocess.Popen[bytes]:
@@ -265,19 +294,30 @@ class _Worker:
         return ImageError(f"the decoder broke down on it (exit status {code})")
 
 
-def _answer(file: IO[bytes], limits: DecodeLimits) -> Decoded:
-    """A worker's answer, believed within bounds. Raises ImageError; EOFError where it is none."""
-    mark, kind, width, height, full_width, full_height, date_bytes, length = worker.ANSWER.unpack(
-        _read(file, worker.ANSWER.size)
-    )
+class _Head(NamedTuple):
+    """Of an answer: its kind, both sizes of the picture, and the lengths of what follows."""
+
+    kind: int
+    size: tuple[int, int]
+    full_size: tuple[int, int]
+    date_bytes: int
+    length: int
+
+
+def _head(file: IO[bytes]) -> _Head:
+    """The beginning of a worker's answer. Raises EOFError where it is none."""
+    mark, kind, width, height, *rest = worker.ANSWER.unpack(_read(file, worker.ANSWER.size))
+    if mark != worker.MARK:
+        raise EOFError
+    return _Head(kind, (width, height), (rest[0], rest[1]), rest[2], rest[3])
+
+
+def _answer(file: IO[bytes], head: _Head, limits: DecodeLimits) -> Decoded:
+    """The rest of a worker's answer, believed within bounds. Raises ImageError; EOFError where it is none."""
+    kind, (width, height), full_size, date_bytes, length = head
     is_picture = kind == worker.PICTURE
     expected = 3 * width * height if is_picture else min(length, _MAX_REASON)
-    if (
-        mark != worker.MARK
-        or length != expected
-        or date_bytes > _MAX_DATE
-        or width * height > limits.max_pixels
-    ):
+    if length != expected or date_bytes > _MAX_DATE or width * height > limits.max_pixels:
         raise EOFError
     date, body = _read(file, date_bytes).decode("ascii", "replace"), _read(file, length)
     if kind == worker.OUT_OF_MEMORY:
@@ -285,7 +325,7 @@ def _answer(file: IO[bytes], limits: DecodeLimits) -> Decoded:
     if not is_picture:
         raise ImageError(body.decode("utf-8", "replace"))
     picture = Image.frombytes("RGB", (width, height), body)
-    return Decoded(picture, full_width, full_height, date or None)
+    return Decoded(picture, *full_size, date or None)
 
 
 def _read(file: IO[bytes], length: int) -> bytes:
@@ -293,13 +333,6 @@ def _read(file: IO[bytes], length: int) -> bytes:
     if len(data) < length:
         raise EOFError
     return data
-
-
-def _cost(data: bytes, at_least: int | None, limits: DecodeLimits) -> int:
-    """Memory that a picture takes by what its file says. Raises ImageError where it is beyond the limits."""
-    container = take_apart(data)
-    limits.check(container, at_least)
-    return container.memory(at_least) + 2 * len(data)
 
 
 def _widen(pipe: IO[bytes]) -> None:

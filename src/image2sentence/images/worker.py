@@ -16,33 +16,39 @@ from typing import IO, NamedTuple
 from image2sentence.errors import ImageError
 from image2sentence.images.decode import NO_MEMORY, Decoded, DecodeLimits, decode_image
 
-REQUEST = struct.Struct("<4sQQQdI")
-"""Mark, length of the file, most pixels, most memory, seconds, smallest side (0: full size)."""
+REQUEST = struct.Struct("<4sQQQdI?")
+"""Mark, length of the file, most pixels, most memory, seconds, smallest side (0: full size), whether to ask first."""
 
 ANSWER = struct.Struct("<4sBIIIIIQ")
 """Mark, kind, width, height, full width, full height, length of the date, length of the pixels or reason."""
 
 MARK, READY = b"I2Sd", b"i2s ready\n"
-PICTURE, REFUSED, OUT_OF_MEMORY = 0, 1, 2
+PICTURE, REFUSED, OUT_OF_MEMORY, WEIGHED = 0, 1, 2, 3
+GO_ON, NOT_NOW = b"g", b"n"
+"""What is said to an answer `WEIGHED`, whose length is the memory that decoding takes."""
 
 _SPARE_BYTES = 192 << 20  # Pillow's blocks, the result, what libraries allocate on first use
 _SPARE_SECONDS = 5
 
 
 class Request(NamedTuple):
-    """A picture file to decode."""
+    """A picture file to decode; `asks`: whether the worker first says what memory that takes, and waits for a word."""
 
     data: bytes
     at_least: int | None
     limits: DecodeLimits
+    asks: bool = False
+
+
+class _NotNow(Exception):
+    """The one who asked does not want the picture decoded any more."""
 
 
 def write_request(file: IO[bytes], request: Request) -> None:
     """Send a request."""
     limits = request.limits
-    head = REQUEST.pack(
-        MARK, len(request.data), limits.max_pixels, limits.memory, limits.seconds, request.at_least or 0
-    )
+    sizes = (len(request.data), limits.max_pixels, limits.memory)
+    head = REQUEST.pack(MARK, *sizes, limits.seconds, request.at_least or 0, request.asks)
     file.write(head)
     file.write(request.data)
     file.flush()
@@ -53,11 +59,11 @@ def read_request(file: IO[bytes]) -> Request | None:
     head = file.read(REQUEST.size)
     if len(head) < REQUEST.size:
         return None
-    mark, length, max_pixels, max_memory, seconds, at_least = REQUEST.unpack(head)
+    mark, length, max_pixels, max_memory, seconds, at_least, asks = REQUEST.unpack(head)
     data = file.read(length)
     if mark != MARK or len(data) < length:
         return None
-    return Request(data, at_least or None, DecodeLimits(max_pixels, max_memory, seconds))
+    return Request(data, at_least or None, DecodeLimits(max_pixels, max_memory, seconds), asks)
 
 
 def main() -> None:
@@ -69,7 +75,8 @@ def main() -> None:
     target.flush()
     while (request := read_request(source)) is not None:
         _limit(request)
-        _write_answer(target, request)
+        with suppress(_NotNow):
+            _write_answer(source, target, request)
 
 
 def _own_streams() -> tuple[IO[bytes], IO[bytes]]:
@@ -81,9 +88,18 @@ def _own_streams() -> tuple[IO[bytes], IO[bytes]]:
     return source, target
 
 
-def _write_answer(target: IO[bytes], request: Request) -> None:
+def _write_answer(source: IO[bytes], target: IO[bytes], request: Request) -> None:
+    def ask(memory: int) -> None:
+        target.write(ANSWER.pack(MARK, WEIGHED, 0, 0, 0, 0, 0, memory))
+        target.flush()
+        if source.read(1) != GO_ON:
+            raise _NotNow
+
     try:
-        decoded = decode_image(request.data, at_least=request.at_least, limits=request.limits)
+        weighed = ask if request.asks else None
+        decoded = decode_image(
+            request.data, at_least=request.at_least, limits=request.limits, weighed=weighed
+        )
         pixels = decoded.picture.tobytes()
     except ImageError as error:
         kind = OUT_OF_MEMORY if str(error) == NO_MEMORY else REFUSED
