@@ -14,14 +14,16 @@ import http.client
 import io
 import json
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,7 +95,8 @@ def each(port: int, requests: list[bytes]) -> list[int]:
 
     def ask(request: bytes) -> None:
         connection = connect(port)
-        connection.sendall(request)
+        with suppress(OSError):  # answered, or closed, before all of it was sent
+            connection.sendall(request)
         statuses.append(status_of(connection))
 
     threads = [threading.Thread(target=ask, args=(one,)) for one in requests]
@@ -240,11 +243,101 @@ def large_pictures(port: int, size: int) -> list[int]:
     return each(port, [_upload(buffer.getvalue())] * size)
 
 
-def _upload(picture: bytes) -> bytes:
-    part = b'--x\r\nContent-Disposition: form-data; name="picture"; filename="a"\r\n\r\n'
-    body = part + picture + b"\r\n--x--\r\n"
+def small_bombs(port: int, size: int) -> list[int]:
+    """PNGs of profiles and texts by the thousand, each of which unpacks to megabytes, and previews in raw files."""
+    packed = zlib.compress(bytes(4 << 20), 9)
+    kinds = ((b"iCCP", b"x\0\0"), (b"zTXt", b"date:create\0\0"), (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0"))
+    bombs = [_png_with(_chunk(name, head + packed) * 1_500) for name, head in kinds]
+    segment = b"\xff\xd8\xff\xe2\xff\xff" + b"\xff\xd8\xff\xc4\0\2" * 10_922
+    raw = b"FUJIFILMCCD-RAW " + segment * 250
+    return each(port, [_upload(one) for one in (*bombs, raw)] * size)
+
+
+def _png_with(chunks: bytes) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (600, 600)).save(buffer, "PNG")
+    whole = buffer.getvalue()
+    return whole[:33] + chunks + whole[33:]
+
+
+def _chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def pipelined_requests(port: int, size: int) -> list[int]:
+    """Thousands of requests in one packet, on many connections, none of whose answers is read for a while."""
+    many = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 6_000
+    taken = [connect(port) for _ in range(10 * size)]
+    for one in taken:
+        one.setblocking(False)
+        with suppress(OSError):
+            one.send(many)
+    time.sleep(5.0)
+    for one in taken:
+        one.setblocking(True)
+    return [status_of(one) for one in taken]
+
+
+def heads_of_parts(port: int, size: int) -> list[int]:
+    """Forms whose parts have megabytes of headers: one long, very many, one of many parameters."""
+    head = b'--x\r\nContent-Disposition: form-data; name="text"'
+    more = (b'; a="' + b"y" * (8 << 20) + b'"', b"\r\na: b" * (1 << 20), b'; filename="' + b'\\"' * (4 << 20))
+    return each(port, [_form(head + one + b"\r\n\r\nred\r\n--x--\r\n") for one in more] * size)
+
+
+def parts_by_the_thousand(port: int, size: int) -> list[int]:
+    """Forms of more parts than may be, with and without names, and of a boundary that nearly comes, over and over."""
+    field = b'--x\r\nContent-Disposition: form-data; name="muted"\r\n\r\n1\r\n'
+    file = b'--x\r\nContent-Disposition: form-data; name="picture"; filename="a"\r\n\r\n'
+    bodies = (field * 300_000, b"--x\r\nA: b\r\n\r\n1\r\n" * 900_000, file + b"\r\n--\r" * 4_000_000)
+    return each(port, [_form(one + b"\r\n--x--\r\n") for one in bodies] * size)
+
+
+def odd_json(port: int, size: int) -> list[int]:
+    """JSON that is deep, endless, of huge numbers, of halves of characters."""
+    bodies = (
+        b"[" * 500_000,
+        b'{"item": ' + b"9" * 500_000 + b"}",
+        b'{"vector": [' + b"1e999," * 80_000 + b"1]}",
+        b'{"exclude": [' + b"1," * 200_000 + b"1]}",
+        b'{"text": "red", "where": "caption = \'\\ud800\'"}',
+        b'{"text": "\\ud800"}',
+        b'{"balance": NaN}',
+        b"{" + b",".join(b'"x%d": 1' % one for one in range(40_000)) + b"}",
+    )
+    return in_turn(port, size, list(bodies))
+
+
+def heavy_lists(port: int, size: int) -> list[int]:
+    """Lists by filters that cost as much as they may, each another one."""
+    lines = []
+    for number in range(4 * size):
+        tests = (f"caption like '%25a%25z{number:04}{one:03}'" for one in range(22))
+        where = " or ".join(tests).replace(" ", "%20")
+        lines.append(f"GET /v1/items?where={where} {HEAD}Connection: close\r\n\r\n".encode())
+    return each(port, lines)
+
+
+def odd_words(port: int, size: int) -> list[int]:
+    """Words that an index of texts might take for its own language, or that are very many."""
+    texts = (
+        'NEAR("a" "b", 999999) OR text : * ^ -{a b} + "',
+        " ".join(f"w{number}" for number in range(200))[:1_000],
+        "\u0301" * 1_000,
+        "a* " * 333,
+        "'; DROP TABLE words; --",
+    )
+    return in_turn(port, size, [json.dumps({"text": one}).encode() for one in texts])
+
+
+def _form(body: bytes) -> bytes:
     head = f"POST /v1/search {HEAD}Content-Type: multipart/form-data; boundary=x\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
+
+
+def _upload(picture: bytes) -> bytes:
+    part = b'--x\r\nContent-Disposition: form-data; name="picture"; filename="a"\r\n\r\n'
+    return _form(part + picture + b"\r\n--x--\r\n")
 
 
 def _search(header: str) -> bytes:
@@ -282,6 +375,13 @@ ATTACKS: tuple[Attack, ...] = (
     listed_likes,
     slow_pictures,
     large_pictures,
+    small_bombs,
+    pipelined_requests,
+    heads_of_parts,
+    parts_by_the_thousand,
+    odd_json,
+    heavy_lists,
+    odd_words,
     other_sites,
     rebound_names,
     guessed_tokens,

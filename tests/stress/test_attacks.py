@@ -31,6 +31,13 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (attacks.listed_likes, 2, {422}),
         (attacks.slow_pictures, 2, {200, 422, 429}),  # a fast machine decodes them in time
         (attacks.large_pictures, 2, {200, 422, 429}),
+        (attacks.small_bombs, 1, {200, 422, 429}),
+        (attacks.pipelined_requests, 4, {0, 200}),
+        (attacks.heads_of_parts, 1, {0, 400}),
+        (attacks.parts_by_the_thousand, 1, {0, 400, 422}),
+        (attacks.odd_json, 1, {422}),
+        (attacks.heavy_lists, 1, {200, 422}),
+        (attacks.odd_words, 1, {200, 422}),
         (attacks.other_sites, 2, {403}),
         (attacks.rebound_names, 2, {400}),
         (attacks.guessed_tokens, 20, {200, 401, 429}),  # the right one, where a place is free again
