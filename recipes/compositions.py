@@ -4,8 +4,10 @@
 
 All ways search the same gallery vectors, those of the model's VL towers alone. What each has to choose (the words'
 weight, BASIC's subspace and penalty) is chosen on other queries than the reported ones, a task at a time, by mAP@10.
-`blend` is the query side's own vector and a share of the light weighted sum of T(s) and T(m), so it never sees the
-reference through the large encoder. A few minutes on two CPU cores; gallery vectors are kept in WORK.
+`phrases` are guiding phrases with the picture's own vector for a sentence's (`image2sentence.encoders.phrase_guide`),
+the corpus of things as the phrases. `blend` is the query side's own vector and a share of the light weighted sum of
+T(s) and T(m), so it never sees the reference through the large encoder. A few minutes on two CPU cores; gallery vectors
+are kept in WORK.
 """
 
 from __future__ import annotations
@@ -22,8 +24,10 @@ from numpy.typing import NDArray
 
 from image2sentence.catalogue import write_catalogue
 from image2sentence.encoders import load_encoder
+from image2sentence.encoders.config import GuideConfig
 from image2sentence.encoders.interpolation import slerp, weighted_sum
 from image2sentence.encoders.onnx_encoder import OnnxEncoder
+from image2sentence.encoders.phrase_guide import Guide
 from image2sentence.evaluation.datasets.attributes import (
     attribute_queries,
     load_catalogue,
@@ -42,6 +46,7 @@ BLEND_WEIGHTS = (0.3, 0.5, 0.7)
 DIRECTIONS = (16, 32, 64, 128)
 PENALTIES = (0.0, 0.1)
 NEGATIVE = 0.2  # share of the modifiers' corpus in BASIC's contrastive covariance, as in the paper
+PHRASED = tuple(itertools.product((1, 3), (0.1, 0.3, 0.5, 0.75)))  # neighbours, residual
 CONTEXTS = 32  # phrases that a modifier is put into
 QUERIES, TUNING = 600, 300
 _BATCH = 64
@@ -68,7 +73,10 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Asked:
-    """One benchmark's queries (q) as vectors; `own` and `right` are rows of the gallery."""
+    """One benchmark's queries (q) as vectors; `own` and `right` are rows of the gallery.
+
+    `by_phrases` are (q, d) by guiding phrases alone, for each of `PHRASED`.
+    """
 
     gallery: Vectors
     pictures: Vectors
@@ -78,6 +86,7 @@ class Asked:
     composed: Vectors
     own: NDArray[np.int64]
     right: Sequence[frozenset[int]]
+    by_phrases: Mapping[tuple[int, float], Vectors]
 
     def precision(self, scores: Vectors) -> NDArray[np.float64]:
         """mAP@10's values (q,) for scores (q, n); the reference itself is left out."""
@@ -110,6 +119,7 @@ def ways() -> dict[str, list[Way]]:
         "weighted sum": [by_query(lambda a, w=w: weighted_sum(a.pictures, a.words, w)) for w in WEIGHTS],  # type: ignore[misc]
         "Slerp": [by_query(lambda a, w=w: slerp(a.pictures, a.words, w)) for w in WEIGHTS],  # type: ignore[misc]
         "BASIC": [lambda a, c, how=how: basic(a, c, *how) for how in chosen],  # type: ignore[misc]
+        "phrases": [by_query(lambda a, how=how: a.by_phrases[how]) for how in PHRASED],  # type: ignore[misc]
         "ISA": [by_query(lambda a: a.composed)],
         "ISA, blend": [blended(0, 0.5)] + [blended(b, w) for b in BLENDS[1:] for w in BLEND_WEIGHTS],
     }
@@ -208,7 +218,21 @@ class Reader:
         context = {w: _unit(self.texts([f"{p} {w}" for p in chosen]).mean(0)[None])[0] for w in set(words)}
         right = [frozenset(place[answer] for answer in query.answers) for query in queries]
         in_context = np.stack([context[w] for w in words])
-        return Asked(gallery, gallery[own], self.texts(words), in_context, sentences, composed, own, right)
+        by_phrases = self._by_phrases(gallery[own], words, corpus)
+        return Asked(
+            gallery, gallery[own], self.texts(words), in_context, sentences, composed, own, right, by_phrases
+        )
+
+    def _by_phrases(
+        self, pictures: Vectors, words: Sequence[str], corpus: Corpus
+    ) -> dict[tuple[int, float], Vectors]:
+        """Unit rows (q, d) of what the words make of the pictures' nearest phrases."""
+        found = {}
+        for neighbours, residual in PHRASED:
+            how = GuideConfig(neighbours, residual=residual, low=-1.0, high=-0.99)  # trusted everywhere
+            guide = Guide(corpus.phrases, corpus.things, how)
+            found[neighbours, residual] = _unit(guide.apply(pictures, pictures, words, self.texts))
+        return found
 
     def _composed(self, catalogue: Catalogue, queries: Sequence[Query]) -> tuple[Vectors, Vectors]:
         """Of each query T(s) and T([s] m), both (q, d)."""
@@ -238,13 +262,14 @@ def measure(task: Task, reader: Reader, corpus: Corpus) -> Mapping[str, tuple[ND
 
 
 def table_row(task: str, found: Mapping[str, tuple[NDArray[np.float64], int]]) -> str:
-    """A line of Markdown: percent with intervals, and BASIC's difference to the sum."""
+    """A line of Markdown: percent with intervals, and how far BASIC and phrases are from the sum."""
     cells = []
     for values, _ in found.values():
         interval = bootstrap_interval(values)
         cells.append(f"{100 * values.mean():.1f} ({100 * interval.low:.1f} to {100 * interval.high:.1f})")
-    difference = paired_difference(100 * found["BASIC"][0], 100 * found["weighted sum"][0])
-    cells.append(f"{difference.low:+.1f} to {difference.high:+.1f}")
+    for other in ("BASIC", "phrases"):
+        difference = paired_difference(100 * found[other][0], 100 * found["weighted sum"][0])
+        cells.append(f"{difference.low:+.1f} to {difference.high:+.1f}")
     return f"| {task} | {len(next(iter(found.values()))[0])} | " + " | ".join(cells) + " |"
 
 
@@ -263,7 +288,8 @@ def main(data: Path, model: str | None, work: Path, only: str) -> None:
     corpus = reader.corpus(phrases, modifiers)
     names = list(ways())
     click.echo(
-        f"| task; mAP@10 | queries | {' | '.join(names)} | BASIC - sum |\n|{' --- |' * (len(names) + 3)}"
+        f"| task; mAP@10 | queries | {' | '.join(names)} | BASIC - sum | phrases - sum |\n"
+        f"|{' --- |' * (len(names) + 4)}"
     )
     for task in tasks(data, work):
         if only in task.name:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import cast
+
 import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="the recipes need the [train] extra")
 
 from image2sentence.encoders.config import FallbackConfig
+from image2sentence.encoders.onnx_encoder import OnnxEncoder
 from recipes import fallback
-from recipes.compositions import Asked, Corpus, basic, measure, table_row, ways
+from recipes.compositions import PHRASED, Asked, Corpus, Reader, basic, measure, table_row, ways
 from recipes.fallback import Measured, choose, report, value
 
 WIDTH = 6
@@ -31,7 +35,9 @@ def asked(composed: np.ndarray) -> Asked:
     """Of each of the four pictures: the same thing in the other colour."""
     pictures, words = gallery(), AXES[[3, 2, 3, 2]]
     right = [frozenset({other}) for other in (1, 0, 3, 2)]
-    return Asked(pictures, pictures, words, words, pictures, composed, np.arange(4), right)
+    changed = unit(pictures + 2 * words - 2 * AXES[[2, 3, 2, 3]])  # what phrases would make of it
+    by_phrases = dict.fromkeys(PHRASED, changed)
+    return Asked(pictures, pictures, words, words, pictures, composed, np.arange(4), right, by_phrases)
 
 
 def corpus() -> Corpus:
@@ -56,6 +62,15 @@ def test_every_way_gives_a_score_for_every_picture() -> None:
             assert np.isfinite(scores).all()
 
 
+def test_phrases_are_read_with_the_words_and_keep_what_they_leave_unsaid() -> None:
+    reader = Reader(cast(OnnxEncoder, None), Path())
+    reader._texts = dict(zip(["a thing green", "another green"], AXES[[3, 4]], strict=True))
+    found = reader._by_phrases(gallery()[:1], ["green"], corpus())
+    assert set(found) == set(PHRASED)
+    expected = unit((AXES[3] + 0.5 * (gallery()[0] - AXES[0]))[None])
+    np.testing.assert_allclose(found[1, 0.5], expected, atol=1e-6)
+
+
 class Recorded:
     """A reader that knows two benchmarks' vectors."""
 
@@ -77,7 +92,7 @@ def test_settings_are_chosen_for_each_way_and_the_line_holds_all_of_them() -> No
     assert found["ISA"][0].tolist() == [1, 1, 1, 1]
     assert found["weighted sum"][0].mean() == 1
     line = table_row("toy", found)
-    assert line.count("|") == len(found) + 4
+    assert line.count("|") == len(found) + 5
     assert "100.0 (100.0 to 100.0)" in line
 
 
