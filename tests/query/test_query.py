@@ -190,6 +190,31 @@ def test_impossible_queries_are_refused(values: dict[str, Any], message: str) ->
         Query(**values)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"k": 1},
+        {"offset": 0, "rerank": 0},
+        *({name: bound} for name in ("balance", "diversity", "near_duplicates") for bound in (0, 1)),
+        {"min_fit": -1e9},
+    ],
+)
+def test_the_bounds_themselves_may_be_asked_for(values: dict[str, Any]) -> None:
+    query = Query(words="red", **values)
+    assert {name: getattr(query, name) for name in values} == values
+
+
+@pytest.mark.parametrize(
+    ("words", "kept", "left_out"),
+    [("red", None, True), (" ", None, False), ("red", True, False), ("", False, True)],
+)
+def test_references_are_left_out_where_a_change_is_asked_for(
+    words: str, kept: bool | None, left_out: bool
+) -> None:
+    query = Query.of([plain("red")], words, keep_references=kept)
+    assert query.leaves_references_out == left_out
+
+
 def test_a_query_can_be_made_with_every_attribute_from_bare_pictures() -> None:
     made = inspect.signature(Query.of).parameters
     attributes = {field.name: field.default for field in fields(Query)}

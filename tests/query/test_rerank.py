@@ -81,6 +81,43 @@ def test_it_reads_the_words_with_each_reference_or_alone(engine: QueryEngine) ->
     assert set(answer.milliseconds) == {"read_ms", "encode_ms", "search_ms", "rerank_ms"}
 
 
+def test_the_logit_is_the_mean_of_those_of_the_references_by_their_weights(engine: QueryEngine) -> None:
+    class ByReference(Matcher):
+        """The logit is what stands in the sentence."""
+
+        def match(self, sentences: Vectors | None, texts: Sequence[str], patches: Vectors) -> Vectors:
+            assert sentences is not None
+            return sentences[:, 0, 0]
+
+    sentences = [np.full((1, FakeEncoder.width), value, np.float32) for value in (1.0, -2.0)]
+    references = [
+        Reference(sentence=one, weight=weight) for one, weight in zip(sentences, (3, 1), strict=True)
+    ]
+    queries = [
+        Query(references=tuple(asked), words="red", rerank=2) for asked in (references, references[1:])
+    ]
+    by_reference = QueryEngine(ByReference(), engine.gallery)
+    both, other = (by_reference.rank(query).results[0].match for query in queries)
+    assert both == pytest.approx(1 / (1 + np.exp(-(3 * 1.0 + 1 * -2.0) / 4)))
+    assert other == pytest.approx(1 / (1 + np.exp(2.0)))
+
+
+def test_the_time_of_reranking_is_told_apart_from_the_search(
+    engine: QueryEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = iter(
+        [0.0, 1.0, 2.0, 4.0, 10.0, 13.0, 18.0, 30.0]
+    )  # read 1 s, encode 2 s, search 20 s, of which 5 s
+    monkeypatch.setattr("time.perf_counter", lambda: next(moments))
+    answer = engine.rank(Query(words="red", rerank=5))
+    assert answer.milliseconds == {
+        "read_ms": 1_000,
+        "encode_ms": 2_000,
+        "search_ms": 15_000,
+        "rerank_ms": 5_000,
+    }
+
+
 def test_pages_fit_together_and_duplicates_stay_hidden(engine: QueryEngine) -> None:
     options: dict[str, Any] = {"words": "red", "rerank": 10, "near_duplicates": 0.9, "diversity": 0.2}
     whole = engine.rank(Query(k=COUNT, **options)).results

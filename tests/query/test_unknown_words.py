@@ -105,6 +105,8 @@ def test_a_word_that_only_shares_letters_is_not_offered(word: str) -> None:
         ("blpck", "black", False),
         ("lback", "black", True),  # the first letter, swapped with the second
         ("xlack", "black", False),
+        ("ablack", "black", False),
+        ("urple", "purple", False),
         ("blackk", "black", True),
         ("blac", "black", False),
         ("blacx", "black", False),

@@ -1,6 +1,6 @@
 """Changes the source a little, one place at a time, and counts the changes that its tests do not notice.
 
-    python -m tests.stress.mutations query|metrics|losses|admission [--count 60] [--seed 1]
+    python -m tests.stress.mutations query|metrics|losses|admission [--count 60] [--seed 1] [--again OUTPUT]
 
 The changes are those of cosmic-ray (`pip install cosmic-ray`), which itself starts pytest anew for each. Here each is
 tested in a fork of one process that has the large libraries loaded, on a compiled copy of the source, in a few times
@@ -138,11 +138,15 @@ def main() -> None:
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--again", type=Path, help="only what survives in an earlier output")
     asked = parser.parse_args()
     part = PARTS[asked.part]
     sources = HOME / "src"
     files = sorted((sources / "image2sentence").glob(part.files))
     changes = changed_sources(files, asked.count, asked.seed)
+    if asked.again:
+        before = asked.again.read_text()
+        changes = [one for one in changes if _difference(sources, *one) in before]
     os.environ["OMP_NUM_THREADS"] = "1"
     sys.dont_write_bytecode = True
     for name in ("pytest", *part.libraries):
@@ -159,6 +163,13 @@ def main() -> None:
     print(f"{asked.part}: {survived} of {len(changes)} changes survive ({survived / len(changes):.0%})")
 
 
+def _difference(sources: Path, file: Path, changed: str) -> str:
+    name, source = str(file.relative_to(sources)), file.read_text()
+    return "\n".join(
+        difflib.unified_diff(source.splitlines(), changed.splitlines(), name, name, n=1, lineterm="")
+    )
+
+
 def _survives(folder: Path, sources: Path, part: Part, limit: int, file: Path, changed: str) -> bool:
     place = folder / file.relative_to(sources)
     source = file.read_text()
@@ -168,13 +179,7 @@ def _survives(folder: Path, sources: Path, part: Part, limit: int, file: Path, c
     passed = passes(folder, part.tests, limit)
     place.write_text(source)
     if passed:
-        name = str(file.relative_to(sources))
-        print(
-            "\n".join(
-                difflib.unified_diff(source.splitlines(), changed.splitlines(), name, name, n=1, lineterm="")
-            )
-        )
-        sys.stdout.flush()
+        print(_difference(sources, file, changed), flush=True)
     return passed
 
 
