@@ -436,6 +436,23 @@ def test_a_cut_off_says_that_nothing_fits(engine: QueryEngine, tmp_path: Path) -
     assert engine.rank(Query(words="red")).fits is None
 
 
+def test_below_the_cut_off_nothing_more_is_fetched(
+    engine: QueryEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shades(engine, tmp_path, 40)
+    best = engine.rank(Query(words="red", k=1)).best_fit
+    assert best is not None
+    searched: list[int] = []
+    search = engine.searcher.search
+    monkeypatch.setattr(
+        engine.searcher,
+        "search",
+        lambda queries, k, **how: (searched.append(k), search(queries, k, **how))[1],
+    )
+    assert not engine.rank(Query(words="red", k=1, min_fit=best + 1)).results
+    assert searched == [2], "the page and one more"
+
+
 def test_a_filter_holds_for_every_result(engine: QueryEngine) -> None:
     engine.gallery.add_columns({"price": "number"})
     ids = {picture.path.stem: picture.id for picture in engine.gallery.pictures()}
