@@ -8,11 +8,13 @@ import pytest
 from image2sentence.errors import ConfigError, DataError
 from image2sentence.evaluation import metrics
 from image2sentence.evaluation.metrics import (
+    Interval,
     Scores,
     average_precision_at,
     bootstrap_interval,
     by_aspect,
     coverage_at,
+    mean_of_means,
     paired_difference,
     ranks_of_first,
     recall_at,
@@ -99,6 +101,17 @@ def test_a_difference_counts_alike_in_either_direction():
     forward, backward = paired_difference(values, 0 * values), paired_difference(0 * values, values)
     assert backward.p == forward.p < 1.0
     assert paired_difference(values, values + 1).p == pytest.approx(2 / 2001)
+
+
+def test_the_mean_of_means_weighs_parts_alike_and_draws_each_on_its_own():
+    assert mean_of_means([[1.0] * 8, [4.0], [4.0, 4.0]]) == Interval(3.0, 3.0, 3.0)
+    part = np.repeat([0.0, 1.0], 200)
+    alone = bootstrap_interval(part, samples=4_000)
+    for parts in (2, 4):
+        together = mean_of_means([part] * parts, samples=4_000, seed=1)
+        narrower = (alone.high - alone.low) / (together.high - together.low)
+        assert narrower == pytest.approx(np.sqrt(parts), rel=0.06)
+    assert mean_of_means([part], 0.9, 50, seed=3) == bootstrap_interval(part, 0.9, 50, seed=3)
 
 
 def test_runs_that_do_not_differ_have_p_one():
