@@ -4,8 +4,9 @@
 
 A composed query as a program asks it: picture to sentence, sentence and words to vector, then the exact search of
 10,000 vectors, whose matrix product has threads of its own. ONNX Runtime's idle threads spin for a while by default and
-so take the cores from what comes next. Every setting has a process of its own, because such threads would disturb its
-neighbours too; the processes take turns, and the figures are medians over all turns.
+so take the cores from what comes next; `briefly` is how large graphs of a query are loaded. Every setting has a process
+of its own, because such threads would disturb its neighbours too; the processes take turns, and the figures are medians
+over all turns.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import click
 import numpy as np
 
 from image2sentence.encoders.model_folder import QUERY_IMAGE, QUERY_TEXT, bundled
+from image2sentence.encoders.onnx_session import BETWEEN_OPERATORS
 from recipes.charts import markdown
 
 VECTORS, TURNS, QUERIES, WARM_UP = 10_000, 3, 30, 5
@@ -32,10 +34,11 @@ STAGES = ("image", "text", "search")
 
 @dataclass(frozen=True)
 class Setting:
-    """`threads` of ONNX Runtime for each graph (0: one per core), and whether idle ones spin."""
+    """`threads` of ONNX Runtime for each graph (0: one per core), whether idle ones spin, and within a run only."""
 
     threads: int
     spin: bool
+    briefly: bool = False
 
     def session(self, graph: Path) -> Any:
         """`graph` loaded so."""
@@ -44,12 +47,15 @@ class Setting:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = self.threads, 3
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self.spin)))
+        for name, value in (BETWEEN_OPERATORS if self.briefly else {}).items():
+            options.add_session_config_entry(name, value)
         return onnxruntime.InferenceSession(os.fspath(graph), options, providers=["CPUExecutionProvider"])
 
 
 SETTINGS = {
     "one per core, spinning": Setting(0, True),
     "one per core, sleeping": Setting(0, False),
+    "one per core, briefly": Setting(0, True, briefly=True),
     "one thread": Setting(1, False),
 }
 

@@ -422,7 +422,7 @@ class OnnxEncoder:
         return session
 
     def _query_session(self, name: str) -> Any:
-        """A graph for one query at a time. Its idle threads sleep: spinning, they slow down what comes after it."""
+        """A graph for one query at a time. Its threads sleep after it: spinning, they slow down what follows."""
         content = self._content(name)
         small = content is not None and len(content) <= _SMALL
         device = CPU if small else self._device

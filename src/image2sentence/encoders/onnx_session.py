@@ -24,6 +24,13 @@ _BEFORE = re.compile(rb"(?:\x0a|\x8a\x80*\x00)(?:\x08|\x88\x80*\x00)\Z")
 """What stands before the key of a tensor's external file in a graph's protocol buffer: field 1 of 8 bytes, in any
 varint."""
 _LONGEST_VARINT = 10
+BETWEEN_OPERATORS = {
+    "session.intra_op.spin_duration_us": "100",
+    "session.force_spinning_stop": "1",
+}
+"""Threads spin from one operator to the next, and sleep when a run ends: waking them for each of a transformer's
+operators takes time that nothing is computed in, and threads that spin after it take the cores from what follows. An
+ONNX Runtime that does not know the first entry passes it over, and spins within a run as long as it does by default."""
 
 
 def require_self_contained(path: Path, content: bytes | None) -> None:
@@ -58,6 +65,8 @@ def load_session(
 ) -> Any:
     """A session of a graph on a device (`image2sentence.encoders.devices`).
 
+    `spin=False`: its threads wait actively between a run's operators only, not after the run.
+
     Raises ModelError where ONNX Runtime refuses the graph, it names other files, or the device does not start.
     """
     require_self_contained(path, content)
@@ -68,7 +77,8 @@ def load_session(
     options.intra_op_num_threads, options.log_severity_level = threads, 3
     # ONNX Runtime's own format is one that it trusts, and takes by the file's first bytes.
     options.add_session_config_entry("session.load_model_format", "ONNX")
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
+    for name, value in ({} if spin else BETWEEN_OPERATORS).items():
+        options.add_session_config_entry(name, value)
     on = providers(device)
     configure(options, on)
     refusals = (engine.Fail, engine.InvalidProtobuf, engine.InvalidGraph, engine.InvalidArgument)
