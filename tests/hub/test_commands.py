@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +19,9 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 from image2sentence.cli.main import cli
+from image2sentence.encoders import OnnxEncoder
 from image2sentence.evaluation import latency
+from image2sentence.indexing.index_pictures import IndexReport, index_pictures
 from tests.hub.exports import publish, tiny
 
 COUNT = 12
@@ -90,6 +96,35 @@ def test_pictures_are_indexed_searched_and_shown(model: Path, pictures: Path) ->
     )  # the model that made the gallery, found here
     assert unnamed["results"] == alone["results"]
     assert "use that model" in run("search", picture, "--model", "starter", code=1).output
+
+
+@pytest.mark.parametrize("asked", [("--model", "half:fp16"), ()])
+def test_workers_of_a_cluster_load_the_model_wherever_they_are(
+    asked: tuple[str, ...], pictures: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(tiny("clip"), place / "half", precision="fp16")
+    empty = place / "empty"
+    empty.mkdir()
+    run("index", empty, "--gallery", "gallery", *(asked or ("--model", "everyday")))
+    elsewhere = place / "elsewhere"
+    elsewhere.mkdir()
+
+    def on_cluster(
+        folder: Any, gallery: Any, encoder: Any, *, make_encoder: Callable[[], OnnxEncoder], **options: Any
+    ) -> IndexReport:
+        assert options.pop("workers") == 2
+        with monkeypatch.context() as patch:
+            patch.chdir(elsewhere)
+            made = make_encoder()
+        assert made.fingerprint == encoder.fingerprint
+        return index_pictures(folder, gallery, made, **options)
+
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
+    monkeypatch.setattr("image2sentence.indexing.ray.index_on_ray", on_cluster)
+    cluster = ("--engine", "ray", "--workers", "2")
+    assert (
+        f"encoded {COUNT}" in run("index", pictures, "--gallery", place / "gallery", *asked, *cluster).output
+    )
 
 
 def test_vectors_are_exported_and_imported(model: Path, pictures: Path, place: Path) -> None:

@@ -141,6 +141,21 @@ def test_the_command_indexes_on_the_cluster(cluster: Any, pictures: Path, tmp_pa
     assert (refused.exit_code, "--workers goes with --engine ray" in refused.output) == (2, True)
 
 
+def test_workers_load_a_precision_of_a_folder(
+    cluster: Any, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("onnx")
+    from tests.hub.exports import publish, tiny
+
+    publish(tiny("clip"), tmp_path / "half", precision="fp16")
+    monkeypatch.chdir(tmp_path)
+    asked = ["index", str(pictures), "--gallery", "gallery", "--model", "half:fp16", "--workers", "1"]
+    done = CliRunner().invoke(cli, [*asked, "--engine", "ray", "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["encoded"] == 120
+
+
 def test_a_killed_node_changes_nothing_in_a_database(cluster: Any, pictures: Path, tmp_path: Path) -> None:
     pytest.importorskip("milvus_lite")
     gallery, reference = f"milvus+file://{tmp_path}/gallery.db", str(tmp_path / "reference")

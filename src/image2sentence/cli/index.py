@@ -141,7 +141,7 @@ def index(
             tables.append(MetadataFile(table, columns))
             columns |= tables[-1].columns
         opened.add_columns(columns)  # before indexing, which makes `taken` where it is not there
-        engine_run = index_pictures if engine == "threads" else _on_ray(model, workers, device)
+        engine_run = index_pictures if engine == "threads" else _on_ray(model, encoder, workers, device)
         if max_pixels is not None:
             engine_run = partial(engine_run, max_pixels=max_pixels)
         engine_run = partial(engine_run, exclude=exclude, retry_failed=retry_failed, shards=shards)
@@ -254,17 +254,19 @@ def _one_document(one: Indexed) -> dict[str, object]:
     return {"folder": one.place, **result}
 
 
-def _on_ray(model: Path | None, workers: int | None, device: str) -> Callable[..., IndexReport]:
-    """`index_pictures` on a Ray cluster, whose workers load the same model."""
+def _on_ray(
+    model: Path | None, encoder: Encoder, workers: int | None, device: str
+) -> Callable[..., IndexReport]:
+    """`index_pictures` on a Ray cluster, whose workers load the same model: the one named, else `encoder`'s own."""
     from image2sentence.encoders.onnx_encoder import MODEL_VARIABLE, load_encoder
+    from image2sentence.hub.find import from_anywhere
     from image2sentence.indexing.ray import index_on_ray
 
     with optional_extra("ray", ("ray",)):
         import ray  # noqa: F401
     named = model or os.environ.get(MODEL_VARIABLE)
-    if named is not None and Path(named).is_dir():
-        named = Path(named).absolute()
-    make = partial(load_encoder, named, threads=1, device=device)
+    name = from_anywhere(os.fspath(named)) if named else None
+    make = partial(load_encoder, name, threads=1, device=device, space=encoder.fingerprint)
     return partial(index_on_ray, make_encoder=make, workers=workers)
 
 

@@ -85,6 +85,12 @@ def find_for_space(fingerprint: str) -> ModelFolder | None:
     return None
 
 
+def from_anywhere(name: str) -> str:
+    """A model's name that means the same in another current folder: a folder's path absolute, with its precision."""
+    base, _ = _split_precision(name, "auto")
+    return f"{Path(base).absolute()}{name[len(base) :]}" if Path(base).is_dir() else name
+
+
 def _split_precision(name: str, precision: Precision) -> tuple[str, Precision]:
     """ "name:fp16" -> both parts; a name without one, or a path that exists, as it is."""
     base, _, last = name.rpartition(":")
