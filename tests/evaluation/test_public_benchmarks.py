@@ -20,7 +20,7 @@ from image2sentence.cli.main import cli
 from image2sentence.encoders.composition import TrainingFreeEncoder
 from image2sentence.encoders.config import Preprocessing
 from image2sentence.encoders.model_folder import QUERY_IMAGE
-from image2sentence.errors import DataError, ModelError
+from image2sentence.errors import DataError, ModelError, QueryError
 from image2sentence.evaluation import kept_sentences, public_benchmarks
 from image2sentence.evaluation.basic import Basic
 from image2sentence.evaluation.datasets.genecis import dilated_crop
@@ -349,6 +349,29 @@ def test_hidden_splits_ask_for_a_submission_and_others_have_none(run, models, tm
         code=1,
     )
     assert "without a tuned weight: composed, image only, text only" in refused.output
+
+
+def test_a_caption_longer_than_the_text_encoder_reads_is_cut_at_the_end_and_counted(
+    run, models, tmp_path, monkeypatch
+):
+    """Peers cut such captions, too: CIRR has a few."""
+    root = make_cirr(tmp_path)
+    file = root / "captions" / "cap.rc2.val.json"
+    pairs = json.loads(file.read_text())
+    pairs[5]["caption"] = "make it red and nothing else at all"
+    write(file, pairs)
+    whole, read = Model.encode_queries, set()
+
+    def limited(self, sentences, texts):
+        if any(len(text.split()) > (6 if sentences is None else 4) for text in texts):
+            raise QueryError("the words are too long")
+        read.update(texts)
+        return whole(self, sentences, texts)
+
+    monkeypatch.setattr(Model, "encode_queries", limited)
+    printed = run("evaluate", "cirr", "--root", root).stdout
+    assert "texts cut at the end: 1, longer than the text encoder reads" in printed
+    assert {"make it red and", "make it red and nothing else"} <= read
 
 
 # Submissions

@@ -150,7 +150,9 @@ def audit_public(
     require_answers(evaluation.benchmark)
     if evaluation.searcher is None:
         raise DataError("an audit needs an evaluation with its vectors")
-    features = Features(evaluation.benchmark, encoder, open_image, kept=kept, sentences=sentences)
+    features = Features(
+        evaluation.benchmark, encoder, open_image, kept=kept, sentences=sentences, shorten=True
+    )
     there = frozenset(evaluation.searcher.ids)
     negatives = [
         (query.reference,) if query.reference in there and not query.gallery else ()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from image2sentence.encoders.composition import TrainingFreeEncoder
 from image2sentence.encoders.protocols import Encoder, Vectors
-from image2sentence.errors import DataError
+from image2sentence.errors import DataError, QueryError
 from image2sentence.evaluation.kept_sentences import KeptSentences
 from image2sentence.evaluation.protocol import Benchmark
 from image2sentence.gallery.search.searcher import Searcher
@@ -36,6 +36,7 @@ class Features:
         kept: Gallery-side vectors (d,) by picture id, of the gallery and of references outside it; these pictures
             are not encoded again.
         sentences: The same for the references' sentences.
+        shorten: Texts too long for the encoder lose their last words; `shortened` names them. Else they are an error.
     """
 
     def __init__(
@@ -46,7 +47,10 @@ class Features:
         distort: Distortion | None = None,
         kept: Mapping[str, Vectors] | None = None,
         sentences: KeptSentences | None = None,
+        shorten: bool = False,
     ) -> None:
+        self.shortened: set[str] = set()
+        self._shorten = shorten
         self.benchmark = benchmark
         self.gallery = benchmark.needed_ids()
         self._kept = kept
@@ -62,7 +66,15 @@ class Features:
 
     def for_queries_of(self, benchmark: Benchmark) -> Features:
         """The same for other queries; a gallery of the same pictures is not encoded again."""
-        made = Features(benchmark, self._encoder, self._open, self._distort, self._kept, self._kept_sentences)
+        made = Features(
+            benchmark,
+            self._encoder,
+            self._open,
+            self._distort,
+            self._kept,
+            self._kept_sentences,
+            self._shorten,
+        )
         if made.gallery == self.gallery:
             made._gallery_vectors = self._gallery_vectors
         return made
@@ -130,14 +142,39 @@ class Features:
 
     def _compose(self, encoder: Encoder, sentences: Vectors, texts: Sequence[str]) -> Vectors:
         def encode(rows: Sequence[int]) -> Vectors:
-            return encoder.encode_queries(sentences[self._reference_of[rows]], [texts[row] for row in rows])
+            return self._fitting(
+                lambda some, words: encoder.encode_queries(sentences[self._reference_of[some]], words),
+                rows,
+                [texts[row] for row in rows],
+            )
 
         return in_batches(range(len(texts)), encode)
+
+    def _fitting(
+        self, encode: Callable[[Sequence[int], list[str]], Vectors], rows: Sequence[int], texts: list[str]
+    ) -> Vectors:
+        """`encode` of rows and their texts; where `shorten`, a text too long for it loses its last words."""
+        try:
+            return encode(rows, texts)
+        except QueryError:
+            if not self._shorten:
+                raise
+        if len(rows) > 1:
+            half = len(rows) // 2
+            parts = slice(0, half), slice(half, None)
+            return np.concatenate([self._fitting(encode, rows[part], texts[part]) for part in parts])
+        self.shortened.add(texts[0])
+        return _longest_that_fits(lambda words: encode(rows, [words]), texts[0])
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """(n, d): any texts, each different one encoded once."""
         different = list(dict.fromkeys(texts))
-        vectors = in_batches(different, lambda some: self._encoder.encode_queries(None, list(some)))
+
+        def encode(rows: Sequence[int]) -> Vectors:
+            words = [different[row] for row in rows]
+            return self._fitting(lambda _, some: self._encoder.encode_queries(None, some), rows, words)
+
+        vectors = in_batches(range(len(different)), encode)
         at = {text: row for row, text in enumerate(different)}
         return np.asarray(vectors[[at[text] for text in texts]], dtype=np.float32)
 
@@ -148,6 +185,17 @@ class Features:
     def _opened(self, ids: Sequence[str]) -> list[Image.Image]:
         pictures = [self._open(image) for image in ids]
         return pictures if self._distort is None else [self._distort(picture) for picture in pictures]
+
+
+def _longest_that_fits(encode: Callable[[str], Vectors], text: str) -> Vectors:
+    """`encode` of a text without as many of its last words as it takes; the first one alone is tried last."""
+    words = text.split()
+    for count in range(len(words) - 1, 1, -1):
+        try:
+            return encode(" ".join(words[:count]))
+        except QueryError:
+            continue
+    return encode(words[0])
 
 
 def mean_of_phrasings(vectors: Sequence[Vectors]) -> Vectors:

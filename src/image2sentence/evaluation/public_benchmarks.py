@@ -107,7 +107,7 @@ def evaluate_kept(
     """
     require_answers(benchmark)
     require_one_space(encoder, composers)
-    features = Features(benchmark, encoder, open_image, kept=kept, sentences=sentences)
+    features = Features(benchmark, encoder, open_image, kept=kept, sentences=sentences, shorten=True)
     sum_row, sum_weights = _tuned_row(SUM, features, weighted_sum)
     slerp_row, slerp_weights = _tuned_row(SLERP, features, slerp)
     rows = [
@@ -124,6 +124,8 @@ def evaluate_kept(
         "weights tuned on": TUNED_ON if len(set(halves(benchmark))) == 2 else NOT_TUNED,
         f"row {BASIC}": DESCRIPTION,
     }
+    if features.shortened:
+        notes["texts cut at the end"] = f"{len(features.shortened)}, longer than the text encoder reads"
     return Evaluation(
         benchmark,
         len(features.gallery),
@@ -145,7 +147,7 @@ def query_vectors(
 ) -> Vectors:
     """(q, d) query vectors of one row that needs no weight, for a submission. Raises ConfigError for others."""
     require_one_space(encoder, composers)
-    features = Features(benchmark, encoder, open_image, kept=kept, sentences=sentences)
+    features = Features(benchmark, encoder, open_image, kept=kept, sentences=sentences, shorten=True)
     if row in composers:
         return features.composed(composers[row])
     if row == IMAGE_ONLY:
