@@ -143,7 +143,7 @@ def main() -> None:
     part = PARTS[asked.part]
     sources = HOME / "src"
     files = sorted((sources / "image2sentence").glob(part.files))
-    changes = changed_sources(files, asked.count, asked.seed)
+    changes = changed_sources(files, sys.maxsize if asked.again else asked.count, asked.seed)
     if asked.again:
         before = asked.again.read_text()
         changes = [one for one in changes if _difference(sources, *one) in before]
@@ -160,7 +160,9 @@ def main() -> None:
             raise SystemExit("the tests fail on the source as it is")
         limit = 1 + math.ceil(PATIENCE * resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime)
         survived = sum(_survives(folder, sources, part, limit, *change) for change in changes)
-    print(f"{asked.part}: {survived} of {len(changes)} changes survive ({survived / len(changes):.0%})")
+    print(
+        f"{asked.part}: {survived} of {len(changes)} changes survive ({survived / max(1, len(changes)):.0%})"
+    )
 
 
 def _difference(sources: Path, file: Path, changed: str) -> str:
