@@ -17,10 +17,10 @@ from image2sentence.encoders.guide_files import add_fallback, add_guide, read_li
 from image2sentence.encoders.model_folder import CARD, bundled, write_sealed
 from image2sentence.training import trained_model
 from image2sentence.training.export.model_folder import PARITY, ExportOptions
+from image2sentence.training.export.vl_folder import write_vl
 from recipes.bundled.guide import SETTINGS, guiding_phrases
 
-VL_FILES = ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json")
-LIMIT = 30_000_000
+LIMIT = 20_000_000
 SENTENCE_SHARE = 0.4  # of a gallery vector: docs/method.md, "Sentence share"
 COMPARED = 400  # drawn products on which the shipped graphs answer beside torch
 FALLBACK = FallbackConfig(0.6, 0.7, 0.4)  # chosen by recipes/fallback.py
@@ -38,9 +38,7 @@ def main(vl: Path, query: Path, material: Path) -> None:
     trained_model.export_and_compare(query / "model", target, material / "pictures" / "drawn", None, small)
     (target / PARITY).unlink()  # config.json holds it, too
     add_guide(load_encoder(target), guiding_phrases(), SETTINGS, target)
-    (target / "vl").mkdir()
-    for name in VL_FILES:
-        shutil.copyfile(vl / "model" / name, target / "vl" / name)
+    write_vl(vl / "model", target)
     lists = {"phrases.txt": ("phrases-drawn.txt", "phrases-photos.txt", "phrases-emoji.txt")}
     for name, parts in (lists | {"modifiers.txt": ("modifiers.txt",)}).items():
         lines = [line for part in parts for line in _shipped(material / part)]

@@ -14,14 +14,14 @@ import click
 from image2sentence.encoders.model_folder import CARD, bundled, write_sealed
 from image2sentence.hub.table import BUNDLED, EVERYDAY
 from image2sentence.training.export.model_folder import PARITY
+from image2sentence.training.export.vl_folder import write_vl
 from image2sentence.training.trained_model import BUNDLED_VL
 from recipes.default_model import wordnet
 from recipes.default_model.__main__ import Recipe, Settings
 from recipes.default_model.glove import FILE as VECTORS
 from recipes.default_model.query_side import banks
 
-VL_FILES = ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json")
-LIMIT = 40_000_000
+LIMIT = 20_000_000
 SEARCH_LIMIT = 14_000_000  # what index and search need
 SEARCHED = ("onnx/gallery_image.onnx", "onnx/query_image.onnx", "onnx/query_text.onnx", "tokenizer.json")
 PHRASES = 8_000  # of either list, at most, for size
@@ -33,9 +33,7 @@ def ship(recipe: Recipe) -> Path:
     draft = target.with_name(f"{target.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     shutil.copytree(made, draft, ignore=shutil.ignore_patterns(PARITY))  # config.json holds it, too
-    (draft / "vl").mkdir()
-    for name in VL_FILES:
-        shutil.copyfile(recipe.runs / "vl" / "model" / name, draft / "vl" / name)
+    write_vl(recipe.runs / "vl" / "model", draft)
     lists = banks(recipe.pictures, recipe.nouns, recipe.settings.query.train).values()
     _write(draft / "vl" / "phrases.txt", [phrase for words in lists for phrase in words.phrases])
     _write(draft / "vl" / "modifiers.txt", [text for words in lists for text in words.modifiers])

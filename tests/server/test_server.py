@@ -437,7 +437,7 @@ def test_the_page_s_own_encoder_is_handed_out_only_where_it_is_wanted(tmp_path: 
             "onnx/gallery_image.onnx",
             "README.md",
             "../default/config.json",
-            "vl/model.safetensors",
+            "vl/int8.safetensors",
         ):
             assert client.get(f"/v1/model/{name}").status_code == 404
         assert (

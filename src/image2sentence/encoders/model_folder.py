@@ -12,6 +12,7 @@ fallback/            vectors of training's modifiers (optional; see `image2sente
 scope.json           what the model knows (optional; see `image2sentence.encoders.scope`)
 text.safetensors     light text encoder (optional; for training and export)
 model.safetensors    light encoder + token learner (for training and export; the runtime does not read it)
+vl/                  the VL model itself (in the package only; see `image2sentence.training.vl.compact`)
 README.md            the model card
 """
 

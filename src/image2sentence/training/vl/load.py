@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -26,6 +27,7 @@ from image2sentence.training.vl import conv_blip, mobile_blip
 from image2sentence.training.vl.base import VisionLanguageModel
 from image2sentence.training.vl.blip import BlipVL
 from image2sentence.training.vl.clip import ClipVL
+from image2sentence.training.vl.compact import is_compact, load_compact, with_identity
 from image2sentence.training.vl.conv_blip import ConvBlipForImageTextRetrieval
 from image2sentence.training.vl.mobile_blip import MobileBlipForImageTextRetrieval
 from image2sentence.training.vl.siglip import SiglipVL
@@ -49,7 +51,11 @@ class _Source:
 
     def load(self, cls: Any) -> tuple[Any, Tokenizer, Preprocessing, str, str]:
         """What every kind's constructor begins with."""
-        model = load_pretrained(cls, self.name, **_pinned(self.revision))
+        folder = Path(self.name)
+        if is_compact(folder):
+            model = load_compact(cls, self.config, folder)
+        else:
+            model = load_pretrained(cls, self.name, **_pinned(self.revision))
         tokenizer = load_tokenizer(self.name, self.revision)
         preprocessing = load_preprocessing(self.name, self.revision)
         return model, tokenizer, preprocessing, self.name, self.revision or "local"
@@ -72,6 +78,8 @@ def load_vl(name: str, revision: str | None = None) -> VisionLanguageModel:
         source = _Source(name, commit_of(name, revision), config)
         vl = _KINDS[config.model_type](source)
         _require_own_ids(source, vl.tokenizer)
+        if is_compact(Path(name)):
+            vl.record = with_identity(vl.record, Path(name))
         return vl
 
 
