@@ -147,3 +147,28 @@ def test_a_transaction_that_is_given_up_leaves_the_totals(sound: Path, tmp_path:
         gallery.delete([7])
         gallery.verify()
     ask(folder)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE sqlite_sequence SET seq = seq - 1 WHERE name = 'pictures'",
+        "UPDATE sqlite_sequence SET seq = 'x' WHERE name = 'columns'",
+        "UPDATE sqlite_sequence SET name = 'rootz' WHERE name = 'roots'",
+        "DELETE FROM sqlite_sequence",
+        "UPDATE totals SET rows = 0 WHERE name = 'ids of pictures'",
+    ],
+)
+def test_ids_are_not_given_again_where_the_number_of_the_last_is_damaged(
+    sound: Path, tmp_path: Path, statement: str
+) -> None:
+    shutil.copytree(sound, tmp_path / "g")
+    with closing(sqlite3.connect(tmp_path / "g" / DATABASE)) as connection, connection:
+        connection.execute(statement)
+    with pytest.raises(GalleryError, match=r"ids of|ids that the table"):
+        Gallery.open(tmp_path / "g", readonly=False)
+    with (
+        Gallery.open(tmp_path / "g") as gallery,
+        pytest.raises(GalleryError, match=r"ids of|ids that the table"),
+    ):
+        gallery.verify()

@@ -24,7 +24,7 @@ from image2sentence.gallery.sqlite.schema import (
     sqlite_errors,
     write_generation,
 )
-from image2sentence.gallery.sqlite.totals import SUMMED, check_total, follow_changes, write_totals
+from image2sentence.gallery.sqlite.totals import SUMMED, check_ids, check_total, follow_changes, write_totals
 from image2sentence.images import display_path
 
 DATABASE = "gallery.sqlite"
@@ -78,6 +78,7 @@ class Database:
         with self.reading() as connection:
             for table in SUMMED:
                 check_total(connection, table)
+            check_ids(connection)
             follow_changes(connection)
 
     def close(self) -> None:

@@ -41,7 +41,7 @@ from image2sentence.gallery.sqlite.metadata_tables import (
 from image2sentence.gallery.sqlite.notes import check_notes, read_notes, write_notes
 from image2sentence.gallery.sqlite.picture_tables import PictureTables
 from image2sentence.gallery.sqlite.schema import RESTORE, read_generation
-from image2sentence.gallery.sqlite.totals import check_total
+from image2sentence.gallery.sqlite.totals import check_ids, check_total
 from image2sentence.gallery.sqlite.words import check_words, find_words, update_words
 from image2sentence.images import display_path
 
@@ -363,6 +363,7 @@ class Gallery(BaseGallery):
             check_metadata(connection)
             check_notes(connection)
             check_words(connection)
+            check_ids(connection)
         if problem is not None:
             raise GalleryError(f"{display_path(database.file)} is damaged ({problem}): {RESTORE}")
         self.pictures()

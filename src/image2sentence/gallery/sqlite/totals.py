@@ -9,9 +9,12 @@ import sqlite3
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from image2sentence.gallery.sqlite.schema import Damage, DamagedRow, checksum
+from image2sentence.gallery.sqlite.schema import Damage, DamagedRow, checksum, read_version
 
 _MIXED = "coalesce({{row}}{checksum}, 0) * ({{row}}{id} % 65521 + 1) % 4294967291"
+_GIVEN = "ids of "
+FIRST_VERSION = 3
+"""Format of the gallery file that first had the table."""
 
 SUMMED: Mapping[str, str] = MappingProxyType(
     {
@@ -50,6 +53,28 @@ def write_totals(connection: sqlite3.Connection) -> None:
         before = _stored(connection, name)
         _write(connection, name, before[0] + rows, before[1] + total)
     connection.execute("UPDATE changes SET rows = 0, total = 0")
+    _write_ids(connection)
+
+
+def _write_ids(connection: sqlite3.Connection) -> None:
+    """Note the greatest id that each table has given, which SQLite keeps without a checksum."""
+    noted = {row[0]: row[1] for row in connection.execute("SELECT name, rows FROM totals")}
+    for name, given in connection.execute("SELECT name, seq FROM sqlite_sequence").fetchall():
+        if noted.get(_GIVEN + name) != given:
+            _write(connection, _GIVEN + name, given, 0)
+
+
+def check_ids(connection: sqlite3.Connection) -> None:
+    """Raise Damage where ids that were given would be given again; a greater number is one of an earlier version."""
+    if read_version(connection) < FIRST_VERSION:
+        return
+    given = dict(connection.execute("SELECT name, seq FROM sqlite_sequence"))
+    for (name,) in connection.execute(
+        "SELECT name FROM totals WHERE name LIKE ?", (_GIVEN + "%",)
+    ).fetchall():
+        table = name.removeprefix(_GIVEN)
+        if not isinstance(given.get(table), int) or given[table] < _stored(connection, name)[0]:
+            raise Damage(f"the ids that the table `{table}` has given are not those that were written")
 
 
 def count_totals(connection: sqlite3.Connection) -> None:
