@@ -7,7 +7,7 @@ import { $, copy, remember } from "./dom.js";
 import { drawFilters } from "./filters.js";
 import { offerFolders, openFolders, whenIndexed } from "./folders.js";
 import { keepPicture } from "./own.js";
-import { DRAGGED, endWaiting, focusPicture, topResult, waitForResults } from "./results.js";
+import { DRAGGED, endWaiting, focusPicture, topResult } from "./results.js";
 import { savedPictures, whenSaved } from "./saved.js";
 import { readLater, refresh, switchDevice, whenMuted } from "./search.js";
 import { whenSorted } from "./sort.js";
@@ -385,14 +385,14 @@ nameTheme();
 
 // ---- the beginning ----
 
+// What takes room above the results is there before they are waited for, so that nothing moves when they come.
 async function begin() {
-  waitForResults();
   try {
     const about = await get("v1/gallery");
     chosen.columns = about.columns;
     $("device").hidden = !about.device;
     giveOriginals(about);
-    view.nameModel(about.model);
+    view.introduce(about);
     offerAddresses(about.fetches_from, takeFetched);
     offerFolders(about.local, about.pictures).catch(view.showProblem);
   } catch (error) {

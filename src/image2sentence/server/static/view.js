@@ -77,13 +77,16 @@ export function showRanking(answer, offset, count, load, spent) {
 
 // Which model answers, and what it knows: said where the gallery is shown, before anything is asked.
 let answering = "";
-export function nameModel(model) {
+export function introduce({ model, pictures }) {
   answering = model ? ` · model ${model.name}${model.knows && `: ${model.knows}`}` : "";
+  $("status").textContent = gallery(pictures);
 }
+
+const gallery = (total) => `${total.toLocaleString("en")} ${total === 1 ? "picture" : "pictures"}${answering}`;
 
 export function showGallery(page, offset, load) {
   $("heading").textContent = "Or start from one of these";
-  $("status").textContent = `${page.total.toLocaleString("en")} ${page.total === 1 ? "picture" : "pictures"}${answering}`;
+  $("status").textContent = gallery(page.total);
   showNote([]);
   say(fill(page.items, offset, page.total, load, actions) || nothingMeets());
   showPlace();
