@@ -55,7 +55,7 @@ def several_references(walk: Walk, address: str, photos: Sequence[Path], check: 
     for _ in range(2):
         page.keyboard.press("ArrowRight")
     walk.settled()
-    expect(weight).to_be_focused()
+    walk.is_at("#also li:nth-child(2) input")
     expect(weight).to_have_attribute("aria-valuetext", "counts four times")
     expect(page).to_have_url(re.compile(r"own=\w+&also=own-\w+%2C4"))
     leaning = walk.found()
