@@ -387,6 +387,7 @@ def test_another_gallery_in_the_same_place_is_served(
         "originals": False,
         "local": False,
         "model": None,
+        "fetches_from": [],
     }
     for number, former in shown.items():
         assert client.get(f"/v1/items/{number}/thumbnail").content != former
