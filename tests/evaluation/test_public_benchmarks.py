@@ -354,7 +354,7 @@ def test_hidden_splits_ask_for_a_submission_and_others_have_none(run, models, tm
 def test_a_caption_longer_than_the_text_encoder_reads_is_cut_at_the_end_and_counted(
     run, models, tmp_path, monkeypatch
 ):
-    """Peers cut such captions, too: CIRR has a few."""
+    """Peers cut such captions, too; for the bundled model it is one of CIRR test1."""
     root = make_cirr(tmp_path)
     file = root / "captions" / "cap.rc2.val.json"
     pairs = json.loads(file.read_text())
