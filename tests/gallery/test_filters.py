@@ -87,6 +87,8 @@ def test_filters_are_read(text: str, condition: Condition) -> None:
         ("price not 5", 11, "expected a comparison"),
         ("price = 1e999", 9, "too large a number"),
         ("price = 99999999999999999999", 9, "too large a number"),
+        (f"price = {'9' * 400}", 9, "too large a number"),  # more than a float holds
+        (f"price = -{'9' * 5_000}", 9, "too large a number"),  # more than Python reads as an integer
         ("colr = 'red'", 1, "no column 'colr' .did you mean colour"),
         ("sale and price = 'x'", 10, "price holds numbers, and is compared with 'x'"),
         ("price", 1, "price holds numbers, and is asked to be true or false"),

@@ -177,6 +177,8 @@ def shades(engine: QueryEngine, folder: Path, count: int) -> None:
         ({"words": "red", "diversity": float("nan")}, "diversity is a number from 0 to 1"),
         ({"words": "red", "near_duplicates": -0.1}, "near_duplicates is a number"),
         ({"words": "red", "min_fit": float("inf")}, "min_fit is a finite number"),
+        ({"words": "red", "min_fit": float("nan")}, "min_fit is a finite number"),
+        ({"words": "red", "min_fit": -(10**400)}, "min_fit is a finite number"),
         ({"words": "red", "not_words": (" ",)}, "without words"),
         ({"words": "red", "vector": np.ones(3, np.float32)}, "one or the other"),
         ({"vector": np.zeros(3, np.float32)}, "no direction"),
@@ -240,8 +242,9 @@ def test_one_picture_or_text_in_place_of_a_list_is_refused(asked: dict[str, Any]
 def test_impossible_references_are_refused() -> None:
     with pytest.raises(QueryError, match="a reference needs"):
         Reference()
-    with pytest.raises(QueryError, match="weight is a number greater than 0"):
-        Reference(plain("red"), weight=0)
+    for weight in (0, -1, float("inf"), float("nan"), 10**400):
+        with pytest.raises(QueryError, match="weight is a number greater than 0"):
+            Reference(plain("red"), weight=weight)
     with pytest.raises(QueryError, match=r"shape \(L, w\)"):
         Reference(sentence=np.ones(3, np.float32))
 

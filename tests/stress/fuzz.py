@@ -35,6 +35,8 @@ DEADLINE = 20.0
 """Seconds in which every answer must come: ten to wait for a decoder, five to decode, and some for a slow machine."""
 CLIENTS = 4
 BOUNDARY = "----mutation"
+MOST_LETTERS = 20_000
+"""Of a filter, which is longer than the server reads."""
 
 Request = Callable[[int], tuple[str, str, bytes, dict[str, str]]]
 """From a number to method, address, body and headers."""
@@ -214,7 +216,8 @@ def mutated_filter(number: int, seed: int) -> str:
                     + chr(draw.choice((draw.randrange(1, 0xD800), draw.randrange(0x10000))))
                     + text[at:]
                 )
-    return text[:20_000]
+        text = text[:MOST_LETTERS]  # after each change: five in a row may make gigabytes
+    return text
 
 
 def filter_request(seed: int) -> Request:

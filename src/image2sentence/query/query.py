@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -45,7 +45,7 @@ class Reference:
     def __post_init__(self) -> None:
         if self.picture is None and self.sentence is None and self.item is None:
             raise QueryError("a reference needs a picture, a sentence, or the id of a picture of the gallery")
-        if not (math.isfinite(self.weight) and self.weight > 0):
+        if not 0 < self.weight <= sys.float_info.max:
             raise QueryError(f"a picture's weight is a number greater than 0, got {self.weight}")
         if self.sentence is not None and (self.sentence.ndim != 2 or not len(self.sentence)):
             raise QueryError(f"expected a sentence of shape (L, w), got {self.sentence.shape}")
@@ -116,7 +116,7 @@ class Query:
             raise QueryError(
                 "rerank reads the query's pictures and words, which a ready vector does not have"
             )
-        if self.min_fit is not None and not math.isfinite(self.min_fit):
+        if self.min_fit is not None and not abs(self.min_fit) <= sys.float_info.max:  # so not for NaN
             raise QueryError(f"min_fit is a finite number, got {self.min_fit}")
         if not all(text.strip() for text in self.not_words):
             raise QueryError("not_words holds a text without words: leave it out")

@@ -352,7 +352,8 @@ class _Parser:
         except ValueError:
             whole = None
         number = float(token.text) if whole is None else whole
-        if not math.isfinite(number) or (abs(number) > _MAX_INTEGER and whole is not None):
+        finite = math.isfinite(number) if whole is None else abs(whole) <= _MAX_INTEGER
+        if not finite:
             _refuse(self._text, token.at, f"{token.text[:30]} is too large a number")
         return number
 
