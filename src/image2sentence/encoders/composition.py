@@ -60,13 +60,8 @@ class TrainingFreeEncoder(OnnxEncoder):
 
     def _composed(self, pictures: Vectors, texts: Sequence[str]) -> Vectors:
         """Unit rows of pictures (n, d) and n modifiers, none of them empty -> (n, d) unit rows."""
-        words = super().encode_queries(None, texts)
-        composed = compose_vectors(self.composition, pictures, words)
-        short = [row for row, text in enumerate(texts) if self._is_short(text)] if self._guide else []
-        if short:
-            assert self._guide is not None
-            asked = [texts[row] for row in short]
-            composed[short] = self._guided(self._guide, composed[short], pictures[short], asked)
+        composed = compose_vectors(self.composition, pictures, super().encode_queries(None, texts))
+        self._guide_rows(composed, texts, lambda rows: pictures[rows])
         return composed
 
     explain = None  # type: ignore[assignment]  # there are no pseudo-words: it is not one of those that `Explains`

@@ -173,10 +173,9 @@ class OnnxEncoder:
     def encode_queries(self, sentences: Vectors | None, texts: Sequence[str]) -> Vectors:
         """Sentences (n, L, w) and n modifiers -> (n, d) float32 unit rows; texts of one length are read together.
 
-        Sentences may have fewer than L rows: pseudo-tokens that are left out have no effect. A model with guiding
-        phrases applies them where there is a sentence with words, unless the words are half as long as the
-        text encoder reads. A model with a fallback asks for the weighted sum where words are unlike those of its
-        training.
+        Sentences may have fewer than L rows: pseudo-tokens that are left out have no effect. Guiding phrases count where
+        there is a sentence with words, unless these are half as long as the text encoder reads; a model with a fallback
+        asks for the weighted sum where words are unlike those of its training.
 
         `sentences=None` is text-to-image search. Raises QueryError where neither picture nor words are given, where
         counts differ, or where a text is longer than the text encoder reads.
@@ -185,10 +184,8 @@ class OnnxEncoder:
         if sentences is None and len(texts) == 1:
             return self._encode_alone(*inputs)
         vectors = self._encode_ids(*inputs)
-        if sentences is not None and self._guide is not None:
-            rows = [row for row, text in enumerate(texts) if text.strip() and self._is_short(text)]
-            asked, own = [texts[row] for row in rows], self._embed_sentences(sentences[rows])
-            vectors[rows] = self._guided(self._guide, vectors[rows], own, asked)
+        if sentences is not None:
+            self._guide_rows(vectors, texts, lambda rows: self._embed_sentences(sentences[rows]))
         if sentences is not None and self._fallback is not None:
             rows = [row for row, text in enumerate(texts) if text.strip()]
             vectors[rows] = self._with_fallback(
@@ -204,9 +201,15 @@ class OnnxEncoder:
         words = self._encode_alone(*self._text_inputs(None, texts))
         return fallback.apply(composed, words, lambda rows: self._embed_sentences(sentences[rows]))
 
-    def _guided(self, guide: Guide, plain: Vectors, own: Vectors, texts: Sequence[str]) -> Vectors:
-        """See `Guide.apply`; phrases are read as texts without a picture."""
-        return _unit(guide.apply(plain, own, texts, lambda phrases: self.encode_queries(None, phrases)))
+    def _guide_rows(
+        self, queries: Vectors, texts: Sequence[str], own: Callable[[Sequence[int]], Vectors]
+    ) -> None:
+        """Puts the guide's part into queries (n, d); `own` gives rows' references without words, (k, d) unit rows."""
+        if self._guide is None:
+            return
+        if rows := [row for row, text in enumerate(texts) if text.strip() and self._is_short(text)]:
+            asked, read = [texts[row] for row in rows], lambda said: self.encode_queries(None, said)
+            queries[rows] = _unit(self._guide.apply(queries[rows], own(rows), asked, read))
 
     def check_phrase(self, phrase: str) -> None:
         """Raises QueryError for a phrase that leaves no room for words beside it."""
