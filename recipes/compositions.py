@@ -38,6 +38,7 @@ from image2sentence.evaluation.metrics import average_precision_at, bootstrap_in
 from image2sentence.evaluation.protocol import Benchmark, Query
 from image2sentence.images import load_image
 from recipes.bundled.evaluate import CHANGES, COUNT, SEED, emoji_files, photograph_folder
+from recipes.text_vectors import TextVectors
 
 Vectors = NDArray[np.float32]
 WEIGHTS = tuple(round(0.05 * step, 2) for step in range(1, 20))
@@ -177,7 +178,7 @@ class Reader:
 
     def __init__(self, encoder: OnnxEncoder, work: Path) -> None:
         self.encoder, self.work = encoder, work
-        self._texts: dict[str, Vectors] = {}
+        self.texts = TextVectors(encoder)
 
     def gallery(self, name: str, catalogue: Catalogue, files: Sequence[str]) -> Vectors:
         """(n, d) unit rows of the files."""
@@ -193,14 +194,6 @@ class Reader:
     def corpus(self, phrases: Sequence[str], modifiers: Sequence[str]) -> Corpus:
         """The vectors of the VL model's own phrases and modifiers."""
         return Corpus(self.texts(phrases), self.texts(modifiers), phrases)
-
-    def texts(self, texts: Sequence[str]) -> Vectors:
-        """(n, d) unit rows; no text is read twice."""
-        new = list(dict.fromkeys(text for text in texts if text not in self._texts))
-        for at in range(0, len(new), _BATCH):
-            block = new[at : at + _BATCH]
-            self._texts |= dict(zip(block, self.encoder.encode_queries(None, block), strict=True))
-        return np.stack([self._texts[text] for text in texts])
 
     def asked(self, task: Task, benchmark: Benchmark, most: int, corpus: Corpus) -> Asked:
         """The vectors of at most `most` of the benchmark's queries, evenly spread."""

@@ -34,6 +34,7 @@ from recipes.default_model.glove import Glove
 from recipes.default_model.nouns import Nouns
 from recipes.default_model.query_side import QuerySettings, banks
 from recipes.default_model.targets import Task, tasks
+from recipes.text_vectors import TextVectors
 
 SOURCES = ("photo", "everyday", "drawn")
 _GARMENTS = """
@@ -80,7 +81,7 @@ def choose_guide(
     encoder: OnnxEncoder, asked: Mapping[str, Sequence[Task]], lists: Mapping[str, Sequence[str]]
 ) -> GuideConfig:
     """The settings of `GRID` with the best R@1: the mean over tasks, each with and without phrases of its own kind."""
-    read = _Reader(encoder)
+    read = TextVectors(encoder)
     found = np.zeros(len(GRID))
     for source, some in asked.items():
         for left_out in ((), OWN[source]):
@@ -104,21 +105,6 @@ def guide_towers(encoder: OnnxEncoder, pictures: Sequence[material.Picture], nou
     settings = choose_guide(encoder, validation(encoder, pictures), lists)
     click.echo(f"towers alone: {settings}")
     add_guide(encoder, list(itertools.chain(*lists.values())), settings, out)
-
-
-class _Reader:
-    """Text vectors, each text read once."""
-
-    def __init__(self, encoder: OnnxEncoder) -> None:
-        self._encoder = encoder
-        self._seen: dict[str, Vectors] = {}
-
-    def __call__(self, texts: Sequence[str]) -> Vectors:
-        new = [text for text in dict.fromkeys(texts) if text not in self._seen]
-        for at in range(0, len(new), _BATCH):
-            batch = new[at : at + _BATCH]
-            self._seen |= dict(zip(batch, self._encoder.encode_queries(None, batch), strict=True))
-        return np.stack([self._seen[text] for text in texts])
 
 
 def _recall(

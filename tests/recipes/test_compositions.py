@@ -62,9 +62,16 @@ def test_every_way_gives_a_score_for_every_picture() -> None:
             assert np.isfinite(scores).all()
 
 
+class _Read:
+    """An encoder that knows two texts."""
+
+    def encode_queries(self, sentences: None, texts: list[str]) -> np.ndarray:
+        """n texts -> (n, 6) unit rows."""
+        return AXES[[{"a thing green": 3, "another green": 4}[text] for text in texts]]
+
+
 def test_phrases_are_read_with_the_words_and_keep_what_they_leave_unsaid() -> None:
-    reader = Reader(cast(OnnxEncoder, None), Path())
-    reader._texts = dict(zip(["a thing green", "another green"], AXES[[3, 4]], strict=True))
+    reader = Reader(cast(OnnxEncoder, _Read()), Path())
     found = reader._by_phrases(gallery()[:1], ["green"], corpus())
     assert set(found) == set(PHRASED)
     expected = unit((AXES[3] + 0.5 * (gallery()[0] - AXES[0]))[None])

@@ -215,7 +215,7 @@ def test_phrases_count_where_they_find_more_than_the_sum_and_not_where_no_phrase
     chosen = phrases.choose_guide(encoder, {"photo": [task]}, lists)  # type: ignore[arg-type]
     assert chosen.neighbours == 1, "three would mix colours and kinds"
     own = phrases.Guide(lists["photo"], gallery, chosen)
-    assert phrases._recall(encoder, task, own, phrases._Reader(encoder)) == 100  # type: ignore[arg-type]
+    assert phrases._recall(encoder, task, own, phrases.TextVectors(encoder)) == 100  # type: ignore[arg-type]
 
 
 def test_guiding_phrases_name_colours_of_goods_once_and_no_emoji(words: wordnet.WordNet) -> None:
