@@ -33,7 +33,7 @@ def odd_titles(walk: Walk, address: str, check: Callable[[], None], name: str, w
     def retitled(route: Route) -> None:
         answer = route.fetch()
         found = answer.json()
-        for one, title in zip(found["items"], TITLES, strict=False):
+        for one, title in zip(found["items"][: len(TITLES)], TITLES, strict=True):
             one["metadata"]["title"] = title
         route.fulfill(response=answer, json=found)
 
