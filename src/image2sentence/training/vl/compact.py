@@ -32,9 +32,8 @@ SMALL = 1024
 """Tensors of fewer values stay float16."""
 _CODES, _SCALE = ".int8", ".scale"
 _LARGEST = 127
-_NEAR = (
-    0.75  # steps between weights and codes: half a one for rounding, the rest for scales stored as float16
-)
+_NEAR = 0.75
+"""Steps between weights and codes: half a one for rounding, the rest for scales stored as float16."""
 
 
 @dataclass(frozen=True)
