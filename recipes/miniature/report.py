@@ -14,7 +14,6 @@ import click
 
 from image2sentence.evaluation.evaluate import FULL_TEXT, IMAGE_ONLY, SUM, TEXT_ONLY
 from image2sentence.evaluation.metrics import Interval, paired_difference
-from recipes.miniature import charts
 from recipes.miniature.outcomes import Outcome, TaskOutcomes, ratio, read
 from recipes.miniature.variants import ALL_MSE, GUIDED, ISA, MAPPER, OURS, PAPER, SYMMETRIC
 
@@ -172,6 +171,8 @@ def document(tasks: dict[tuple[str, str], TaskOutcomes], text: Path) -> str:
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/miniature/experiments.md"))
 def main(runs: Path, out: Path) -> None:
     """Writes OUT and the charts beside it, in images/."""
+    from recipes.miniature import charts  # matplotlib, which tables alone do without
+
     tasks = load(runs)
     out.write_text(document(tasks, Path(__file__).with_name("experiments.md")), encoding="utf-8")
     if ran(tasks["fashion", "colour"], "light encoder"):
