@@ -173,9 +173,9 @@ class OnnxEncoder:
     def encode_queries(self, sentences: Vectors | None, texts: Sequence[str]) -> Vectors:
         """Sentences (n, L, w) and n modifiers -> (n, d) float32 unit rows; texts of one length are read together.
 
-        Sentences may have fewer than L rows: pseudo-tokens that are left out have no effect. Guiding phrases count where
-        there is a sentence with words, unless these are half as long as the text encoder reads; a model with a fallback
-        asks for the weighted sum where words are unlike those of its training.
+        Sentences may have fewer than L rows: pseudo-tokens that are left out have no effect. Guiding phrases count
+        where there is a sentence with words, unless these are half as long as the text encoder reads; a fallback asks
+        for the weighted sum where words are unlike those of training.
 
         `sentences=None` is text-to-image search. Raises QueryError where neither picture nor words are given, where
         counts differ, or where a text is longer than the text encoder reads.
