@@ -17,6 +17,7 @@ import pytest
 pytest.importorskip("pymilvus")
 pytest.importorskip("milvus_lite")
 
+from benchmarks.server.process import free_port
 from fakes import FakeEncoder, encoded, photo
 from image2sentence.errors import GalleryError, QueryError
 from image2sentence.gallery.filters.language import Pattern, parse_filter
@@ -222,8 +223,7 @@ def test_killed_while_writing_the_next_run_finishes(tmp_path: Path) -> None:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     """The address of a server on this machine: the same protocol as a cluster's."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
         sys.executable,
         "-m",

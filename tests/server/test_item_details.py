@@ -22,6 +22,7 @@ import uvicorn
 from fastapi.testclient import TestClient
 from test_server import COLOURS, Shop, form, plate
 
+from benchmarks.server.process import free_port
 from image2sentence.server.app import Deployment, create_app
 from image2sentence.server.connections import bounded_protocol
 from image2sentence.server.requests import text_of
@@ -221,13 +222,6 @@ def test_serve_tells_paths_on_this_computer_only(shop: Shop, monkeypatch: pytest
         noted = "--hide-paths" in ran.stdout
         assert noted is (not options)  # where somebody could be taken for a visitor on this computer
     assert made == list(expected.values())
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def test_an_item_whose_file_is_gone_says_so(shop: Shop) -> None:

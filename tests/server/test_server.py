@@ -32,6 +32,7 @@ pytest.importorskip("fastapi", reason="the server needs the [server] extra")
 from fastapi.testclient import TestClient
 from tokenizers import Tokenizer
 
+from benchmarks.server.process import free_port
 from fakes import FakeEncoder, encoded, model_config, photo, png_bomb, rotated_jpeg
 from image2sentence import server
 from image2sentence.cli.addresses import address
@@ -1145,11 +1146,6 @@ def import_without(missing: str) -> Callable[..., Any]:
         return real(name, *rest, **named)
 
     return imported
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def serve(shop: Shop, *options: str) -> Any:

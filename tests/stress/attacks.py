@@ -15,7 +15,6 @@ import io
 import json
 import socket
 import struct
-import subprocess
 import sys
 import tempfile
 import threading
@@ -422,7 +421,7 @@ def serving(
 ) -> Iterator[tuple[int, int]]:
     """Port and process id of a server that wants TOKEN; `source`: the `src` folder to run, `group`: a control group."""
     token = {"IMAGE2SENTENCE_TOKEN": TOKEN}
-    with server(gallery, source=source, environment=token, group=group, stderr=subprocess.DEVNULL) as one:
+    with server(gallery, source=source, environment=token, group=group) as one:
         yield one.port, one.process.pid
 
 

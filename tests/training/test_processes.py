@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the [train] extra")
 
 import two_processes  # noqa: E402
+from benchmarks.server.process import free_port  # noqa: E402
 from image2sentence.catalogue import write_catalogue  # noqa: E402
 from image2sentence.errors import ConfigError  # noqa: E402
 from image2sentence.training import checkpoint as state  # noqa: E402
@@ -28,12 +28,6 @@ def launch(launcher: list[str], arguments: list[str]) -> subprocess.CompletedPro
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", *launcher, *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200, check=False)
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
