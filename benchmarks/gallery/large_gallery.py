@@ -73,9 +73,8 @@ def index_of(
     about = cache.with_suffix(".json") if cache is not None else None
     if about is not None and about.exists():
         told = json.loads(about.read_text())
-        return AnnIndex.from_bytes(np.load(cache), AnnParameters.from_dict(told["parameters"])), told[
-            "seconds"
-        ]
+        parameters = AnnParameters.from_dict(told["parameters"])
+        return AnnIndex.from_bytes(np.load(cache), parameters, *vectors.shape), told["seconds"]
     start = time.perf_counter()
     index = build(vectors, settings)
     seconds = time.perf_counter() - start

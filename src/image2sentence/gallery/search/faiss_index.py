@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from image2sentence.encoders.protocols import Vectors
 from image2sentence.errors import ConfigError
+from image2sentence.gallery.search.faiss_bytes import require_own_form
 
 Code: TypeAlias = Literal["sq8", "pq"]
 """How vectors are kept in the index: 1 byte a value, or product quantisation of 4 values into 1 byte."""
@@ -82,7 +83,13 @@ class AnnParameters:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> AnnParameters:
         """The reverse of `as_dict`. Raises KeyError or TypeError on anything else."""
-        return cls(**{field.name: values[field.name] for field in fields(cls)})
+        made = cls(**{field.name: values[field.name] for field in fields(cls)})
+        whole = (made.lists, made.probes, made.rerank)
+        if made.code not in get_args(Code) or any(type(one) is not int or one < 1 for one in whole):
+            raise TypeError(f"expected a code and numbers from 1 on, got {values!r:.200}")
+        if not isinstance(made.measured, float) or not 0 <= made.measured <= 1:
+            raise TypeError(f"expected a recall from 0 to 1, got {made.measured!r:.80}")
+        return made
 
 
 def faiss_module() -> ModuleType | None:
@@ -106,13 +113,26 @@ class AnnIndex:
         return int(self._index.ntotal)
 
     def to_bytes(self) -> NDArray[np.uint8]:
-        """The index as FAISS writes it."""
+        """The index as FAISS writes it. Raises ConfigError where that is not a form that would be read again."""
         data: NDArray[np.uint8] = _faiss().serialize_index(self._index)
+        try:
+            require_own_form(data, self.parameters.code, self.parameters.lists, len(self), self._index.d)
+        except ValueError as error:
+            raise ConfigError(
+                f"FAISS {_faiss().__version__} writes indexes in a form that is not known here ({error}): install "
+                "another version of faiss-cpu, or search without an index"
+            ) from error
         return data
 
     @classmethod
-    def from_bytes(cls, data: NDArray[np.uint8], parameters: AnnParameters) -> AnnIndex:
-        """The reverse of `to_bytes`. The bytes must be ones that were written here: FAISS trusts them."""
+    def from_bytes(
+        cls, data: NDArray[np.uint8], parameters: AnnParameters, count: int, width: int
+    ) -> AnnIndex:
+        """The reverse of `to_bytes`, of an index of (count, width) vectors.
+
+        Raises ValueError for bytes that no index written here has, before FAISS, which trusts them, sees them.
+        """
+        require_own_form(data, parameters.code, parameters.lists, count, width)
         return cls(_faiss().deserialize_index(data), parameters)
 
     def fits(self, count: int, width: int) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import mmap
 import os
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ _FRONT = len(_MAGIC) + 8 + 32
 _MAX_HEADER_BYTES = 16 << 20
 _ALIGNED = 64
 _BLOCK = 32 << 20
+_ROWS = 16_384
 _SECTIONS = ("pairs", "vectors", "index")
 
 
@@ -132,17 +134,17 @@ def read_index_file(file: Path) -> IndexFile:
     if len(pairs) != 16 * n or len(vectors) != 4 * n * d:
         raise UnusableIndex("its sections are not as long as its header says")
     try:
-        read = AnnIndex.from_bytes(np.frombuffer(index, np.uint8), header.parameters)
-    except (RuntimeError, ValueError, TypeError, MemoryError) as error:  # what FAISS's binding raises
+        read = AnnIndex.from_bytes(np.frombuffer(index, np.uint8), header.parameters, n, d)
+    except ValueError as error:
+        raise UnusableIndex(f"its FAISS index is none that is written here ({error})") from error
+    except (RuntimeError, TypeError, MemoryError) as error:  # what FAISS's binding raises
         raise UnusableIndex("FAISS cannot read it") from error
     if not read.fits(n, d):
         raise UnusableIndex("its FAISS index is not one of its vectors")
-    return IndexFile(
-        header,
-        np.frombuffer(pairs, "<i8").reshape(n, 2),
-        np.frombuffer(vectors, "<f4").reshape(n, d),
-        read,
-    )
+    rows = np.frombuffer(vectors, "<f4").reshape(n, d)
+    if not all(np.isfinite(rows[start : start + _ROWS]).all() for start in range(0, n, _ROWS)):
+        raise UnusableIndex("it holds a vector that is not finite")
+    return IndexFile(header, np.frombuffer(pairs, "<i8").reshape(n, 2), rows, read)
 
 
 def _bytes_of(array: NDArray[Any]) -> memoryview:
@@ -202,7 +204,9 @@ def _header(raw: dict[str, Any]) -> Header:
         parameters = AnnParameters.from_dict(known.pop("parameters"))
     except (KeyError, TypeError, AttributeError, ConfigError) as error:
         raise UnusableIndex("its header was not written by image2sentence") from error
-    if any(type(known[name]) is not int or known[name] < 0 for name in ("generation", "count", "width")):
+    whole = all(type(known[name]) is int and known[name] >= 0 for name in ("generation", "count", "width"))
+    longest = known["longest"]
+    if not whole or not known["width"] or not isinstance(longest, float) or not 0 <= longest < math.inf:
         raise UnusableIndex("its header was not written by image2sentence")
     return Header(**known, settings=settings, parameters=parameters)
 
