@@ -262,7 +262,7 @@ def broken(folder: Path, how: str) -> None:
         ("cut short", "fetch it again"),
         ("swapped", "expected one input of token ids"),
         ("processor", "nothing of how pictures are prepared"),
-        ("words", "no tokenizer that can be read"),
+        ("words", "not a tokenizer that can be read"),
         ("pointer", "run `git lfs pull`"),
     ],
 )

@@ -31,6 +31,7 @@ from image2sentence.encoders.protocols import Vectors, with_sentences
 from image2sentence.encoders.sum_fallback import SumFallback
 from image2sentence.encoders.template import Template
 from image2sentence.encoders.text_memory import TextMemory
+from image2sentence.encoders.tokenizer_file import encode, read_tokenizer
 from image2sentence.errors import ModelError, QueryError
 
 _MAX_PARALLEL = 8
@@ -303,7 +304,7 @@ class OnnxEncoder:
 
         @lru_cache(_TEXTS_KEPT)
         def words(text: str) -> tuple[str, ...]:
-            encoding = self._tokenizer.encode(text, add_special_tokens=False)
+            encoding = encode(self._tokenizer, text, special=False)
             read = zip(encoding.ids, encoding.offsets, strict=True) if unknown is not None else ()
             return tuple(dict.fromkeys(text[a:b] for i, (a, b) in read if i == unknown))
 
@@ -366,19 +367,14 @@ class OnnxEncoder:
         """What stands before words after a sentence: a blank, where the tokenizer reads a first word otherwise."""
 
         def ids(text: str) -> list[int]:
-            read: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+            read: list[int] = encode(self._tokenizer, text, special=False).ids
             return read
 
         return " " if ids("a b") == ids("a") + ids(" b") != ids("a") + ids("b") else ""
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
-        try:
-            tokenizer = Tokenizer.from_str(self.folder.read(TOKENIZER).decode("utf-8"))
-        except ValueError as error:
-            raise ModelError(f"{self.folder.path / TOKENIZER} is not a tokenizer: {error}") from error
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
+        tokenizer = read_tokenizer(self.folder.read(TOKENIZER), self.folder.path / TOKENIZER)
         tokenizer.encode_special_tokens = True  # a user's "[SEP]" is text
         return tokenizer
 
@@ -386,7 +382,7 @@ class OnnxEncoder:
     def _token_ids(self) -> Callable[[str], tuple[int, ...]]:
         """Token ids of a text, which a query needs several times."""
         tokenizer = self._tokenizer
-        return lru_cache(_TEXTS_KEPT)(lambda text: tuple(tokenizer.encode(text).ids))
+        return lru_cache(_TEXTS_KEPT)(lambda text: tuple(encode(tokenizer, text).ids))
 
     @cached_property
     def _guide(self) -> Guide | None:

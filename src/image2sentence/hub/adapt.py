@@ -25,6 +25,7 @@ from image2sentence.encoders.config import (
 )
 from image2sentence.encoders.known_files import known
 from image2sentence.encoders.model_folder import ModelFolder
+from image2sentence.encoders.tokenizer_file import encode, read_tokenizer
 from image2sentence.errors import ModelError
 from image2sentence.hub import graphs, tokenizers
 from image2sentence.hub.layouts import Layout
@@ -167,7 +168,7 @@ def _tokenizer(source: Source) -> tuple[Tokenizer, _Reading]:
     if path.suffix == ".gz":
         return tokenizers.from_merges(path.read_bytes(), str(path)), _Reading("clip", None, _CLIP_LENGTH)
     graphs.require_content(path)
-    tokenizer = tokenizers.from_json(path.read_text(encoding="utf-8"), str(path))
+    tokenizer = read_tokenizer(path.read_bytes(), path)
     open_clip = _open_clip(model).get("text_cfg", {})
     kind = _kind(model, open_clip)
     clean = str((open_clip.get("tokenizer_kwargs") or {}).get("clean", "")) if open_clip else ""
@@ -275,7 +276,7 @@ def _drift(graph: Path, tokenizer: Tokenizer, head: int, words: NDArray[np.float
         return np.asarray(row / np.linalg.norm(row))
 
     for text in _TRIED:
-        ids = tokenizer.encode(text).ids
+        ids = encode(tokenizer, text).ids
         whole = read(words[:0], ids)
         said = read(words[ids[head : head + 1]], [*ids[:head], *ids[head + 1 :]])
         worst = max(worst, float(1 - whole @ said))

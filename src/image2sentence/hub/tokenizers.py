@@ -10,6 +10,7 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from image2sentence.encoders.tokenizer_file import encode
 from image2sentence.errors import ModelError
 
 _START, _END = "<|startoftext|>", "<|endoftext|>"
@@ -19,14 +20,6 @@ _CLIP_WORDS = (
 )
 _PUNCTUATION = r"[!-/:-@\[-`{-~]"
 MAX_MERGES_BYTES = 32 * 2**20
-
-
-def from_json(text: str, where: str) -> Tokenizer:
-    """A `tokenizer.json`. Raises ModelError where it is damaged."""
-    try:
-        return Tokenizer.from_str(text)
-    except Exception as error:  # the tokenizers library raises the base class
-        raise ModelError(f"{where} is no tokenizer that can be read: {error}; fetch it again") from error
 
 
 def from_merges(content: bytes, where: str) -> Tokenizer:
@@ -118,8 +111,7 @@ def token(settings: Mapping[str, Any], name: str) -> str | None:
 
 def head_length(tokenizer: Tokenizer) -> int:
     """How many special tokens stand before the words."""
-    whole = tokenizer.encode("a").ids
-    plain = tokenizer.encode("a", add_special_tokens=False).ids
+    whole, plain = encode(tokenizer, "a").ids, encode(tokenizer, "a", special=False).ids
     return next((at for at in range(len(whole)) if whole[at : at + len(plain)] == plain), 0)
 
 

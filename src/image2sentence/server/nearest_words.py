@@ -6,10 +6,10 @@ import threading
 from typing import NamedTuple
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from image2sentence.encoders.model_folder import TOKENIZER, ModelFolder
 from image2sentence.encoders.protocols import Encoder, Vectors
+from image2sentence.encoders.tokenizer_file import read_tokenizer
 from image2sentence.query import KnowsWords
 
 MAX_WORDS = 4_096
@@ -83,7 +83,7 @@ class NearestWords:
 
 def _words(folder: ModelFolder) -> list[str]:
     """Whole words of the vocabulary that have a meaning of their own: letters only, more than one."""
-    vocabulary = Tokenizer.from_str(folder.read(TOKENIZER).decode("utf-8")).get_vocab()
+    vocabulary = read_tokenizer(folder.read(TOKENIZER), folder.path / TOKENIZER).get_vocab()
     words = sorted((number, word) for word, number in vocabulary.items() if word.isalpha() and len(word) > 1)
     return [word for _, word in words[:MAX_WORDS]]
 

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from tokenizers import Tokenizer
 
 from image2sentence.encoders.model_folder import CONFIG, TOKENIZER, ModelFolder, split_revision
 from image2sentence.encoders.onnx_encoder import OnnxEncoder
 from image2sentence.encoders.preprocess import to_pixels
+from image2sentence.encoders.tokenizer_file import read_tokenizer
 from image2sentence.errors import ModelError
 from image2sentence.hub.find import find_model
 from image2sentence.hub.table import known_model
@@ -72,7 +72,7 @@ def take_over(vl: VisionLanguageModel, folder: ModelFolder) -> VisionLanguageMod
     config = folder.config
     _require_equal(folder, vl, "width of vectors", config.width, vl.width)
     _require_equal(folder, vl, "width of words", config.word_width, vl.word_width)
-    tokenizer = Tokenizer.from_str(folder.read(TOKENIZER).decode("utf-8"))
+    tokenizer = read_tokenizer(folder.read(TOKENIZER), folder.path / TOKENIZER)
     _require_equal(
         folder,
         vl,
@@ -80,8 +80,6 @@ def take_over(vl: VisionLanguageModel, folder: ModelFolder) -> VisionLanguageMod
         [tokenizer.encode(text, add_special_tokens=False).ids for text in _TEXTS],
         [vl.tokenizer.encode(text, add_special_tokens=False).ids for text in _TEXTS],
     )
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
     tokenizer.encode_special_tokens = True
     vl.tokenizer, vl.preprocessing = tokenizer, config.gallery_preprocessing
     return vl

@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from image2sentence.encoders.config import Preprocessing
+from image2sentence.encoders.tokenizer_file import read_tokenizer
 from image2sentence.errors import ModelError
 from image2sentence.hub.preprocessing import of_processor
 from image2sentence.hub.tokenizers import complete_siglip
@@ -90,7 +91,7 @@ def load_tokenizer(name: str, revision: str | None) -> Tokenizer:
     """
     path = find_file(name, "tokenizer.json", revision)
     if path is not None:
-        tokenizer = _tokenizer_from(path.read_text(encoding="utf-8"), name)
+        tokenizer = read_tokenizer(path.read_bytes(), path)
     else:
         slow_or_fast = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **_pinned(revision))
         if not hasattr(slow_or_fast, "backend_tokenizer"):
@@ -180,15 +181,6 @@ def _pad_token(source: _Source, tokenizer: Tokenizer) -> int:
             f"{source.name}: its pad token {token!r} is not in tokenizer.json; expected a pad token"
         )
     return int(found)
-
-
-def _tokenizer_from(text: str, name: str) -> Tokenizer:
-    try:
-        return Tokenizer.from_str(text)
-    except Exception as error:  # the tokenizers library raises the base class
-        raise ModelError(
-            f"{name} has a damaged tokenizer.json: {error}; download or save it again"
-        ) from error
 
 
 def _pinned(revision: str | None) -> dict[str, str]:
