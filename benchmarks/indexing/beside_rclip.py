@@ -37,6 +37,7 @@ import click
 SUBFOLDER, MERGES = "ViT-B-32-256-datacomp_s34b_b86k", "tokenizer/bpe_simple_vocab_16e6.txt.gz"
 WORDS = "two red dogs run on a beach at night"
 COUNTED_MERGES = 49_152 - 256 - 2
+PAUSE = 0.3  # seconds
 INDEX = "import os; from rclip.main import init_rclip; init_rclip(os.getcwd(), 8)"
 RCLIP_WARM = """
 import os, sys, time
@@ -155,7 +156,11 @@ class Asked:
         )
 
     def search(self, asked: list[str]) -> Spent:
-        """What one search took, after which ten results have to be there."""
+        """What one search took, after which ten results have to be there.
+
+        Threads of the other program may still spin for its last answer: they get PAUSE to sleep.
+        """
+        time.sleep(PAUSE)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write("\t".join(asked) + "\n")
@@ -206,7 +211,7 @@ def told(name: str, spent: list[tuple[Spent, Spent]], count: int = 0) -> dict[st
 @click.option("--graphs", required=True, type=click.Path(file_okay=False, path_type=Path), help="WORK.")
 @click.option("--count", default=256, show_default=True, help="Pictures taken of the folder.")
 @click.option(
-    "--rounds", default=3, show_default=True, help="Of indexing; three times as many of the others."
+    "--rounds", default=3, show_default=True, help="Of indexing; three and five times as many of the others."
 )
 @click.option(
     "--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures, too."
