@@ -78,6 +78,11 @@ def test_help_is_light(arguments: list[str]) -> None:
     assert not asked & {"numpy", "PIL", "onnxruntime", "tokenizers", "tqdm", "sqlite3", *TRAINING}
 
 
+def test_a_search_needs_no_module_of_networks() -> None:
+    asked, _ = _asked_for("import image2sentence.cli.main, image2sentence.query, image2sentence.hub.find")
+    assert not asked & {"ssl", "http", "email"}
+
+
 def test_importing_the_package_imports_nothing_else() -> None:
     asked, _ = _asked_for("import image2sentence")
     assert not asked & {"numpy", "PIL", "click", "onnxruntime"}

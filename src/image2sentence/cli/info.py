@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +41,7 @@ def info(ctx: click.Context, gallery: Path | str | None, model: Path | None, as_
     sections = {
         "model": about_model,
         "gallery": _gallery(gallery, about_model.get("fingerprint")),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in PACKAGES},
-        },
+        "versions": {"python": platform.python_version(), **_packages()},
     }
     if as_json:
         print_json(sections)
@@ -58,8 +54,13 @@ def info(ctx: click.Context, gallery: Path | str | None, model: Path | None, as_
 
 
 def _versions() -> dict[str, str]:
-    own = {"image2sentence": __version__, "python": platform.python_version()}
-    return own | {name: metadata.version(name) for name in PACKAGES}
+    return {"image2sentence": __version__, "python": platform.python_version(), **_packages()}
+
+
+def _packages() -> dict[str, str]:
+    from importlib import metadata  # reads mail's headers, which `search` has no need of
+
+    return {name: metadata.version(name) for name in PACKAGES}
 
 
 def _model(model: Path | None, space: str | None) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def by_length(
 ) -> Iterator[tuple[NDArray[np.int64], dict[str, NDArray[Any]]]]:
     """For each length of `ids`: the rows that have it, and what a text graph reads of them."""
     lengths = np.array([len(row) for row in ids], np.int64)
-    for length in np.unique(lengths):
+    for length in sorted(set(lengths.tolist())):
         rows = np.flatnonzero(lengths == length)
         yield rows, {"sentence": sentences[rows], "ids": np.array([ids[int(row)] for row in rows], np.int64)}
 

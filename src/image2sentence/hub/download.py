@@ -6,8 +6,6 @@ import errno
 import hashlib
 import re
 import shutil
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -178,6 +176,8 @@ def _download(url: str, meta: Any, blob: Path, file: str) -> None:
 def _receive(
     location: str, headers: dict[str, str], partial: Path, have: int, size: int | None, file: str
 ) -> None:
+    import urllib.request
+
     from tqdm import tqdm
 
     ask = headers | ({"Range": f"bytes={have}-"} if have else {})
