@@ -96,8 +96,10 @@ def ids_of(made: Tiny, text: str) -> list[int]:
 @pytest.mark.parametrize(
     ("kind", "precision", "dynamo"),
     [
-        *((kind, *how) for kind in KINDS for how in (("fp32", False), ("fp32", True), ("fp16", False))),
-        ("clip", "fp16", True),
+        (kind, precision, dynamo)
+        for kind in KINDS
+        for precision in ("fp32", "fp16")
+        for dynamo in (False, True)
     ],
 )
 def test_vectors_equal_those_of_transformers(
@@ -131,11 +133,10 @@ def test_words_put_in_as_pseudo_words_equal_the_words(kind: str, dynamo: bool, t
 @pytest.mark.parametrize(
     ("kind", "precision", "dynamo"),
     [
-        ("clip", "fp16", False),
-        ("clip", "int8", False),
-        ("siglip2", "fp16", False),
-        ("siglip2", "int8", False),
-        ("clip", "int8", True),
+        (kind, precision, dynamo)
+        for kind in ("clip", "siglip", "siglip2")
+        for precision in ("fp16", "int8")
+        for dynamo in (False, True)
     ],
 )
 def test_words_of_a_small_graph_equal_its_pseudo_words(
