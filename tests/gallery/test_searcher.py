@@ -75,6 +75,24 @@ def test_a_result_does_not_depend_on_the_other_queries_or_on_blocks(monkeypatch:
     assert together == alone == among == searcher.search(queries, 20)
 
 
+def test_scores_of_all_are_given_where_all_were_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors, queries = unit_rows(80, 16, 1), unit_rows(3, 16, 2)
+    searcher = Searcher(range(80), vectors)
+    hits, scores = searcher.search_scored(
+        queries, 5, exclude=[[], [4, 7], []], among=[range(80), range(80), [1]]
+    )
+    assert hits == searcher.search(queries, 5, exclude=[[], [4, 7], []], among=[range(80), range(80), [1]])
+    assert scores[2] is None
+    for query, row, out in zip(queries[:2], scores[:2], ([], [4, 7]), strict=True):
+        assert row is not None
+        assert np.flatnonzero(row == -np.inf).tolist() == out
+        expected = vectors @ query
+        expected[out] = -np.inf
+        np.testing.assert_allclose(row, expected, atol=1e-6)
+    monkeypatch.setattr(module, "_BLOCK_ROWS", 30)
+    assert searcher.search_scored(queries, 5)[1] == [None] * 3
+
+
 def test_ids_of_any_kind_come_back_best_first() -> None:
     searcher = Searcher(["red", ("b", 2), 3], np.eye(3, dtype=np.float32))
     queries = np.array([[0.1, 0.9, 0.3]], np.float32)

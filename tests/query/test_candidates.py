@@ -24,11 +24,11 @@ class Counting(Searcher):
         super().__init__(np.arange(1, 6), SCORES[:, None])
         self.asked: list[tuple[int, int, str | Filter | None]] = []
 
-    def search(
+    def search_scored(
         self, queries: Vectors, k: int, *, where: str | Filter | None = None, **how: Any
-    ) -> list[list[Hit]]:
+    ) -> tuple[list[list[Hit]], list[Vectors | None]]:
         self.asked.append((len(queries), k, where))
-        return super().search(queries, k, **how)
+        return super().search_scored(queries, k, **how)
 
 
 def ids(hits: Sequence[Hit]) -> list[int]:

@@ -16,6 +16,7 @@ from PIL import Image
 from fakes import FakeEncoder, photo
 from image2sentence.errors import GalleryError, ImageError, QueryError
 from image2sentence.gallery import Gallery
+from image2sentence.gallery.search.searcher import Searcher
 from image2sentence.indexing import index_pictures
 from image2sentence.query import Answer, Query, QueryEngine, Reference, compose, fit_word
 
@@ -446,10 +447,11 @@ def test_below_the_cut_off_nothing_more_is_fetched(
     best = engine.rank(Query(words="red", k=1)).best_fit
     assert best is not None
     searched: list[int] = []
-    search = engine.searcher.search
+    assert isinstance(engine.searcher, Searcher)
+    search = engine.searcher.search_scored
     monkeypatch.setattr(
         engine.searcher,
-        "search",
+        "search_scored",
         lambda queries, k, **how: (searched.append(k), search(queries, k, **how))[1],
     )
     assert not engine.rank(Query(words="red", k=1, min_fit=best + 1)).results

@@ -217,13 +217,10 @@ def test_more_matches_than_are_looked_at_keep_the_best(
     assert kept.ids.tolist() == sorted(kept.ids.tolist())
 
 
-@pytest.mark.parametrize("few", [0, 1_024])
+@pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("negative", [False, True])
-def test_the_best_matches_are_those_of_an_exact_sum_over_all_of_them(
-    negative: bool, few: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Vectors that float32 hardly tells apart, in three levels of shares."""
-    monkeypatch.setattr(text_matches, "_FEW", few)
+def test_the_best_matches_are_those_of_an_exact_sum_over_all_of_them(negative: bool, known: bool) -> None:
+    """Vectors that float32 hardly tells apart, in three levels of shares; with a search's own scores and without."""
     rng = np.random.default_rng(3)
     vectors = np.tile(rng.normal(size=64), (500, 1)) + rng.normal(size=(500, 64)) * 1e-7
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
@@ -235,7 +232,11 @@ def test_the_best_matches_are_those_of_an_exact_sum_over_all_of_them(
     if against is not None:
         exact = against.scores(vectors[numbers])
     order = np.lexsort((numbers, -(exact + 0.5 * shares)))
-    ranking = MatchedRanking(TextMatches(numbers, shares), searcher, query, 0.5, against)
+    scores = searcher.search_scored(query, 3)[1][0] if known else None
+    assert (scores is None) is not known
+    ranking = MatchedRanking(
+        TextMatches(numbers, shares, rows=numbers), searcher, query, 0.5, against, scores
+    )
     for count in (1, 7, 100, 250, 400):
         found = ranking.best(count)
         assert [hit.id for hit in found] == numbers[order[:count]].tolist()
@@ -248,3 +249,20 @@ def test_ids_that_the_gallery_has_but_the_searcher_has_not_are_passed_over(galle
     assert index.rows(["puma"])["puma"].tolist() == [0, 2]
     assert index.rows(["nobody"]) == {}
     assert TextIndex(gallery, np.empty(0, np.int64)).match("puma", ()) is None
+
+
+def test_the_answer_is_the_same_whether_a_search_gives_its_scores_or_not(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries = [
+        Query(words="a1 puma", k=12, **more)
+        for more in ({}, {"exclude": (4, 9)}, {"where": "price < 50"}, {"where": "price < 6"}, {"offset": 20})
+    ]
+    known = [facts(QueryEngine(Axes(), gallery).rank(query)) for query in queries]
+    search = Searcher.search_scored
+    monkeypatch.setattr(
+        Searcher,
+        "search_scored",
+        lambda *args, **more: (found := search(*args, **more)[0], [None] * len(found)),
+    )
+    assert [facts(QueryEngine(Axes(), gallery).rank(query)) for query in queries] == known

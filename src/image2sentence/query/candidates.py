@@ -11,6 +11,7 @@ import numpy as np
 from image2sentence.encoders.protocols import Vectors
 from image2sentence.gallery.filters.language import Filter
 from image2sentence.gallery.search.base import Hit, VectorSearch
+from image2sentence.gallery.search.searcher import Searcher
 
 
 class RankedHit(NamedTuple):
@@ -35,6 +36,10 @@ class Candidates:
         vector: (1, d) float32 query.
         exclude: Ids that may not appear.
         where: Condition on the pictures' metadata.
+
+    Attributes:
+        scores: (n,) float32 scores of the whole gallery, where a search looked at all of it; see
+            `Searcher.search_scored`.
     """
 
     def __init__(self, vector: Vectors, exclude: Collection[int], where: str | Filter | None) -> None:
@@ -43,6 +48,7 @@ class Candidates:
         self.where = where
         self.complete = False
         self.hits: Sequence[Hit] = ()
+        self.scores: Vectors | None = None
 
     def best(self, searcher: VectorSearch, count: int) -> Sequence[Hit]:
         """The best `count` hits; fewer where there are no more, and then `complete` is set."""
@@ -58,6 +64,11 @@ def fetch(searcher: VectorSearch, candidates: Sequence[Candidates], count: int) 
         by_condition[one.where].append(one)
     for where, group in by_condition.items():
         vectors = np.concatenate([one.vector for one in group])
-        found = searcher.search(vectors, count, exclude=[one.exclude for one in group], where=where)
-        for one, hits in zip(group, found, strict=True):
-            one.hits, one.complete = hits, len(hits) < count
+        exclude = [one.exclude for one in group]
+        if isinstance(searcher, Searcher):
+            found, scores = searcher.search_scored(vectors, count, exclude=exclude, where=where)
+        else:
+            found = searcher.search(vectors, count, exclude=exclude, where=where)
+            scores = [None] * len(group)
+        for one, hits, row in zip(group, found, scores, strict=True):
+            one.hits, one.complete, one.scores = hits, len(hits) < count, row

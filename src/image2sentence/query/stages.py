@@ -126,13 +126,15 @@ class RetrievedQuery:
     """A query with its best candidates, more of which can be fetched.
 
     `matches` are the pictures whose text has words of the query, None where there are none. They alone are ranked where
-    the query is not `understood`: words alone, of which the model knows none.
+    the query is not `understood`: words alone, of which the model knows none. `chosen` are the ids that its filter
+    holds for, where they have been looked up.
     """
 
     encoded: EncodedQuery
     candidates: Candidates
     matches: TextMatches | None
     understood: bool
+    chosen: NDArray[np.int64] | None = None
 
     @property
     def query(self) -> Query:
@@ -248,10 +250,11 @@ def _retrieved(context: Context, one: EncodedQuery) -> RetrievedQuery:
     excluded = _excluded_ids(context, one.loaded)
     understood = _is_understood(context, query)
     matches = context.texts.match(query.words, query.not_words) if query.titles else None
+    chosen = None
     if matches is not None:
-        among = None if query.where is None else context.searcher.select(query.where)
-        matches = matches.among(among, excluded, wanted=not understood)
-    return RetrievedQuery(one, Candidates(vector, excluded, query.where), matches, understood)
+        chosen = None if query.where is None else context.searcher.select(query.where)
+        matches = matches.among(chosen, excluded, wanted=not understood)
+    return RetrievedQuery(one, Candidates(vector, excluded, query.where), matches, understood, chosen)
 
 
 def _excluded_ids(context: Context, loaded: LoadedQuery) -> Collection[int]:
@@ -343,7 +346,9 @@ def _matched(context: Context, one: RetrievedQuery, scale: RobustScale | None) -
     encoded = one.encoded
     scale = scale or context.statistics.scale_of(encoded.vector)
     unit = weight_of(one.query) * scale.spread if scale else 0.0
-    return MatchedRanking(one.matches, context.searcher, encoded.vector, unit, encoded.negative)
+    return MatchedRanking(
+        one.matches, context.searcher, encoded.vector, unit, encoded.negative, one.candidates.scores
+    )
 
 
 def _scale(context: Context, encoded: EncodedQuery) -> RobustScale | None:
@@ -467,7 +472,7 @@ def _total(context: Context, one: RetrievedQuery) -> int:
         return len(one.matches)
     if candidates.where is None:
         return len(context.ids) - len(candidates.exclude)
-    chosen = context.searcher.select(candidates.where)
+    chosen = context.searcher.select(candidates.where) if one.chosen is None else one.chosen
     return len(np.setdiff1d(chosen, np.array(candidates.exclude, np.int64)))
 
 

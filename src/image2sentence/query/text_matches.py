@@ -41,7 +41,6 @@ MOST = 20_000
 """Pictures that may have a word; one that more have is too common to tell them apart."""
 
 MAX_WORDS = 16
-_FEW = 1_024  # matches that are looked at together
 REMEMBERED = 256
 _ROUNDING = 1e-4  # of float32 scores, and more
 _EPS, _MORE = (
@@ -89,8 +88,8 @@ class TextIndex:
         shares = self._shares(wanted, found)
         if against:
             shares -= np.max([self._shares(group, found) for group in against], axis=0)
-        rows = np.flatnonzero(shares)
-        return TextMatches(self.ids[rows], shares[rows], frozenset(wanted) & found.keys())
+        rows = np.flatnonzero(shares != 0)  # faster than of the numbers themselves
+        return TextMatches(self.ids[rows], shares[rows], frozenset(wanted) & found.keys(), rows)
 
     def _shares(self, words: Sequence[str], found: dict[str, Rows]) -> NDArray[np.float64]:
         shares = np.zeros(len(self.ids))
@@ -109,11 +108,13 @@ class TextMatches:
         ids: (m,) int64, ascending.
         shares: (m,) float64, -1 to 1, none of them 0.
         words: The words, of those wanted, that some picture has.
+        rows: (m,) int64, where the ids stand among those of the gallery; None where that is not known.
     """
 
     ids: NDArray[np.int64]
     shares: NDArray[np.float64]
     words: frozenset[str] = frozenset()
+    rows: Rows | None = None
 
     def among(
         self, ids: NDArray[np.int64] | None, excluded: Collection[int], *, wanted: bool = False
@@ -129,10 +130,11 @@ class TextMatches:
             kept &= is_among(self.ids, ids)
         if excluded:
             kept &= ~is_among(self.ids, np.unique(np.fromiter(excluded, np.int64, len(excluded))))
-        rows = np.flatnonzero(kept)
-        if len(rows) > MOST:
-            rows = np.sort(rows[np.argsort(-np.abs(self.shares[rows]), kind="stable")[:MOST]])
-        return TextMatches(self.ids[rows], self.shares[rows], self.words) if len(rows) else None
+        left = np.flatnonzero(kept)
+        if len(left) > MOST:
+            left = np.sort(left[np.argsort(-np.abs(self.shares[left]), kind="stable")[:MOST]])
+        rows = None if self.rows is None else self.rows[left]
+        return TextMatches(self.ids[left], self.shares[left], self.words, rows) if len(left) else None
 
     def __len__(self) -> int:
         """Pictures that match."""
@@ -148,6 +150,7 @@ class MatchedRanking:
         query: (1, d) float32.
         unit: What a share of 1 adds.
         negative: What is taken off for what is not wanted.
+        scores: (n,) float32 of the whole gallery by `query`, where they are known; then fewer vectors are read.
     """
 
     def __init__(
@@ -157,52 +160,84 @@ class MatchedRanking:
         query: Vectors,
         unit: float,
         negative: NegativeQuery | None,
+        scores: Vectors | None = None,
     ) -> None:
         self.ids, self._shares = matches.ids, matches.shares
+        self._rough: NDArray[np.float64] | None = None
+        if scores is not None and matches.rows is not None and negative is None:
+            self._rough = scores[matches.rows] + unit * matches.shares
         self._searcher, self._unit = searcher, unit
         self._query, self._negative = query, negative
 
     def best(self, count: int, highest: float = np.inf) -> list[Hit]:
         """The best `count`.
 
-        Those of one share after the other are looked at, until no picture of the next, whose score by vectors is at
-        most `highest`, can be among the best.
+        Those whose text adds most are looked at first, until no picture of the next, whose score by vectors is at most
+        `highest`, can be among the best.
         """
-        ids, scores = self.ids[:0], np.empty(0)
-        for level, gains in self._levels():
-            if len(scores) >= count:
-                least = float(np.partition(scores, -count)[-count]) - _ROUNDING
-                if highest + float(gains[0]) < least:
-                    break
-            level, ranked = self._best_of(level, gains, count)
-            ids, scores = np.concatenate([ids, level]), np.concatenate([scores, ranked])
+        ids, scores = self._best_by_level(count, highest) if self._rough is None else self._best_known(count)
         order = np.lexsort((ids, -scores))[:count]
         return [Hit(*pair) for pair in zip(ids[order].tolist(), scores[order].tolist(), strict=True)]
 
-    def _levels(self) -> Iterator[tuple[Ids, NDArray[np.float64]]]:
-        """Pictures and what their text adds, which is the same for all of a level; a few are one level.
+    def _best_known(self, count: int) -> tuple[Ids, NDArray[np.float64]]:
+        assert self._rough is not None
+        rows = self._near(self._rough, count)
+        ids = self.ids[rows]
+        return ids, self._exact(self._vectors(ids)) + self._unit * self._shares[rows]
 
-        Not where something is taken off: that product of matrices depends, in its last bits, on the other rows.
+    def _best_by_level(self, count: int, highest: float) -> tuple[Ids, NDArray[np.float64]]:
+        ids, scores = self.ids[:0], np.empty(0)
+        for level, gains in self._levels(count):
+            if len(scores) >= count:
+                least = float(np.partition(scores, -count)[-count]) - _ROUNDING
+                if highest + float(gains.max()) < least:
+                    break
+            level, ranked = self._best_of(level, gains, count)
+            ids, scores = np.concatenate([ids, level]), np.concatenate([scores, ranked])
+        return ids, scores
+
+    def _levels(self, count: int) -> Iterator[tuple[Ids, NDArray[np.float64]]]:
+        """Pictures and what their text adds, those first that it adds most to; none is split where it adds the same.
+
+        At least `count` at first, and twice as many each time. Where something is taken off, each gain is a level: that
+        product of matrices depends, in its last bits, on the other rows.
         """
-        gains = self._unit * self._shares
-        if len(gains) <= _FEW and not self._negative:
-            yield self.ids, gains
+        ids, gains = self.ids, self._unit * self._shares
+        if self._negative:
+            for gain in np.unique(gains)[::-1]:
+                level = gains == gain
+                yield ids[level], gains[level]
             return
-        for gain in np.unique(gains)[::-1]:
-            level = gains == gain
-            yield self.ids[level], gains[level]
+        while len(gains) > count:
+            level = gains >= np.partition(gains, -count)[-count]
+            yield ids[level], gains[level]
+            ids, gains, count = ids[~level], gains[~level], 2 * count
+        if len(gains):
+            yield ids, gains
 
     def _best_of(self, ids: Ids, gains: NDArray[np.float64], count: int) -> tuple[Ids, NDArray[np.float64]]:
         """Those of some pictures that can be among the best `count` of them, and their scores."""
-        vectors = self._searcher.vectors_of(ids)  # type: ignore[arg-type]  # an array is looked up at once
+        vectors = self._vectors(ids)
         if self._negative:
             return ids, self._negative.scores(vectors) + gains
         if len(ids) > count:
-            rough = vectors @ self._query[0] + gains
-            near = rough >= np.partition(rough, -count)[-count] - _EPS * (len(self._query[0]) + _MORE)
-            ids, gains, vectors = ids[near], gains[near], vectors[near]
+            rows = self._near(vectors @ self._query[0] + gains, count)
+            ids, gains, vectors = ids[rows], gains[rows], vectors[rows]
+        return ids, self._exact(vectors) + gains
+
+    def _near(self, rough: NDArray[np.float64], count: int) -> Rows:
+        """Rows of the scores, off by rounding, that can be among the best `count` of them."""
+        if len(rough) <= count:
+            return np.arange(len(rough))
+        margin = _EPS * (len(self._query[0]) + _MORE)
+        return np.flatnonzero(rough >= np.partition(rough, -count)[-count] - margin)
+
+    def _exact(self, vectors: Vectors) -> NDArray[np.float64]:
         products = vectors * self._query[0].astype(np.float64)
-        return ids, np.asarray(products.sum(axis=1), np.float64) + gains  # as a search sums
+        return np.asarray(products.sum(axis=1), np.float64)  # as a search sums
+
+    def _vectors(self, ids: Ids) -> Vectors:
+        return self._searcher.vectors_of(ids)  # type: ignore[arg-type]  # an array is looked up at once
 
     def merge(self, hits: Sequence[Hit], count: int, *, complete: bool) -> list[Hit]:
         """One ranking of the best by vectors, and of the matches, which take their places by score.
@@ -232,7 +267,9 @@ def is_among(ids: Ids, others: Ids) -> NDArray[np.bool_]:
 
 def _rows_of(ids: Ids, some: Ids) -> Rows:
     """Rows of those of some ids, ascending, that are among (n,) ascending ones."""
-    return np.searchsorted(ids, some[is_among(some, ids)])
+    rows = np.searchsorted(ids, some)
+    known = ids.take(rows, mode="clip") == some if len(ids) else np.zeros(len(some), bool)
+    return np.asarray(rows[known], np.int64)
 
 
 def wanted_words(text: str) -> tuple[str, ...]:

@@ -54,6 +54,10 @@ class _AscendingNames:
 
     def positions(self, wanted: Collection[Hashable], who: str) -> Positions:
         numbers = wanted if isinstance(wanted, np.ndarray) else self._whole_numbers(wanted, who)
+        if self._dense:
+            near: Positions = numbers - int(self._ids[0])
+            if not len(near) or (near.min() >= 0 and near.max() < len(self._ids)):
+                return near
         places = np.minimum(np.searchsorted(self._ids, numbers), max(len(self._ids) - 1, 0))
         strange = numbers != self._ids[places] if len(self._ids) else np.ones(len(numbers), bool)
         if strange.any():

@@ -142,11 +142,29 @@ class Searcher:
             QueryError: wrong shape, a value that is not finite, k < 1, an id that is not in the gallery, or a
                 filter that is not one, does not fit the columns, or has no metadata to look at.
         """
+        return self.search_scored(queries, k, exclude=exclude, among=among, where=where)[0]
+
+    def search_scored(
+        self,
+        queries: Vectors,
+        k: int,
+        *,
+        exclude: Sequence[Collection[Hashable]] | None = None,
+        among: Sequence[Collection[Hashable]] | None = None,
+        where: str | Filter | None = None,
+    ) -> tuple[list[list[Hit]], list[Vectors | None]]:
+        """As `search`, and for each query the (n,) float32 scores of all pictures in gallery order, as far as known.
+
+        They are off by rounding, and -inf for what may not appear. None where not all pictures were looked at, or in
+        galleries of more than one block of rows.
+        """
         self._check_queries(queries, k)
         excluded = self._per_query("exclude", exclude, len(queries)) or [_NOTHING] * len(queries)
         allowed = self._allowed(self._per_query("among", among, len(queries)), where, len(queries))
-        candidates = self._candidates(queries, k, excluded, allowed)
-        return [self._ranked(query, found, k) for query, found in zip(queries, candidates, strict=True)]
+        scores: list[Vectors | None] = [None] * len(queries)
+        candidates = self._candidates(queries, k, excluded, allowed, scores)
+        hits = [self._ranked(query, found, k) for query, found in zip(queries, candidates, strict=True)]
+        return hits, scores
 
     def _allowed(
         self, among: list[Positions] | None, where: str | Filter | None, queries: int
@@ -165,8 +183,9 @@ class Searcher:
         k: int,
         excluded: Sequence[Positions],
         allowed: Sequence[Positions | None],
+        scores: list[Vectors | None],
     ) -> list[Positions]:
-        """For each query, ascending positions that hold its best k."""
+        """For each query, ascending positions that hold its best k; into `scores` what `search_scored` gives."""
         found: dict[int, Positions] = {}
         whole: dict[int, Positions | None] = {}
         for number, (out, only) in enumerate(zip(excluded, allowed, strict=True)):
@@ -179,8 +198,11 @@ class Searcher:
         left = [number for number in whole if number not in found]
         for start in range(0, len(left), _BLOCK_QUERIES):
             block = left[start : start + _BLOCK_QUERIES]
-            best = self._scan(queries[block], k, [self._left_out(excluded[n], whole[n]) for n in block])
+            left_out = [self._left_out(excluded[number], whole[number]) for number in block]
+            best, rows = self._scan(queries[block], k, left_out)
             found |= dict(zip(block, best, strict=True))
+            for number, row in zip(block, rows, strict=False):
+                scores[number] = row
         return [found[number] for number in range(len(queries))]
 
     def _gathered_below(self) -> float:
@@ -221,8 +243,10 @@ class Searcher:
         newer = nearby.newer if only is None else np.intersect1d(nearby.newer, only, assume_unique=True)
         return np.union1d(places, self._best(query, newer, k))
 
-    def _scan(self, queries: Vectors, k: int, excluded: Sequence[Positions]) -> list[Positions]:
-        """Positions that can be among each query's best k, block by block of the gallery."""
+    def _scan(
+        self, queries: Vectors, k: int, excluded: Sequence[Positions]
+    ) -> tuple[list[Positions], Sequence[Vectors]]:
+        """Positions that can be among each query's best k, block by block of the gallery; scores where it is one."""
         pools = [_Candidates(k, self._margin(query)) for query in queries]
         for start, vectors in self._rows.blocks(_BLOCK_ROWS):
             scores = queries @ vectors.T
@@ -230,7 +254,7 @@ class Searcher:
             for row, pool, out in zip(scores, pools, excluded, strict=True):
                 row[out[np.searchsorted(out, start) : np.searchsorted(out, stop)] - start] = -np.inf
                 pool.add(start, row)
-        return [pool.positions for pool in pools]
+        return [pool.positions for pool in pools], scores if 0 < len(self) <= _BLOCK_ROWS else ()
 
     def _best(self, query: Vectors, pool: Positions, k: int) -> Positions:
         """The positions of a pool that can be among its best k."""

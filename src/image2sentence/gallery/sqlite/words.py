@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,15 +60,15 @@ def _find_word(connection: sqlite3.Connection, word: str, most: int) -> NDArray[
     connection.set_progress_handler(lambda: time.monotonic() > ended, _STEPS)
     try:
         query = "SELECT rowid FROM words WHERE words MATCH ? LIMIT ?"
-        rows = connection.execute(query, (_quoted(word), most)).fetchall()
+        rows = connection.execute(query, (_quoted(word), most))
+        return np.fromiter(chain.from_iterable(rows), np.int64)
     except sqlite3.OperationalError as error:
         if "interrupted" not in str(error):
             raise
         _log.warning("looking for %r in names and metadata took too long: it is left out", word)
-        rows = []
+        return np.empty(0, np.int64)
     finally:
         connection.set_progress_handler(None, 0)
-    return np.array([row[0] for row in rows], np.int64)
 
 
 def update_words(connection: sqlite3.Connection, picture_ids: Sequence[int] | None = None) -> None:
