@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
@@ -26,11 +27,12 @@ def first_run(page: Page, pictures: Path) -> None:
     expect(page.locator("#run-status")).to_contain_text("files", timeout=PATIENCE)
 
 
-def stopped_and_gone_on(page: Page, count: int) -> None:
+def stopped_and_gone_on(page: Page, count: int, check: Callable[[], None]) -> None:
     """Stopping keeps what was finished, and the next run goes on; the page answers meanwhile, and shows what came."""
     page.locator("#run-stop").click()
     expect(page.locator("#run-title")).to_contain_text("Stopped", timeout=PATIENCE)
     page.locator("#folders-start").click()
+    check()
     expect(page.locator("#run-title")).to_contain_text("is indexed", timeout=PATIENCE)
     expect(page.locator("#run-facts")).to_contain_text("known already")
     expect(page.locator("#run-facts")).to_contain_text(f"Table: {count} rows")

@@ -30,6 +30,12 @@ PASTE = """(text) => {
   document.body.dispatchEvent(event);
   return event.defaultPrevented;
 }"""
+HEAT = """() => {
+  const canvas = document.getElementById("heat");
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  const reds = data.filter((_, place) => place % 4 === 0);
+  return [Number(getComputedStyle(canvas).opacity), Math.max(...reds) - Math.min(...reds)];
+}"""
 LEFT, RIGHT = 40, 1200
 
 
@@ -60,6 +66,7 @@ def several_references(walk: Walk, address: str, photos: Sequence[Path], check: 
     expect(page).to_have_url(re.compile(r"own=\w+&also=own-\w+%2C4"))
     leaning = walk.found()
     assert leaning != equal
+    looked_at_each(walk)
     check()
     walk.shot("page-several")
     page.reload()
@@ -70,6 +77,29 @@ def several_references(walk: Walk, address: str, photos: Sequence[Path], check: 
     page.locator("#share").click()
     expect(page.locator("#toast")).to_contain_text("your own 2 pictures")
     added_and_taken_out(walk, photos[2])
+
+
+def looked_at_each(walk: Walk) -> None:
+    """What the model read in each of two pictures, by keys; words of the first alone can be switched off."""
+    page = walk.page
+    page.locator("#closer summary").click()
+    pseudo, looks = page.locator("#pseudo"), page.locator("#also .look")
+    expect(looks.first).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#looked-at")).to_have_text("What the model looked at in picture 1")
+    expect(pseudo.locator("input").first).to_be_attached()
+    first = (page.locator("#picture").get_attribute("src"), pseudo.inner_text())
+    looks.last.focus()
+    page.keyboard.press("Enter")
+    expect(looks.last).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#looked-at")).to_have_text("What the model looked at in picture 2")
+    expect(pseudo.locator("button").first).to_be_visible()
+    expect(pseudo.locator("input")).to_have_count(0)
+    second = (page.locator("#picture").get_attribute("src"), pseudo.inner_text())
+    assert first[0] != second[0]
+    assert first[1] != second[1]
+    assert page.locator("#picture").evaluate("one => one.decode().then(() => one.naturalWidth)") > 0
+    page.locator("#pseudo button").first.focus()
+    assert page.evaluate(HEAT)[1] > 0, "where a word of the second picture looks"
 
 
 def added_and_taken_out(walk: Walk, photo: Path) -> None:
@@ -100,7 +130,7 @@ def added_and_taken_out(walk: Walk, photo: Path) -> None:
     walk.drag("#results li:nth-child(3)", "#add-also")
     expect(entries).to_have_count(4)
     for _ in range(3):
-        page.locator("#also button").last.click()
+        page.locator("#also .gone").last.click()
     walk.settled()
     expect(page.locator("#also-row .button")).to_be_visible()
     expect(entries).to_have_count(0)

@@ -36,13 +36,13 @@ try:
 
     from benchmarks.server.page_index_walk import first_run, shown, stopped_and_gone_on
     from benchmarks.server.page_odd_walk import odd_titles
-    from benchmarks.server.page_references_walk import by_address, several_references
+    from benchmarks.server.page_references_walk import HEAT, by_address, several_references
 except ModuleNotFoundError:
     sync_playwright = None  # `main` says so
 
 CATALOGUE = (720, 1)
 OUTSIDE = (60, 9)
-NEW = (150, 4)
+NEW = (400, 4)
 PHOTO = "images/00039.jpg"  # a green jumper with a round neck
 STEPS = (
     ("but purple", r"purple jumper with a round neck"),
@@ -66,14 +66,6 @@ DRAG = """([source, target]) => {
   for (const [element, kind] of [[from, "dragstart"], [to, "dragover"], [to, "drop"], [from, "dragend"]])
     element.dispatchEvent(new DragEvent(kind, { dataTransfer, bubbles: true, cancelable: true }));
 }"""
-HEAT = """() => {
-  const canvas = document.getElementById("heat");
-  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-  const reds = data.filter((_, place) => place % 4 === 0);
-  return [Number(getComputedStyle(canvas).opacity), Math.max(...reds) - Math.min(...reds)];
-}"""
-
-
 COUNT_FILES = """() => {
   const send = window.fetch;
   window.filesSent = 0;
@@ -725,8 +717,7 @@ def indexed(browser: Browser, work: Path, shots: Path | None, axe: Path | None) 
         walk = Walk(page, shots)
         first_run(page, pictures)
         walk.shot("page-index")
-        accessible(page, axe)
-        stopped_and_gone_on(page, NEW[0])
+        stopped_and_gone_on(page, NEW[0], lambda: accessible(page, axe))
         accessible(page, axe)
         shown(page, NEW[0])
         page.context.close()

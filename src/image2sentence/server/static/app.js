@@ -9,10 +9,10 @@ import { offerFolders, openFolders, whenIndexed } from "./folders.js";
 import { keepPicture } from "./own.js";
 import { DRAGGED, endWaiting, focusPicture, topResult } from "./results.js";
 import { savedPictures, whenSaved } from "./saved.js";
-import { readLater, refresh, switchDevice, whenMuted } from "./search.js";
+import { lookAt, readLater, refresh, switchDevice, whenMuted } from "./search.js";
 import { whenSorted } from "./sort.js";
 import * as state from "./state.js";
-import { MAX_REFERENCES, addressOf, asks, hasReference, newStep, references } from "./steps.js";
+import { MAX_REFERENCES, addressOf, asks, hasReference, lookedAt, newStep, references } from "./steps.js";
 import * as view from "./view.js";
 
 const TYPING_MS = 160;
@@ -79,10 +79,19 @@ function drop(place) {
   keepTyped();
   const also = step().also.filter((_, at) => at + 1 !== place);
   if (place) {
+    if (step().looked) look(0);
     step().also = also;
     if (!also.length) step().weight = 1;
     changed();
   } else take(state.leaveOwn(newStep({ also, text: text.value })));
+}
+
+// The reference at a place is shown large, with what the model read in it.
+function look(place) {
+  step().looked = place;
+  view.showReference(step());
+  view.showRefinements(step());
+  lookAt(step());
 }
 
 // The current step has been changed in place.
@@ -110,6 +119,7 @@ view.whenUsed({
   take,
   add,
   drop,
+  look,
   weigh: () => soon(changed),
   open: openDetail,
   goTo(number) {
@@ -232,7 +242,7 @@ $("picture").addEventListener("load", ({ target }) => {
   target.parentElement.style.setProperty("--ratio", target.naturalWidth / target.naturalHeight);
 });
 $("remove").addEventListener("click", () => {
-  drop(0);
+  drop(references(step()).indexOf(lookedAt(step())));
   text.focus();
 });
 

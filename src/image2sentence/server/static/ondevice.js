@@ -2,7 +2,7 @@
 
 import { at, authorization } from "./api.js";
 import { digest } from "./shrink.js";
-import { NEUTRAL, hasReference, references } from "./steps.js";
+import { NEUTRAL, hasReference, lookedAt, references } from "./steps.js";
 
 class NothingAsked extends Error {
   name = "QueryError";
@@ -41,7 +41,7 @@ export async function encodeStep(encoder, one, content, made) {
   const read = [];
   for (const reference of asked) read.push({ sentence: await sentenceOf(encoder, reference, content), weight: reference.weight });
   if (read.length) {
-    made(read[0].sentence);
+    made(read[asked.indexOf(lookedAt(one))].sentence);
     read[0].sentence = without(read[0].sentence, one.muted);
   }
   const heard = read.filter(({ sentence }) => sentence);

@@ -7,7 +7,7 @@ import { endWaiting, waitForResults } from "./results.js";
 import { toSend } from "./shrink.js";
 import { chosen, step, wanted } from "./state.js";
 import { inOrder } from "./sort.js";
-import { PAGE, asks, hasReference, references } from "./steps.js";
+import { PAGE, asks, hasReference, lookedAt, references } from "./steps.js";
 import * as view from "./view.js";
 import { hideWhy, showWhy, waitForWhy } from "./why.js";
 
@@ -55,7 +55,7 @@ async function postAbout(address, one, fields, signal) {
   try {
     return await send();
   } catch (error) {
-    const known = references(one).filter(({ file, sentence }) => file && sentence);
+    const known = (one.also ? references(one) : [one]).filter(({ file, sentence }) => file && sentence);
     if (!(error instanceof Refused) || error.status !== 404 || !known.length) throw error;
     for (const reference of known) reference.sentence = undefined;
     return send();
@@ -194,30 +194,50 @@ export function readLater(one) {
   else hideWhy();
 }
 
+// Another of the step's references is looked at. A search that is bringing the step's picture reads when it is done.
+export function lookAt(one) {
+  if (one.sending) {
+    unread = one;
+    waitForWhy();
+    return;
+  }
+  readLater(one);
+  if (device) refresh();
+  else readOnce();
+}
+
 // The picture travels once: the search brings it, and the sentence is then asked for by the name that it got.
 function readOnce() {
   const one = unread;
   if (!one || device) return;
-  if (one.item !== undefined || one.sentence) {
+  const { item, sentence } = lookedAt(one);
+  if (item !== undefined || sentence) {
     unread = null;
     readSentence(one, reading.signal);
   } else hideWhy(); // a file that was refused would be refused again
 }
 
 async function readSentence(one, signal) {
+  const read = lookedAt(one);
   try {
-    const { answer } = await postAbout("v1/sentence", one, {}, signal);
+    const { answer } = await postAbout("v1/sentence", read, {}, signal);
     if (signal.aborted) return;
-    if (one.file) one.sentence = answer.sentence;
-    one.adds = answer.pseudo_words.map(({ adds }) => adds);
-    one.readsAs = answer.reads_as;
-    showWhy(answer.reads_as, answer.pseudo_words, answer.region, one.muted, (muted) => muteWords(one, muted));
+    if (read.file) read.sentence = answer.sentence;
+    read.adds = answer.pseudo_words.map(({ adds }) => adds);
+    read.readsAs = answer.reads_as;
+    explain(one, answer.reads_as, answer.pseudo_words, answer.region);
   } catch (error) {
     if (signal.aborted) return;
     hideWhy();
     // A picture that cannot be read fails the search too, which shows why.
     if (!(error instanceof Refused)) view.showProblem(error);
   }
+}
+
+// Words of the step's own reference alone can be switched off.
+function explain(one, phrases, words, region) {
+  const at = references(one).indexOf(lookedAt(one));
+  showWhy(phrases, words, region, one.muted, at ? null : (muted) => muteWords(one, muted));
 }
 
 // The maps of a sentence that was made here, once; what it reads as is there if the server was asked before.
@@ -227,8 +247,9 @@ async function explainHere(encoder, one, sentence) {
   const [width, height] = await view.referenceSize();
   if (explained !== sentence) return;
   const region = covered(encoder.config.query_preprocessing, width, height);
-  const words = pseudoWords(sentence).map((word, place) => ({ ...word, adds: one.adds?.[place] ?? [] }));
-  showWhy(one.readsAs ?? [], words, region, one.muted, (muted) => muteWords(one, muted));
+  const read = lookedAt(one);
+  const words = pseudoWords(sentence).map((word, place) => ({ ...word, adds: read.adds?.[place] ?? [] }));
+  explain(one, read.readsAs ?? [], words, region);
 }
 
 function hideHere() {

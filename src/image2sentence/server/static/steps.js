@@ -3,7 +3,9 @@
 // A reference: { item } or { file, url, own }, where `own` names the picture in what the browser keeps, with its `weight`
 // among several. A step: a reference of its own or none; further ones `also`; the words `text`; words not wanted `not`; ids
 // of pictures that results should not look like `unlike`; `balance`, 0 to 1; `titles`, whether words in titles count; the numbers
-// of the pseudo-words switched off `muted`; its `id` in the history; and `sentence` once the server has named it. Filters hold for all steps.
+// of the pseudo-words of its own reference switched off `muted`; the place of the reference that is
+// looked at closely `looked`, the first if none; its `id` in the history; and `sentence` once the server has named it.
+// Filters hold for all steps.
 
 export const NEUTRAL = 0.5;
 export const PAGE = 48;
@@ -19,6 +21,8 @@ export function newStep(from = {}) {
 // All references of a step that has its own.
 export const references = (one) => [one, ...one.also];
 export const hasReference = (one) => one.item !== undefined || one.file !== undefined;
+// The reference whose sentence is explained.
+export const lookedAt = (one) => references(one)[one.looked] ?? one;
 export const asks = (one) => hasReference(one) || Boolean(one.text.trim());
 
 // Behind the "#", so that words are not written into logs of servers between.

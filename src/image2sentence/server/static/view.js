@@ -6,7 +6,7 @@ import { showReferences, showSmall } from "./references.js";
 import { clearResults, fill, showFrom } from "./results.js";
 import { drawSort } from "./sort.js";
 import { allSteps, chosen, currentNumber, step, wanted } from "./state.js";
-import { NEUTRAL, asks, hasReference } from "./steps.js";
+import { NEUTRAL, asks, hasReference, lookedAt } from "./steps.js";
 
 const SAYING_MS = 700;
 export const MAX_NEGATIVES = 8; // of words, and of pictures, as the server has it
@@ -15,7 +15,7 @@ let saying = 0;
 let telling = 0;
 
 // What is done when something shown is used; app.js says what:
-// take(step), add(references), weigh(), drop(place of a reference), open(results, place), goTo(number), allow(words not wanted any more), allowLike(id of a picture),
+// take(step), add(references), weigh(), look(place of a reference), drop(place of a reference), open(results, place), goTo(number), allow(words not wanted any more), allowLike(id of a picture),
 // replaceWord(unknown, known), leaveOut(phrase, unwanted), askForToken().
 const actions = {};
 
@@ -49,8 +49,10 @@ export function showTitle() {
   drawSort();
 }
 
-function showReference(one) {
-  if (!hasReference(one)) return;
+// The picture that is looked at closely, large.
+export function showReference(step) {
+  if (!hasReference(step)) return;
+  const one = lookedAt(step);
   $("shown").firstElementChild.classList.remove("blank");
   $("picture").alt = one.title ? `Reference: ${one.title}` : "Your reference picture";
   if (one.file) $("picture").src = one.url;

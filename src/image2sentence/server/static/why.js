@@ -20,18 +20,20 @@ export function waitForWhy() {
 }
 
 // `phrases`: { word }, those the whole sentence is near to, if any; `words`: { attention, gate, adds }; `muted`: numbers
-// switched off; `changed` is given the new ones.
+// switched off; `changed` is given the new ones, null where none can be.
 export function showWhy(phrases, words, region, muted, changed) {
+  $("may-switch").hidden = !changed;
   const gated = words.some(({ gate }) => gate < FULLY_USED);
   $("reads").hidden = !phrases.length;
   $("reads").lastElementChild.textContent = phrases.map(({ word }) => word).join(", ");
   $("pseudo").replaceChildren(...words.map((word, place) => entry(word, place + 1, region, gated, muted, changed)));
-  if (muted.length) $("closer").open = true; // what is switched off is in sight
+  if (changed && muted.length) $("closer").open = true; // what is switched off is in sight
   $("sentence").hidden = !words.length;
 }
 
 function entry(word, number, region, gated, muted, changed) {
   const look = lookButton(word, number, region, gated);
+  if (!changed) return element("div", { className: "word" }, look);
   const box = element("input", { type: "checkbox", checked: !muted.includes(number) });
   box.setAttribute("role", "switch");
   box.setAttribute("aria-label", `Use word ${number}`);
