@@ -1,7 +1,7 @@
 """The main job with full-size models of the Hub's layout, where torch is not installed: rates, memory, searches.
 
-    python -m benchmarks.indexing.hub_models make WORK --kind siglip2           # needs torch; random weights
-    LEAN/bin/python -m benchmarks.indexing.hub_models measure WORK PICTURES     # LEAN has image2sentence[hub,server] alone
+    python -m benchmarks.indexing.hub_models make WORK --kind siglip2       # needs torch; random weights
+    LEAN/bin/python -m benchmarks.indexing.hub_models measure WORK PICTURES # LEAN has [hub,server] alone
 
 `make` writes a model of the published size (CLIP ViT-B/32; SigLIP 2 base, patches of 16 at 224 px, 256,000 tokens) as
 transformers.js publishes it. `measure` gives it to the commands as `--model WORK`: adapts it, indexes PICTURES, asks by
