@@ -266,3 +266,18 @@ def test_the_answer_is_the_same_whether_a_search_gives_its_scores_or_not(
         lambda *args, **more: (found := search(*args, **more)[0], [None] * len(found)),
     )
     assert [facts(QueryEngine(Axes(), gallery).rank(query)) for query in queries] == known
+
+
+def test_matches_are_remembered_with_what_is_unwanted(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = TextIndex(gallery, np.arange(1, COUNT + 1))
+    asked: list[tuple[str, tuple[str, ...]]] = [
+        ("puma shoe", ()),
+        ("puma shoe", ("bag",)),
+        ("puma", ("shoe", "bag")),
+    ]
+    first = [index.match(*one) for one in asked]
+    monkeypatch.setattr(index, "rows", lambda words: pytest.fail(f"{words} are known"))
+    assert [index.match(*one) for one in asked] == first
+    assert len({one.shares.tobytes() for one in first if one is not None}) == len(asked)

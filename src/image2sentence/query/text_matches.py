@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from image2sentence.encoders.protocols import Vectors
 from image2sentence.gallery.base import GalleryStore
 from image2sentence.gallery.search.base import Hit, VectorSearch
+from image2sentence.lru_cache import LruCache
 from image2sentence.query.hints import negation_hints
 from image2sentence.query.negatives import NegativeQuery
 from image2sentence.query.query import Query
@@ -42,6 +43,7 @@ MOST = 20_000
 
 MAX_WORDS = 16
 REMEMBERED = 256
+REMEMBERED_MATCHES = 250_000  # pictures, 24 bytes each
 _ROUNDING = 1e-4  # of float32 scores, and more
 _EPS, _MORE = (
     float(np.finfo(np.float32).eps),
@@ -65,6 +67,7 @@ class TextIndex:
         self.ids = ids
         self._gallery = gallery
         self._known: dict[str, Rows | None] = {}
+        self._matched: LruCache[TextMatches] = LruCache(REMEMBERED_MATCHES, weigh=len)
 
     def rows(self, words: Sequence[str]) -> dict[str, Rows]:
         """For each word that pictures have, their rows among `ids`, ascending."""
@@ -82,14 +85,20 @@ class TextIndex:
         """The pictures in whose text words of a query stand; None where there are none."""
         wanted = wanted_words(words)
         against = [wanted_words(one) for one in unwanted]
-        found = self.rows(list(dict.fromkeys(word for group in (wanted, *against) for word in group)))
+        asked = (wanted, *against)
+        known = self._matched.get(asked)
+        if known is not None:
+            return known
+        found = self.rows(list(dict.fromkeys(word for group in asked for word in group)))
         if not found:
             return None
         shares = self._shares(wanted, found)
         if against:
             shares -= np.max([self._shares(group, found) for group in against], axis=0)
         rows = np.flatnonzero(shares != 0)  # faster than of the numbers themselves
-        return TextMatches(self.ids[rows], shares[rows], frozenset(wanted) & found.keys(), rows)
+        matches = TextMatches(self.ids[rows], shares[rows], frozenset(wanted) & found.keys(), rows)
+        self._matched.put(asked, matches)
+        return matches
 
     def _shares(self, words: Sequence[str], found: dict[str, Rows]) -> NDArray[np.float64]:
         shares = np.zeros(len(self.ids))
