@@ -83,6 +83,12 @@ def test_a_search_needs_no_module_of_networks() -> None:
     assert not asked & {"ssl", "http", "email"}
 
 
+def test_opening_a_folder_needs_no_module_of_databases() -> None:
+    _, printed = _asked_for("import sys, image2sentence.gallery.opening; print(*sys.modules)")
+    assert "image2sentence.gallery.sqlite.gallery" in printed.split()
+    assert not [name for name in printed.split() if name.startswith("image2sentence.gallery.milvus.gallery")]
+
+
 def test_importing_the_package_imports_nothing_else() -> None:
     asked, _ = _asked_for("import image2sentence")
     assert not asked & {"numpy", "PIL", "click", "onnxruntime"}

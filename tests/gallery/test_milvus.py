@@ -22,9 +22,10 @@ from fakes import FakeEncoder, encoded, photo
 from image2sentence.errors import GalleryError, QueryError
 from image2sentence.gallery.filters.language import Pattern, parse_filter
 from image2sentence.gallery.filters.milvus import compile_filter
-from image2sentence.gallery.milvus import MilvusAddress, MilvusGallery, layout
 from image2sentence.gallery.milvus import bookkeeping as ledger
-from image2sentence.gallery.milvus.address import TOKEN_VARIABLE
+from image2sentence.gallery.milvus import layout
+from image2sentence.gallery.milvus.address import TOKEN_VARIABLE, MilvusAddress
+from image2sentence.gallery.milvus.gallery import MilvusGallery
 from image2sentence.gallery.opening import is_database, open_gallery, open_or_create_gallery
 from image2sentence.gallery.records import Content, FileEntry
 from image2sentence.indexing.index_pictures import index_pictures

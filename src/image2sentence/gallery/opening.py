@@ -13,7 +13,7 @@ from image2sentence.images import printable
 
 if TYPE_CHECKING:
     from image2sentence.gallery.base import GalleryStore
-    from image2sentence.gallery.milvus import MilvusGallery
+    from image2sentence.gallery.milvus.gallery import MilvusGallery
 
 
 def open_gallery(
@@ -53,6 +53,6 @@ def is_database(name: str | os.PathLike[str]) -> bool:
 
 
 def _database() -> type[MilvusGallery]:
-    from image2sentence.gallery.milvus import MilvusGallery
+    from image2sentence.gallery.milvus.gallery import MilvusGallery
 
     return MilvusGallery

@@ -1,6 +1,4 @@
-"""Gallery in a Milvus database, with the interface of a folder's."""
+"""Gallery in a Milvus database, with the interface of a folder's.
 
-from image2sentence.gallery.milvus.address import MilvusAddress
-from image2sentence.gallery.milvus.gallery import MilvusGallery
-
-__all__ = ["MilvusAddress", "MilvusGallery"]
+Its class is in `gallery`, which is imported only where a gallery is in a database.
+"""
