@@ -791,6 +791,28 @@ def test_threads_take_no_more_calls_than_there_is_room_for() -> None:
     ]
 
 
+def test_a_call_that_gets_no_thread_in_time_is_refused_and_never_run() -> None:
+    async def ask() -> list[Any]:
+        free, run = threading.Event(), list[int]()
+        workers = Workers(1, 5, patience=0.05)
+        calls = [
+            asyncio.ensure_future(one) for one in (workers.run(free.wait, 20), workers.run(run.append, 1))
+        ]
+        left = asyncio.ensure_future(workers.run(run.append, 2))
+        await asyncio.sleep(0.01)
+        left.cancel()
+        (late,) = await asyncio.gather(calls[1], return_exceptions=True)
+        free.set()
+        done = [await calls[0], type(late), (await asyncio.gather(left, return_exceptions=True))[0]]
+        again = await workers.run(len, "ab")
+        workers.close()
+        return [*done, again, run]
+
+    began, late, left, again, run = asyncio.run(ask())
+    assert (began, late, again, run) == (True, Busy, 2, [])
+    assert isinstance(left, asyncio.CancelledError)
+
+
 @pytest.mark.parametrize("path", ["/", "/static/app.js", "/health", "/v1/items", "/v1/items/999", "/nothing"])
 def test_every_answer_has_the_security_headers(client: TestClient, path: str) -> None:
     headers = client.get(path).headers

@@ -50,6 +50,8 @@ from image2sentence.server.service import Asked, SearchService, vector_of
 from image2sentence.server.thread_pool import Workers
 
 READERS = 2
+PATIENCE = 10.0
+"""Seconds that a picture waits for one of them."""
 """Threads that read references. The image graph gains nothing from batches, so each picture is read by itself."""
 
 WAITING_FOR_PICTURES = 512
@@ -109,7 +111,7 @@ class Serving:
         self.metrics = Metrics()
         self._ending = threading.Event()
         self.pictures = Workers(2, WAITING_FOR_PICTURES)
-        self._readers = Workers(READERS, load.waiting + 1)
+        self._readers = Workers(READERS, load.waiting + 1, PATIENCE)
         self._queries: Batcher[Query, Answer] = Batcher(
             self.service.rank_many, load.batch, self.metrics.batches.observe
         )

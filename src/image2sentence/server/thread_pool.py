@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from image2sentence.server.admission import Busy
@@ -22,23 +22,44 @@ class Workers:
     Args:
         threads: Calls that run at once.
         waiting: Calls that may wait; one more is refused.
+        patience: Seconds that a call may wait for a thread; None: for ever.
     """
 
-    def __init__(self, threads: int, waiting: int) -> None:
+    def __init__(self, threads: int, waiting: int, patience: float | None = None) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="image2sentence")
         self._room = threads + waiting
+        self._patience = patience
         self._inside = 0
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The function's result, computed in a thread. Raises Busy where the queue is full."""
+        """The function's result, computed in a thread. Raises Busy where the queue is full, or no thread is free in time."""
         if self._inside >= self._room:
             raise Busy("too many requests are waiting: try again in a moment")
         self._inside += 1
-        call = functools.partial(function, *args, **kwargs)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+            call = self._pool.submit(functools.partial(function, *args, **kwargs))
+            return await self._in_time(call)
         finally:
             self._inside -= 1
+
+    async def _in_time(self, call: Future[T]) -> T:
+        given_up = False
+
+        def give_up() -> None:
+            nonlocal given_up
+            given_up = call.cancel()  # not where it has begun
+
+        if self._patience is None:
+            return await asyncio.wrap_future(call)
+        end = asyncio.get_running_loop().call_later(self._patience, give_up)
+        try:
+            return await asyncio.wrap_future(call)
+        except asyncio.CancelledError:
+            if not given_up:
+                raise
+            raise Busy("too many requests are waiting: try again in a moment") from None
+        finally:
+            end.cancel()
 
     def drop(self) -> None:
         """Drop the calls that wait."""
