@@ -18,7 +18,7 @@ from image2sentence.cli.main import cli
 from image2sentence.encoders import load_encoder, memory, onnx_encoder
 from image2sentence.encoders.devices import DEVICES, chosen_device, providers
 from image2sentence.encoders.memory import MAX_ROWS, Plan, plan
-from image2sentence.encoders.onnx_session import OneAtATime
+from image2sentence.encoders.onnx_session import Session
 from image2sentence.errors import ConfigError, ModelError
 
 PROVIDERS = {
@@ -60,7 +60,7 @@ def test_auto_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_directml_is_asked_by_one_thread_at_a_time() -> None:
-    class Session:
+    class Runs:
         """Runs that tell whether they overlap."""
 
         inside = most = 0
@@ -72,11 +72,16 @@ def test_directml_is_asked_by_one_thread_at_a_time() -> None:
             self.inside -= 1
             return asked
 
-    session = Session()
-    guarded = OneAtATime(session)
+        def get_providers(self) -> list[str]:
+            return ["DmlExecutionProvider"]
+
+    runs = Runs()
+    session = Session(runs, Path("query_text.onnx"), None)
     with ThreadPoolExecutor(4) as threads:
-        assert list(threads.map(lambda n: guarded.run(n), range(8))) == [(n,) for n in range(8)]
-    assert session.most == 1
+        assert list(threads.map(lambda n: session.run([], {str(n): n}), range(8))) == [
+            ([], {str(n): n}) for n in range(8)
+        ]
+    assert runs.most == 1
 
 
 def test_the_variable_names_the_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import mmap
 import re
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from numpy.typing import NDArray
 
 from image2sentence.encoders.config import ModelConfig
 from image2sentence.encoders.devices import CPU, DIRECTML, configure, providers, require_started
+from image2sentence.encoders.graph_file import largest_folded
 from image2sentence.encoders.known_files import known
-from image2sentence.encoders.model_folder import CONFIG, GALLERY_IMAGE
+from image2sentence.encoders.memory import free_memory
+from image2sentence.encoders.model_folder import CONFIG, GALLERY_IMAGE, bundled
 from image2sentence.encoders.protocols import Vectors
 from image2sentence.errors import ModelError
 
@@ -31,6 +34,15 @@ BETWEEN_OPERATORS = {
 """Threads spin from one operator to the next, and sleep when a run ends: waking them for each of a transformer's
 operators takes time that nothing is computed in, and threads that spin after it take the cores from what follows. An
 ONNX Runtime that does not know the first entry passes it over, and spins within a run as long as it does by default."""
+
+
+_MEMORY_SHARE = 0.8
+"""Of the memory that is free before the first graph of others is loaded, for all of them together."""
+_RUN_SECONDS = 60.0
+"""Time for each row that a graph of others is run with; it is looked at between operators."""
+_FOLDED = "optimization.constant_folding_max_output_size_in_bytes"
+_ARENA_LOCK = threading.Lock()
+_arena: list[bool] = []
 
 
 def require_self_contained(path: Path, content: bytes | None) -> None:
@@ -70,8 +82,9 @@ def load_session(
     Raises ModelError where ONNX Runtime refuses the graph, it names other files, or the device does not start.
     """
     require_self_contained(path, content)
+    is_own = path.is_relative_to(bundled().parent)
+    folded = None if is_own else largest_folded(_mapped(path) if content is None else content, path)
     import onnxruntime  # the heaviest import of a query: only when a graph is really needed
-    from onnxruntime.capi import onnxruntime_pybind11_state as engine
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
@@ -79,16 +92,53 @@ def load_session(
     options.add_session_config_entry("session.load_model_format", "ONNX")
     for name, value in ({} if spin else BETWEEN_OPERATORS).items():
         options.add_session_config_entry(name, value)
+    if folded is not None:
+        options.add_session_config_entry(_FOLDED, str(folded))
+        if _has_arena():
+            options.add_session_config_entry("session.use_env_allocators", "1")
     on = providers(device)
     configure(options, on)
-    refusals = (engine.Fail, engine.InvalidProtobuf, engine.InvalidGraph, engine.InvalidArgument)
     try:
         given = str(path) if content is None else content
         session = onnxruntime.InferenceSession(given, options, providers=on)
-    except (*refusals, engine.NotImplemented, engine.RuntimeException) as error:
+    except _refusals() as error:
         raise ModelError(f"ONNX Runtime cannot load {path}: {error}") from error
     require_started(session, device, on)
-    return OneAtATime(session) if DIRECTML in session.get_providers() else session
+    return Session(session, path, None if is_own else _RUN_SECONDS)
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises; its classes have no base of their own."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as engine
+
+    return (
+        *(engine.Fail, engine.InvalidProtobuf, engine.InvalidGraph, engine.InvalidArgument),
+        *(engine.NotImplemented, engine.RuntimeException),
+    )
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _has_arena() -> bool:
+    """Whether there is a place with a limit that all graphs of others take their memory from."""
+    with _ARENA_LOCK:
+        if not _arena:
+            free = free_memory()
+            if free is not None:
+                _make_arena(int(_MEMORY_SHARE * free))
+            _arena.append(free is not None)
+        return _arena[0]
+
+
+def _make_arena(limit: int) -> None:
+    import onnxruntime as runtime
+
+    kind = runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    about = runtime.OrtMemoryInfo("Cpu", kind, 0, runtime.OrtMemType.DEFAULT)
+    runtime.create_and_register_allocator(about, runtime.OrtArenaCfg(limit, -1, -1, -1))
 
 
 def require_shapes(session: Any, folder: Path, name: str, config: ModelConfig) -> None:
@@ -124,16 +174,43 @@ def run(session: Any, output: str, feed: dict[str, NDArray[Any]]) -> Vectors:
     return np.concatenate([np.asarray(session.run([output], row)[0], np.float32) for row in rows])
 
 
-class OneAtATime:
-    """A session that one thread at a time runs: DirectML's runs must not overlap, as ONNX Runtime documents."""
+class Session:
+    """An ONNX Runtime session whose errors are ModelErrors.
 
-    def __init__(self, session: Any) -> None:
-        self._session, self._lock = session, threading.Lock()
+    Args:
+        session: ONNX Runtime's own. Of DirectML one thread at a time runs it, as ONNX Runtime documents.
+        path: The graph's file, for messages.
+        seconds: Time that a run has for each of its rows; None: any.
+    """
 
-    def run(self, *asked: Any) -> Any:
-        """As the session's own."""
-        with self._lock:
-            return self._session.run(*asked)
+    def __init__(self, session: Any, path: Path, seconds: float | None) -> None:
+        self._session, self._path, self._seconds = session, path, seconds
+        alone = DIRECTML in session.get_providers()
+        self._turn: AbstractContextManager[object] = threading.Lock() if alone else nullcontext()
+
+    def run(self, names: Sequence[str] | None, feed: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """As the session's own. Raises ModelError where it fails, or does not end in time."""
+        with self._turn:
+            try:
+                if self._seconds is None:
+                    return self._session.run(names, feed)  # type: ignore[no-any-return]
+                return self._run_in_time(names, feed, self._seconds * len(next(iter(feed.values()))))
+            except _refusals() as error:
+                raise ModelError(f"ONNX Runtime cannot run {self._path}: {str(error)[:500]}") from error
+
+    def _run_in_time(
+        self, names: Sequence[str] | None, feed: dict[str, NDArray[Any]], seconds: float
+    ) -> list[NDArray[Any]]:
+        import onnxruntime
+
+        options = onnxruntime.RunOptions()
+        end = threading.Timer(seconds, setattr, (options, "terminate", True))
+        end.daemon = True
+        end.start()
+        try:
+            return self._session.run(names, feed, options)  # type: ignore[no-any-return]
+        finally:
+            end.cancel()
 
     def get_inputs(self) -> Any:
         """As the session's own."""

@@ -25,6 +25,7 @@ from image2sentence.encoders.config import (
 )
 from image2sentence.encoders.known_files import known
 from image2sentence.encoders.model_folder import ModelFolder
+from image2sentence.encoders.onnx_session import load_session
 from image2sentence.encoders.tokenizer_file import encode, read_tokenizer
 from image2sentence.errors import ModelError
 from image2sentence.hub import graphs, tokenizers
@@ -261,14 +262,14 @@ def _width(vision: graphs.VisionGraph, draft: Path, how: Preprocessing) -> int:
     """Width of the vectors: what the graph says, else what it gives."""
     if vision.width is not None:
         return vision.width
-    session = _session(draft / names.GALLERY_IMAGE)
+    session = load_session(draft / names.GALLERY_IMAGE, None, 0)
     pixels = np.zeros((1, 3, how.size, how.size), np.float32)
     return int(session.run(["vectors"], {"pixels": pixels})[0].shape[1])
 
 
 def _drift(graph: Path, tokenizer: Tokenizer, head: int, words: NDArray[np.float32]) -> float:
     """The largest cosine distance between texts, and the same texts with a first word that comes as a pseudo-word."""
-    session, worst = _session(graph), 0.0
+    session, worst = load_session(graph, None, 0), 0.0
 
     def read(sentence: NDArray[np.float32], ids: list[int]) -> NDArray[np.float64]:
         feed = {"sentence": sentence[None], "ids": np.array([ids], np.int64)}
@@ -281,17 +282,6 @@ def _drift(graph: Path, tokenizer: Tokenizer, head: int, words: NDArray[np.float
         said = read(words[ids[head : head + 1]], [*ids[:head], *ids[head + 1 :]])
         worst = max(worst, float(1 - whole @ said))
     return worst
-
-
-def _session(graph: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its own classes have no common base
-        raise ModelError(f"ONNX Runtime cannot load the cut graph {graph.name}: {error}") from error
 
 
 def _fingerprint(graph: Path, how: Preprocessing) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from image2sentence.errors import ModelError
+from image2sentence.hub.functions import require_few_calls
 
 MAX_GRAPH_BYTES = 2 * 2**30 - 2**20
 """What a file of ONNX holds, which is a message of protobuf, less what the cut adds."""
@@ -80,6 +81,7 @@ def load(path: Path) -> Any:
     if len(model.functions):
         from onnx.inliner import inline_local_functions
 
+        require_few_calls(model, path)
         model = inline_local_functions(model)
     return model
 

@@ -32,7 +32,7 @@ class Workers:
         self._inside = 0
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The function's result, computed in a thread. Raises Busy where the queue is full, or no thread is free in time."""
+        """The function's result, computed in a thread. Raises Busy where the queue is full or moves too slowly."""
         if self._inside >= self._room:
             raise Busy("too many requests are waiting: try again in a moment")
         self._inside += 1
