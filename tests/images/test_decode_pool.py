@@ -57,6 +57,17 @@ def pid_of(decoders: DecodePool) -> int:
     return one._process.pid
 
 
+@pytest.mark.skipif(not hasattr(os, "getpriority"), reason="needs priorities of processes")
+@pytest.mark.parametrize(("memory", "below"), [(None, 0), (10_000_000, 5)])
+def test_pictures_of_strangers_give_way_to_the_program(memory: int | None, below: int) -> None:
+    decoders = DecodePool(1, memory=memory)
+    for _ in range(2):
+        decoders.decode(jpeg(quarters()))
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getpriority(os.PRIO_PROCESS, pid_of(decoders)) == own + below
+    decoders.close()
+
+
 def test_pictures_come_out_as_from_decode_image(decoders: DecodePool) -> None:
     for one in odd_pictures.all_pictures():
         for at_least in (None, 16):

@@ -29,6 +29,8 @@ GO_ON, NOT_NOW = b"g", b"n"
 
 _SPARE_BYTES = 192 << 20  # Pillow's blocks, the result, what libraries allocate on first use
 _SPARE_SECONDS = 5
+_NICE = 5
+"""By how much strangers' pictures give way to the program that asks: it answers others meanwhile."""
 
 
 class Request(NamedTuple):
@@ -73,7 +75,11 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     target.write(READY)
     target.flush()
+    gives_way = False
     while (request := read_request(source)) is not None:
+        if request.asks and not gives_way and hasattr(os, "nice"):  # a stranger's
+            os.nice(_NICE)
+            gives_way = True
         _limit(request)
         with suppress(_NotNow):
             _write_answer(source, target, request)
