@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -131,3 +132,29 @@ def test_links_to_files_without_an_end_are_refused(folder: Path, name: str) -> N
     os.mkfifo(folder / name)
     with pytest.raises(ModelError, match=f"{name}.* no regular file"):
         read(name)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"width": 10**12},
+        {"width": 0},
+        {"word_width": 10**12},
+        {"max_length": 10**12},
+        {"max_length": -1},
+        {"head_length": -1},
+        {"word_norm": float("nan")},
+        {"learner": {"tokens": 10**9}},
+        {"learner": {"blocks": 10**9}},
+        {"guide": {"neighbours": 200_000}},
+        {"guide": {"temperature": float("inf")}},
+        {"gallery_preprocessing": {"mean": [float("nan"), 0.5, 0.5]}},
+        {"gallery_preprocessing": {"std": [float("inf"), 0.5, 0.5]}},
+    ],
+    ids=str,
+)
+def test_numbers_that_no_model_has_are_refused(folder: Path, changed: dict[str, Any]) -> None:
+    config = json.loads((folder / CONFIG).read_text())
+    unsealed(folder, **{k: config[k] | v if isinstance(v, dict) else v for k, v in changed.items()})
+    with pytest.raises(ModelError, match=r"config\.json"):
+        ModelFolder.open(folder)

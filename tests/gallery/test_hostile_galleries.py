@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import logging
 import os
@@ -25,6 +26,8 @@ from image2sentence.gallery.sqlite.gallery import DATABASE, Gallery
 from image2sentence.gallery.sqlite.index import make_index
 from image2sentence.gallery.sqlite.index_file import NAME
 from image2sentence.gallery.sqlite.totals import count_totals
+from image2sentence.images.decode import MAX_STATED_PIXELS, DecodeLimits
+from image2sentence.images.worker import Request, write_request
 
 WIDTH = 8
 
@@ -142,6 +145,10 @@ def test_plain_tables_of_others_and_statistics_are_left_alone(folder: Path) -> N
         ("pictures", "mtime_ns", (0.5,)),
         ("pictures", "state", ("odd",)),
         ("contents", "width", ("wide",)),
+        ("contents", "width", (0,)),
+        ("contents", "height", (-3,)),
+        ("contents", "height", (2**32,)),
+        ("contents", "width", (2**62,)),
         ("contents", "vector", ("x" * 4 * WIDTH,)),
         ("columns", "type", ("evil",)),
         ("columns", "name", (b"a",)),
@@ -256,7 +263,7 @@ def test_a_file_system_without_locks_is_not_another_writer(
     assert "written by" not in str(caught.value)
 
 
-@pytest.mark.parametrize("width", ["", "0", "-8", "many", "9" * 5_000, "8.0"])
+@pytest.mark.parametrize("width", ["", "0", "-8", "many", "9" * 5_000, "8.0", "65537", "999999999"])
 def test_a_width_that_is_none_is_refused(tmp_path: Path, width: str) -> None:
     Gallery.create(tmp_path, "model-a", 8).close()
     connection = sqlite3.connect(tmp_path / "gallery.sqlite")
@@ -267,3 +274,20 @@ def test_a_width_that_is_none_is_refused(tmp_path: Path, width: str) -> None:
     connection.close()
     with pytest.raises(GalleryError, match="holds no width of vectors"):
         Gallery.open(tmp_path)
+
+
+def test_a_gallery_of_vectors_without_end_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(GalleryError, match="at most 65,536"):
+        Gallery.create(tmp_path / "g", "model", 65_537)
+
+
+@pytest.mark.parametrize(("width", "height"), [(2**32 - 1, 2**32 - 1), (2**20, 2**20)])
+def test_a_stated_size_raises_no_limit_without_end(width: int, height: int) -> None:
+    limits = DecodeLimits().for_picture(width, height)
+    assert limits.max_pixels == MAX_STATED_PIXELS
+    with io.BytesIO() as told:  # a number that the decoder's process is told, and that the system takes
+        write_request(told, Request(b"", None, limits))
+
+
+def test_a_picture_that_was_let_in_by_a_larger_limit_is_shown() -> None:
+    assert DecodeLimits().for_picture(20_000, 20_000).max_pixels == 400_000_000

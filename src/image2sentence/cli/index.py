@@ -77,9 +77,9 @@ _COUNTS = ("found", "encoded", "unchanged", "moved", "duplicates", "deleted")
 )
 @click.option(
     "--max-pixels",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 1 << 30),
     metavar="N",
-    help="Largest picture read, in pixels (width x height). Default: 120,000,000.",
+    help="Largest picture read, in pixels (width x height). Default: 120,000,000; at most 1,073,741,824.",
 )
 @click.option(
     "--exclude",

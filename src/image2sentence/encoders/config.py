@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -16,6 +17,14 @@ from image2sentence.errors import ConfigError
 FORMAT_VERSION = 1
 MAX_SIDE = 4_096
 """Pixels a side that an encoder may want: 4 times what the largest in use do."""
+MAX_WIDTH = 65_536
+"""Numbers in a vector: 16 times what the largest models in use give."""
+MAX_TOKENS = 1_000
+"""Pseudo-words of a sentence."""
+MAX_READ = 65_536
+"""Tokens that a text encoder reads at most."""
+MAX_NEIGHBOURS = 100
+"""Guiding phrases that a query is composed with: each is a text to encode."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,7 @@ class Preprocessing:
             f"unknown resampling filter {self.resample!r}",
         )
         _check(len(self.mean) == len(self.std) == 3, "preprocessing mean and std need three values each")
+        _check_finite("preprocessing mean and std", *self.mean, *self.std)
         _check(min(self.std) > 0, f"preprocessing std must be positive, got {self.std}")
 
     def at_side(self, side: int) -> Preprocessing:
@@ -90,15 +100,18 @@ class LearnerConfig:
             self.kind.isascii() and self.kind.replace("-", "_").isidentifier(),
             f"learner kind must be a name such as adaptive or mapper, got {self.kind!r}",
         )
-        _check(self.tokens >= 1, f"a sentence needs at least one token, got {self.tokens}")
+        _check(
+            1 <= self.tokens <= MAX_TOKENS, f"a sentence has 1 to {MAX_TOKENS:,} tokens, got {self.tokens}"
+        )
         _check(self.kind != "mapper" or self.tokens == 1, "the mapper gives one token: set tokens to 1")
         _check(
             self.softmax in ("places", "tokens"),
             f"softmax must be over places or tokens, got {self.softmax!r}",
         )
-        for name, least in (("width", 1), ("heads", 1), ("blocks", 0)):
+        for name, least, most in (("width", 1, MAX_WIDTH), ("heads", 1, MAX_WIDTH), ("blocks", 0, 1_000)):
             value = getattr(self, name)
             _check(value >= least, f"{name} must be at least {least}, got {value}")
+            _check(value <= most, f"{name} must be at most {most:,}, got {value}")
         _check(self.width % self.heads == 0, f"width {self.width} is not a multiple of heads {self.heads}")
 
 
@@ -119,6 +132,11 @@ class GuideConfig:
 
     def __post_init__(self) -> None:
         _check(self.neighbours >= 1, f"a guide needs at least one neighbour, got {self.neighbours}")
+        _check(
+            self.neighbours <= MAX_NEIGHBOURS,
+            f"a guide takes at most {MAX_NEIGHBOURS} neighbours, got {self.neighbours}",
+        )
+        _check_finite("the guide's temperature and residual", self.temperature, self.residual)
         _check(self.temperature > 0, f"the guide's temperature must be positive, got {self.temperature}")
         _check(self.residual >= 0, f"the guide's residual must not be negative, got {self.residual}")
         _check(
@@ -216,6 +234,15 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_sentence_share(self.sentence_share)
+        _check_finite("word_norm", self.word_norm)
+        for name, least, most in (
+            ("width", 1, MAX_WIDTH),
+            ("word_width", 1, MAX_WIDTH),
+            ("max_length", 1, MAX_READ),
+            ("head_length", 0, self.max_length),
+        ):
+            value = getattr(self, name)
+            _check(least <= value <= most, f"{name} must be {least} to {most:,}, got {value}")
 
     @property
     def sentence_width(self) -> int:
@@ -245,6 +272,10 @@ def check_sentence_share(share: float) -> None:
     _check(
         0 <= share < 1, f"the sentence's share of a gallery vector must be 0 or more and below 1, got {share}"
     )
+
+
+def _check_finite(what: str, *values: float) -> None:
+    _check(all(map(math.isfinite, values)), f"{what} must be finite, got {values}")
 
 
 def _check(holds: bool, message: str) -> None:

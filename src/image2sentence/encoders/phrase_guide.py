@@ -80,6 +80,8 @@ class Guide:
             vectors = read_vector_table(folder.read(VECTORS))
         except ValueError as error:
             raise ModelError(f"{where} is not a table of vectors with phrases beside it: {error}") from error
+        if len(phrases) > MAX_PHRASES:
+            raise ModelError(f"{where} has {len(phrases):,} phrases: expected at most {MAX_PHRASES:,}")
         if vectors.dtype != np.int8 or vectors.shape != (len(phrases), folder.config.width):
             raise ModelError(
                 f"expected int8 vectors ({len(phrases)}, {folder.config.width}) in {where}, "

@@ -32,6 +32,9 @@ from image2sentence.images.formats import open_pixels, take_apart
 MAX_PIXELS = 120_000_000
 """Largest picture decoded by default: above the 108 megapixels of large phone cameras."""
 
+MAX_STATED_PIXELS = 1 << 30
+"""Largest picture of a gallery that is shown or asked with: 9 times the largest read by default."""
+
 MIN_DECODE_SIDE = 512
 """Smallest side in pixels to which large pictures may be reduced while decoding, by default."""
 
@@ -92,8 +95,12 @@ class DecodeLimits:
         return _PIXEL_BYTES * self.max_pixels if self.max_memory is None else self.max_memory
 
     def for_picture(self, width: int | None, height: int | None) -> DecodeLimits:
-        """These limits, raised so far that a picture of this size, which was let in before, is within them."""
-        return replace(self, max_pixels=max(self.max_pixels, (width or 0) * (height or 0)))
+        """These limits, raised so far that a picture of this size, which was let in before, is within them.
+
+        A gallery may say any size: no more than `MAX_STATED_PIXELS` are believed.
+        """
+        stated = min((width or 0) * (height or 0), MAX_STATED_PIXELS)
+        return replace(self, max_pixels=max(self.max_pixels, stated))
 
     def check(self, container: Container, at_least: int | None) -> None:
         """Raise ImageError where a picture is too large, by what its file says."""

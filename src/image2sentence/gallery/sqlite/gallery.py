@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from image2sentence.encoders.config import MAX_WIDTH
 from image2sentence.encoders.protocols import Vectors
 from image2sentence.errors import GalleryError, QueryError
 from image2sentence.gallery.base import BaseGallery
@@ -104,6 +105,8 @@ class Gallery(BaseGallery):
         place = Path(folder)
         if width < 1:
             raise GalleryError(f"the width of vectors must be at least 1, got {width}")
+        if width > MAX_WIDTH:
+            raise GalleryError(f"the width of vectors must be at most {MAX_WIDTH:,}, got {width}")
         make_folder(place)
         with ExitStack() as undo:
             lock = WriterLock(place / LOCK)

@@ -21,6 +21,7 @@ from image2sentence.gallery.sqlite.totals import check_total
 from image2sentence.gallery.sqlite.words import update_words
 
 _ROW_BATCH = 4_096
+_LONGEST_SIDE = 2**32 - 1
 _PICTURES = (
     "SELECT pictures.id, root_id, path, size, mtime_ns, state, reason, content_id, {offset},"
     " pictures.checksum, {of_id}, sha256, width, height FROM pictures LEFT JOIN contents ON contents.id = content_id"
@@ -278,6 +279,8 @@ class PictureTables:
         types = tuple(map(type, (*fields, sha256, width, height)))
         if types != expected or type(offset) not in (int, _NONE):
             raise DamagedRow("picture", picture_id)
+        if width is not None and not _is_size(width, height):
+            raise DamagedRow("picture", picture_id)
         if stored != picture_checksum(fields, offset):
             raise DamagedRow("picture", picture_id)
         self._check_id(picture_id, sha256, stored, of_id)
@@ -289,10 +292,15 @@ class PictureTables:
 
     def _check_content(self, row: Row) -> None:
         content_id, sha256, width, height, vector, stored = row
-        if tuple(map(type, (sha256, width, height, vector))) != _CONTENT:
+        if tuple(map(type, (sha256, width, height, vector))) != _CONTENT or not _is_size(width, height):
             raise DamagedRow("content", content_id)
         if stored != checksum(sha256, width, height, vector) or len(vector) != 4 * self._width:
             raise DamagedRow("content", content_id)
+
+
+def _is_size(width: int, height: int) -> bool:
+    """Whether a picture may have this size: no format has longer sides."""
+    return 0 < width <= _LONGEST_SIDE and 0 < height <= _LONGEST_SIDE
 
 
 def _insert_content(connection: sqlite3.Connection, content: Content) -> None:

@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
+from image2sentence.encoders.config import MAX_WIDTH
 from image2sentence.errors import GalleryError
 from image2sentence.images import display_path, printable
 
@@ -302,6 +303,6 @@ def read_meta(connection: sqlite3.Connection, file: Path) -> dict[str, str]:
     stored = meta.pop("checksum", None)
     if meta.keys() != _KEYS[version] or stored != str(meta_checksum(meta)):
         raise GalleryError(f"{name}: the table `meta` is damaged. {_advice('')}")
-    if not re.fullmatch("[1-9][0-9]{0,8}", meta["width"]):
+    if not re.fullmatch("[1-9][0-9]{0,4}", meta["width"]) or int(meta["width"]) > MAX_WIDTH:
         raise GalleryError(f"{name}: the table `meta` holds no width of vectors. {_advice('')}")
     return meta
