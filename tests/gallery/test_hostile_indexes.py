@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import struct
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +20,7 @@ from image2sentence.gallery.search.faiss_index import AnnIndex, AnnSettings, bui
 from image2sentence.gallery.sqlite.gallery import Gallery
 from image2sentence.gallery.sqlite.index import make_index
 from image2sentence.gallery.sqlite.index_file import NAME
+from tests.forged_index import Change, forge, on_disk, put, set_all
 
 faiss = pytest.importorskip("faiss", reason="needs FAISS")
 
@@ -43,22 +41,6 @@ def index(request: pytest.FixtureRequest) -> AnnIndex:
 
 def check(index: AnnIndex, data: bytes) -> None:
     require_own_form(np.frombuffer(data, np.uint8), index.parameters.code, LISTS, COUNT, WIDTH)
-
-
-def on_disk(data: bytes) -> bytes:
-    """Inverted lists that lie in a file of this machine."""
-    places = struct.pack("<QQQ", 1, 1, 0) * LISTS
-    name = b"/etc/passwd"
-    size = struct.pack("<QQQ", LISTS, WIDTH, LISTS)
-    return (
-        data[: data.find(b"ilar")]
-        + b"ilod"
-        + size
-        + places
-        + struct.pack("<QQ", 0, len(name))
-        + name
-        + bytes(8)
-    )
 
 
 def nested(data: bytes) -> bytes:
@@ -161,39 +143,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def forge(file: Path, change: Callable[[dict[str, Any], dict[str, bytes]], None]) -> None:
-    """Change the header and the sections, with checksums that are right."""
-    data = file.read_bytes()
-    end = 56 + int.from_bytes(data[16:24], "little")
-    header = json.loads(data[56:end])
-    places = header["sections"]
-    sections = {
-        name: data[end + one["start"] : end + one["start"] + one["bytes"]] for name, one in places.items()
-    }
-    change(header, sections)
-    start = 0
-    for name, content in sections.items():
-        places[name] = {
-            "start": start,
-            "bytes": len(content),
-            "sha256": [hashlib.sha256(content).hexdigest()],
-        }
-        start += -(-len(content) // 64) * 64
-    text = json.dumps(header).encode()
-    text += b" " * (-(len(text) + 56) % 64)
-    body = b"".join(content + bytes(-len(content) % 64) for content in sections.values())
-    file.write_bytes(data[:16] + struct.pack("<Q", len(text)) + hashlib.sha256(text).digest() + text + body)
-
-
-def set_all(where: str | None, **values: object) -> Callable[[dict[str, Any], dict[str, bytes]], None]:
-    return lambda header, _: (header if where is None else header[where]).update(values)
-
-
-def put(name: str, change: Callable[[bytes], bytes]) -> Callable[[dict[str, Any], dict[str, bytes]], None]:
-    return lambda _, sections: sections.update({name: change(sections[name])})
-
-
-FORGED: dict[str, Callable[[dict[str, Any], dict[str, bytes]], None]] = {
+FORGED: dict[str, Change] = {
     "probes are text": set_all("parameters", probes="4"),
     "no probes": set_all("parameters", probes=0),
     "probes of a fraction": set_all("parameters", probes=1.5),

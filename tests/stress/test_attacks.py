@@ -9,7 +9,9 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the server needs the [server] extra")
 
-from tests.stress import attacks
+from tests.stress import attacks, by_files
+
+NEEDED = {by_files.hostile_graphs: ("onnx",), by_files.hostile_indexes: ("faiss",)}
 
 MEMORY = 700.0
 """MiB that any attack may take: pictures that are decoded at once have 400 MB, and the processes that do it some."""
@@ -53,3 +55,12 @@ def test_an_attack_is_refused_and_others_are_answered(
     assert cost.memory < MEMORY, cost
     if attack is attacks.guessed_tokens:
         assert cost.answers[401] <= 10 + 5 * (cost.seconds + 1), cost
+
+
+@pytest.mark.parametrize("attack", by_files.ATTACKS, ids=lambda one: one.__name__)
+def test_files_of_others_are_refused_or_read_in_bounds(gallery: Path, attack: by_files.Attack) -> None:
+    for module in NEEDED.get(attack, ()):
+        pytest.importorskip(module)
+    cost = by_files.cost_of(attack, gallery)
+    assert set(cost.answers) <= {"answered", "refused"}, cost
+    assert cost.memory < MEMORY, cost
