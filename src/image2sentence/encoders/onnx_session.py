@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import mmap
+import os
 import re
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -41,6 +43,12 @@ _MEMORY_SHARE = 0.8
 _RUN_SECONDS = 60.0
 """Time for each row that a graph of others is run with; it is looked at between operators."""
 _FOLDED = "optimization.constant_folding_max_output_size_in_bytes"
+_LOOK_SECONDS = 0.2
+_WATCH_LOCK = threading.Lock()
+_running: dict[Any, float] = {}
+"""Options of runs, and when each has to be done."""
+_watched: list[int] = []
+"""The process whose runs are watched: a fork has no such thread."""
 _ARENA_LOCK = threading.Lock()
 _arena: list[bool] = []
 
@@ -174,6 +182,22 @@ def run(session: Any, output: str, feed: dict[str, NDArray[Any]]) -> Vectors:
     return np.concatenate([np.asarray(session.run([output], row)[0], np.float32) for row in rows])
 
 
+def _start_watching() -> None:
+    """One thread ends what takes too long: a timer for each run would cost more than a small graph's run."""
+    if _watched != [os.getpid()]:
+        _watched[:] = [os.getpid()]
+        threading.Thread(target=_watch, name="graph-watch", daemon=True).start()
+
+
+def _watch() -> None:
+    while True:
+        time.sleep(_LOOK_SECONDS)
+        with _WATCH_LOCK:
+            for options, end in _running.items():
+                if time.monotonic() > end:
+                    options.terminate = True
+
+
 class Session:
     """An ONNX Runtime session whose errors are ModelErrors.
 
@@ -204,13 +228,14 @@ class Session:
         import onnxruntime
 
         options = onnxruntime.RunOptions()
-        end = threading.Timer(seconds, setattr, (options, "terminate", True))
-        end.daemon = True
-        end.start()
+        with _WATCH_LOCK:
+            _running[options] = time.monotonic() + seconds
+        _start_watching()
         try:
             return self._session.run(names, feed, options)  # type: ignore[no-any-return]
         finally:
-            end.cancel()
+            with _WATCH_LOCK:
+                del _running[options]
 
     def get_inputs(self) -> Any:
         """As the session's own."""
