@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,15 +105,18 @@ def adapt(source: Source, out: Path) -> ModelFolder:
     return ModelFolder.open(out)
 
 
+_Graph = TypeVar("_Graph", graphs.VisionGraph, graphs.TextGraph)
+
+
 def _write(source: Source, draft: Path) -> None:
     tokenizer, reading = _tokenizer(source)
     layout, head = source.layout, tokenizers.head_length(tokenizer)
     vision = graphs.vision(source.paths[layout.vision])
     preprocessing = _preprocessing(source, vision.size)
-    _save(vision.model, draft / names.GALLERY_IMAGE)
+    vision = _saved(vision, draft / names.GALLERY_IMAGE)
     text = graphs.text(source.paths[layout.text], head, reading.pad, reading.length)
     _require_rows(source, vision.rows, text.rows)
-    _save(text.model, draft / names.QUERY_TEXT)
+    text = _saved(text, draft / names.QUERY_TEXT)
     _require_ids(tokenizer, text.words, source.paths[layout.text])
     (draft / names.TOKENIZER).write_text(tokenizer.to_str(), encoding="utf-8")
     (draft / names.CARD).write_text(_card(source), encoding="utf-8")
@@ -290,8 +293,10 @@ def _fingerprint(graph: Path, how: Preprocessing) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _save(model: Any, path: Path) -> None:
-    path.write_bytes(model.SerializeToString())
+def _saved(graph: _Graph, path: Path) -> _Graph:
+    """Writes a graph, and gives it back without its model: one of 1 GB has to leave room for what comes next."""
+    path.write_bytes(graph.model.SerializeToString())
+    return replace(graph, model=None)
 
 
 def _folder(file: str) -> str:

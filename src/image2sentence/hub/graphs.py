@@ -253,11 +253,11 @@ def _prune(graph: Any) -> None:
             kept.append(node)
             wanted.update(_read(node))
     nodes = list(reversed(kept))
-    weights = [one for one in graph.initializer if one.name in wanted]
     del graph.node[:]
     graph.node.extend(nodes)
-    del graph.initializer[:]
-    graph.initializer.extend(weights)
+    for at in reversed(range(len(graph.initializer))):  # a list that is made anew holds all weights twice
+        if graph.initializer[at].name not in wanted:
+            del graph.initializer[at]
     inputs = [one for one in graph.input if one.name in wanted or one.name in ("sentence", "ids", "pixels")]
     del graph.input[:]
     graph.input.extend(inputs)
