@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,18 +80,12 @@ def run(*arguments: str) -> tuple[float, float, str]:
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as out:
         process = subprocess.Popen([sys.executable, "-m", "image2sentence", *arguments], stdout=out)
-        memory = 0.0
-        while process.poll() is None:
-            memory = max(memory, resident(process.pid))
-            time.sleep(0.02)
+        _, status, used = os.wait4(process.pid, 0)
         spent = time.perf_counter() - start
-        if process.returncode:
-            out.seek(0)
-            raise click.ClickException(
-                f"image2sentence {arguments[0]} ended with {process.returncode}: {out.read()}"
-            )
         out.seek(0)
-        return spent, memory, out.read()
+        if status:
+            raise click.ClickException(f"image2sentence {arguments[0]} failed: {out.read()}")
+        return spent, used.ru_maxrss / 1024, out.read()
 
 
 def told(name: str, spent: tuple[float, float, str], count: int = 0) -> None:
@@ -138,9 +133,10 @@ def beside_bare_graph(photos: Path, encoder: OnnxEncoder, count: int, rounds: in
         batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
         encoder.encode_prepared(batches[0])
         spent = []
-        for _ in range(rounds):
-            own = seconds(lambda: index(Path(folder), encoder))
-            spent.append((own, seconds(lambda: [encoder.encode_prepared(one) for one in batches])))
+        with ThreadPoolExecutor(encoder.parallel) as calls:  # side by side, as indexing does
+            for _ in range(rounds):
+                own = seconds(lambda: index(Path(folder), encoder))
+                spent.append((own, seconds(lambda: list(calls.map(encoder.encode_prepared, batches)))))
     ratios = sorted(bare / own for own, bare in spent)
     own, bare = (count / statistics.median(side) for side in zip(*spent, strict=True))
     click.echo(
