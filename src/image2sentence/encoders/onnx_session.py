@@ -43,6 +43,8 @@ _MEMORY_SHARE = 0.8
 _RUN_SECONDS = 60.0
 """Time for each row that a graph of others is run with; it is looked at between operators."""
 _FOLDED = "optimization.constant_folding_max_output_size_in_bytes"
+_BOUNDS_FOLDING = (1, 27)
+"""The first ONNX Runtime that knows the entry above; older ones compute nothing of others' graphs while they load."""
 _LOOK_SECONDS = 0.2
 _WATCH_LOCK = threading.Lock()
 _running: dict[Any, float] = {}
@@ -108,11 +110,18 @@ def load_session(
     configure(options, on)
     try:
         given = str(path) if content is None else content
-        session = onnxruntime.InferenceSession(given, options, providers=on)
+        left_out = [] if folded is None or _version() >= _BOUNDS_FOLDING else ["ConstantFolding"]
+        session = onnxruntime.InferenceSession(given, options, providers=on, disabled_optimizers=left_out)
     except _refusals() as error:
         raise ModelError(f"ONNX Runtime cannot load {path}: {error}") from error
     require_started(session, device, on)
     return Session(session, path, None if is_own else _RUN_SECONDS)
+
+
+def _version() -> tuple[int, ...]:
+    import onnxruntime
+
+    return tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
 
 
 def _refusals() -> tuple[type[Exception], ...]:
