@@ -42,7 +42,8 @@ def test_a_model_by_its_hub_id(snapshot: Path, name: str, revision: str | None) 
     encoder = load_encoder(name, revision=revision)
     assert encoder.folder.path == snapshot
     picture = [Image.new("RGB", (20, 20), (200, 10, 10))]
-    assert np.array_equal(encoder.encode_sentences(picture), load_encoder().encode_sentences(picture))
+    same = load_encoder().encode_sentences(picture)  # graphs of others are folded less by older versions
+    assert np.abs(encoder.encode_sentences(picture) - same).max() < 1e-5
 
 
 def test_all_that_a_folder_has_is_fetched_and_nothing_else(
