@@ -201,7 +201,7 @@ class Searcher:
             left_out = [self._left_out(excluded[number], whole[number]) for number in block]
             best, rows = self._scan(queries[block], k, left_out)
             found |= dict(zip(block, best, strict=True))
-            for number, row in zip(block, rows, strict=False):
+            for number, row in zip(block, rows, strict=True):
                 scores[number] = row
         return [found[number] for number in range(len(queries))]
 
@@ -245,8 +245,8 @@ class Searcher:
 
     def _scan(
         self, queries: Vectors, k: int, excluded: Sequence[Positions]
-    ) -> tuple[list[Positions], Sequence[Vectors]]:
-        """Positions that can be among each query's best k, block by block of the gallery; scores where it is one."""
+    ) -> tuple[list[Positions], list[Vectors | None]]:
+        """For each query, positions that can be among its best k, block by block; scores where there is one block."""
         pools = [_Candidates(k, self._margin(query)) for query in queries]
         for start, vectors in self._rows.blocks(_BLOCK_ROWS):
             scores = queries @ vectors.T
@@ -254,7 +254,8 @@ class Searcher:
             for row, pool, out in zip(scores, pools, excluded, strict=True):
                 row[out[np.searchsorted(out, start) : np.searchsorted(out, stop)] - start] = -np.inf
                 pool.add(start, row)
-        return [pool.positions for pool in pools], scores if 0 < len(self) <= _BLOCK_ROWS else ()
+        is_whole = 0 < len(self) <= _BLOCK_ROWS
+        return [pool.positions for pool in pools], [*scores] if is_whole else [None] * len(queries)
 
     def _best(self, query: Vectors, pool: Positions, k: int) -> Positions:
         """The positions of a pool that can be among its best k."""
