@@ -131,7 +131,7 @@ def of_others() -> bytes:
 
 HOSTILE = {
     "a loop without end": (endless, "repeats others"),
-    "functions that call functions": (functions_of_functions, "functions of its own"),
+    "functions that call functions": (functions_of_functions, r"^[^ ]+ has functions of its own"),
     "branches in branches": (branches_in_branches, "branches in branches"),
     "products of weights": (lambda: products_of_weights(MAX_FOLDED + 1), "products of weights"),
     "very many operators": (

@@ -58,7 +58,7 @@ def largest_folded(content: Bytes, path: Path) -> int:
         walk = _Walk(content)
         for field in _fields(content, 0, len(content)):
             if field.number == _MODEL_FUNCTIONS:
-                raise ModelError(f"{path} has functions of its own, which may call each other without end")
+                raise ModelError("has functions of its own, which may call each other without end")
             if field.number == _MODEL_GRAPH:
                 walk.graph(field, 0, set())
     except (IndexError, UnicodeDecodeError) as error:
