@@ -50,9 +50,10 @@ from image2sentence.server.service import Asked, SearchService, vector_of
 from image2sentence.server.thread_pool import Workers
 
 READERS = 2
+"""Threads that read references. The image graph gains nothing from batches, so each picture is read by itself."""
+
 PATIENCE = 10.0
 """Seconds that a picture waits for one of them."""
-"""Threads that read references. The image graph gains nothing from batches, so each picture is read by itself."""
 
 WAITING_FOR_PICTURES = 512
 AHEAD_SECONDS = 3.0
